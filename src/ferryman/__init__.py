@@ -1,0 +1,1 @@
+"""ferryman moves running guests between KVM hosts: says what will happen, shows it, proves it."""
