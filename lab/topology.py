@@ -1,0 +1,56 @@
+"""What a lab is made of: names, addresses and directories, all derived from parameters. Pure."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+LABS = Path(os.environ.get("FERRYMAN_LAB_DIR", "/var/lib/ferryman-lab"))
+
+CONTROL, MIGRATION = "control", "migration"  # the two networks; guests are on the control network
+
+
+@dataclass(frozen=True)
+class Topology:
+    """The parameters of a lab. `link` is tc's word for a rate, such as 1gbit; empty: not shaped."""
+
+    name: str
+    hosts: tuple[str, ...]
+    link: str = "1gbit"
+    control_subnet: str = "10.77.0"
+    migration_subnet: str = "10.78.0"
+    suite: str = "trixie"
+    owner: int = 0  # pid of the process that made it, 0 when it should outlive its maker
+
+    @property
+    def directory(self) -> Path:
+        """Everything of this lab on disk."""
+        return LABS / self.name
+
+    def namespace(self, part: str) -> str:
+        """The network namespace of a host, the switch or the controller."""
+        return f"fm-{self.name}-{part}"
+
+    def address(self, part: str, network: str = CONTROL) -> str:
+        """The address of a host (.11, .12, …) or of the controller (.2) in one of the networks."""
+        subnet = self.control_subnet if network == CONTROL else self.migration_subnet
+        return f"{subnet}.{2 if part == 'controller' else 11 + self.hosts.index(part)}"
+
+    def guest_address(self, number: int) -> str:
+        """The address of the n-th guest, from 1."""
+        return f"{self.control_subnet}.{100 + number}"
+
+    def hosts_file(self) -> str:
+        """/etc/hosts for every member."""
+        lines = ["127.0.0.1 localhost", f"{self.address('controller')} controller"]
+        for host in self.hosts:
+            lines += [f"{self.address(host)} {host}", f"{self.address(host, MIGRATION)} {host}-migration"]
+        return "\n".join(lines) + "\n"
+
+
+def topology(name: str, hosts: int = 2, link: str = "1gbit", *, owner: int = 0) -> Topology:
+    """A lab of that many hosts named a, b, c, … Raises ValueError naming what cannot be used."""
+    if not name.isalnum() or len(name) > 12:
+        raise ValueError(f"lab name '{name}': use up to 12 letters and digits (it becomes part of interface names)")
+    if not 1 <= hosts <= 20:
+        raise ValueError(f"--hosts {hosts}: a lab has 1 to 20 hosts")
+    return Topology(name, tuple("abcdefghijklmnopqrst"[:hosts]), link, owner=owner)

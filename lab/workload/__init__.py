@@ -1,0 +1,1 @@
+"""The program that guests run, and the initrd it boots from."""

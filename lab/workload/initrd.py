@@ -1,0 +1,55 @@
+"""Kernel and initrd of the lab's guests: Debian's kernel, busybox, four drivers and the workload."""
+
+import fcntl
+import gzip
+import hashlib
+import lzma
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+HERE = Path(__file__).parent
+MODULES = ("net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net", "drivers/block/virtio_blk")
+
+
+def make_boot_files(tree: Path, target: Path) -> None:
+    """Write vmlinuz and initrd into `target`, from the cache beside the root tree when they were made before."""
+    sources = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in ("workload.c", "init", "initrd.py")))
+    made = tree.with_name(f"boot-{tree.name}-{sources.hexdigest()[:12]}")
+    with open(tree.with_name("boot.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.is_dir():
+            building = tree.with_name("boot.building")
+            shutil.rmtree(building, ignore_errors=True)
+            building.mkdir()
+            _build(tree, building)
+            building.rename(made)
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("vmlinuz", "initrd"):
+        shutil.copy(made / name, target / name)
+
+
+def _build(tree: Path, target: Path) -> None:
+    kernel = next((tree / "kernel/boot").glob("vmlinuz-*"))
+    shutil.copy(kernel, target / "vmlinuz")
+    modules = next((tree / "kernel/usr/lib/modules").iterdir())
+    content = target / "content"
+    for directory in ("bin", "modules"):
+        (content / directory).mkdir(parents=True)
+    shutil.copy(tree / "usr/bin/busybox", content / "bin/busybox")
+    shutil.copy(HERE / "init", content / "init")
+    (content / "init").chmod(0o755)
+    for module in MODULES:
+        packed = (modules / "kernel" / f"{module}.ko.xz").read_bytes()
+        (content / "modules" / f"{Path(module).name}.ko").write_bytes(lzma.decompress(packed))
+    subprocess.run(
+        ["gcc", "-O2", "-static", "-pthread", "-o", str(content / "bin/workload"), str(HERE / "workload.c")], check=True
+    )
+    names = [str(path.relative_to(content)) for path in sorted(content.rglob("*"))]
+    archive = subprocess.run(
+        ["cpio", "--quiet", "-o", "-H", "newc", "-R", "0:0"], cwd=content, input="\n".join(names).encode(),
+        capture_output=True, check=True, env={**os.environ},
+    ).stdout  # fmt: skip
+    (target / "initrd").write_bytes(gzip.compress(archive, 6))
+    shutil.rmtree(content)

@@ -1,0 +1,80 @@
+"""Every error ferryman raises, as one tree. The class says what was changed; the fields say what, why and what to do.
+
+FerrymanError
+├── Refused            nothing was changed
+│   ├── BadInput       what was typed or configured cannot be used
+│   ├── NotFound       no such host, guest or request
+│   └── Blocked        assess found blockers
+├── Aborted            something was changed and put back
+├── NeedsAttention     something was changed and could not be put back or finished: look
+└── DriverError        a foreign error, translated; it says nothing of what changed, the workflow that catches it does
+    ├── Unreachable    a host did not answer: what it does meanwhile is unknown
+    ├── Timeout        it answers, but this call did not return in its bound: outcome unknown, go and ask
+    ├── AlreadyRunning a job that is not ours runs on the guest
+    └── Insecure       certificates are missing, wrong or not trusted
+"""
+
+
+class FerrymanError(Exception):
+    """Facts and a sentence. `what` names the thing, `why` the reason, `remedy` what to do next (may be empty)."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, why: str, remedy: str = "") -> None:
+        super().__init__(what, why, remedy)  # args equal the parameters, so that a pickled error rebuilds
+        self.what, self.why, self.remedy = what, why, remedy
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.why}" + (f" ({self.remedy})" if self.remedy else "")
+
+
+class Refused(FerrymanError):
+    """Nothing was changed."""
+
+    exit_code = 3
+
+
+class BadInput(Refused):
+    """What was typed or configured cannot be used."""
+
+
+class NotFound(Refused):
+    """No such host, guest or request."""
+
+
+class Blocked(Refused):
+    """Assess found blockers; they are in the records of the request."""
+
+
+class Aborted(FerrymanError):
+    """Something was changed and put back."""
+
+    exit_code = 4
+
+
+class NeedsAttention(FerrymanError):
+    """Something was changed and neither put back nor finished."""
+
+    exit_code = 5
+
+
+class DriverError(FerrymanError):
+    """A foreign error, translated once at the driver's edge."""
+
+    exit_code = 3
+
+
+class Unreachable(DriverError):
+    """A host did not answer within its bound."""
+
+
+class Timeout(DriverError):
+    """The call did not return within its bound; the host answers otherwise."""
+
+
+class AlreadyRunning(DriverError):
+    """A job that is not ours runs on the guest."""
+
+
+class Insecure(DriverError):
+    """Certificates are missing, wrong or not trusted."""

@@ -1,0 +1,1 @@
+"""Durable workflows; request.py is the page to start with."""

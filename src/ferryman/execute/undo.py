@@ -1,0 +1,63 @@
+"""Undo acts: rows written before the act they take back, so that whoever rolls back later can. Each looks before it acts."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ferryman.errors import FerrymanError
+from ferryman.model.place import Where
+from ferryman.model.request import Request
+from ferryman.ports import Ports
+
+RESTORE_AUTOSTART = "restore-autostart"
+REMOVE_NEW_DEFINITION = "remove-new-definition"
+RESTORE_DEFINITION = "restore-definition"
+
+
+def undo_all(ports: Ports, request: Request) -> list[str]:
+    """Carry out what is registered, last first. One failure stops no other; returns the failures, each a sentence."""
+    failures = []
+    for number, act, arguments in ports.records.undo_acts(request.id):
+        try:
+            _ACTS[act](ports, request, arguments)
+        except FerrymanError as error:
+            ports.records.close_undo(number, "failed", str(error))
+            failures.append(f"{act} at {arguments['host']}: {error}")
+        else:
+            ports.records.close_undo(number, "done")
+    return failures
+
+
+def drop_all(ports: Ports, request: Request) -> None:
+    """The point of no return is passed: what was registered will not be taken back."""
+    for number, _, _ in ports.records.undo_acts(request.id):
+        ports.records.close_undo(number, "dropped")
+
+
+def _restore_autostart(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    """Switch on, never off: the saved mark may be older than somebody's will."""
+    source = ports.hypervisor(arguments["host"])
+    place = source.place(request.guest_uuid)
+    if place.persistent and not place.autostart:
+        source.set_autostart(request.guest_uuid, True)
+
+
+def _remove_new_definition(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    """Only what is inactive there goes, and only while the source still has the guest."""
+    destination, source = ports.hypervisor(arguments["host"]), ports.hypervisor(request.source)
+    if destination.place(request.guest_uuid).where is not Where.OFF:
+        return
+    if source.place(request.guest_uuid).where in (Where.RUNNING, Where.OFF):
+        destination.undefine(request.guest_uuid)
+
+
+def _restore_definition(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    destination = ports.hypervisor(arguments["host"])
+    if destination.place(request.guest_uuid).where is Where.ABSENT:
+        destination.define(ports.records.definition(request.id, arguments["host"]))
+
+
+_ACTS: dict[str, Callable[[Ports, Request, dict[str, Any]], None]] = {
+    RESTORE_AUTOSTART: _restore_autostart,
+    REMOVE_NEW_DEFINITION: _remove_new_definition,
+    RESTORE_DEFINITION: _restore_definition,
+}

@@ -1,0 +1,1 @@
+"""Nouns: frozen, plain, no input or output."""

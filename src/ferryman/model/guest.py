@@ -1,0 +1,102 @@
+"""A guest as observed at the host where it was found."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """What a guest is doing, in libvirt's words."""
+
+    RUNNING = "running"
+    BLOCKED = "blocked"
+    PAUSED = "paused"
+    SHUTTING_DOWN = "shutting down"
+    SHUT_OFF = "shut off"
+    CRASHED = "crashed"
+    SUSPENDED = "suspended"  # by the guest's own power management
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Disk:
+    """One disk, CD-ROM or floppy drive."""
+
+    target: str  # vda
+    device: str  # disk, cdrom, floppy, lun
+    kind: str  # file, block, network, volume, dir, nvme, vhostuser, …
+    source: str  # path, device, URI-like name; empty: an empty drive
+    format: str
+    cache: str  # as written; empty: the hypervisor's default
+    read_only: bool
+    shareable: bool
+    capacity: int = 0  # bytes the guest sees; 0 unknown
+    allocation: int = 0  # bytes on the storage
+    backing: tuple[str, ...] = ()  # sources of the layers below, top first
+    pool: str = ""  # of a volume
+
+
+@dataclass(frozen=True)
+class Interface:
+    """One network interface."""
+
+    mac: str
+    kind: str  # network, bridge, direct, hostdev, vhostuser, user, ethernet, vdpa
+    source: str  # network or bridge name, or the device
+    model: str
+    link_up: bool = True
+
+
+@dataclass(frozen=True)
+class HostDevice:
+    """Something of the host's hardware or services that the guest holds."""
+
+    kind: str  # pci, usb, scsi, mdev, vhost-user, virtiofs, 9p, shmem, …
+    name: str  # an address or a source
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that runs on the guest now."""
+
+    kind: str  # libvirt's operation: outgoing migration, backup, snapshot, …, or "block job on vda"
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Guest:
+    """All that assess and plan need to know of one guest. Sizes are bytes."""
+
+    uuid: str
+    name: str
+    host: str  # registered name of the host where it was found
+    state: State
+    persistent: bool
+    autostart: bool
+    xml: str  # live definition, with secrets left out
+    inactive_xml: str  # persistent definition; the live one for a transient guest
+    architecture: str
+    virtualization: str  # kvm or qemu
+    machine: str
+    emulator: str
+    vcpus: int
+    memory: int  # configured
+    memory_used: int  # resident now
+    cpu_mode: str  # custom, host-model, host-passthrough, maximum, or empty
+    cpu_xml: str  # the expanded live <cpu> element; empty when there is none
+    disks: tuple[Disk, ...] = ()
+    interfaces: tuple[Interface, ...] = ()
+    host_devices: tuple[HostDevice, ...] = ()
+    hugepage_size: int = 0  # 0: none asked for; 1: the host's default size
+    snapshots: tuple[str, ...] = ()
+    checkpoints: tuple[str, ...] = ()
+    managed_save: bool = False
+    nvram: str = ""  # path of the variable store
+    tpm: str = ""  # backend: emulator, passthrough, external
+    title: str = ""
+    jobs: tuple[Job, ...] = ()
+    addresses: tuple[str, ...] = ()  # IP addresses as far as they could be learned
+
+    @property
+    def runs(self) -> bool:
+        """Whether the guest executes now."""
+        return self.state in (State.RUNNING, State.BLOCKED)

@@ -1,0 +1,133 @@
+"""A host: how it is registered, and what was observed of it."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True)
+class Host:
+    """A registered host and its four addresses; empty means: take the default that the properties below derive."""
+
+    name: str
+    uri: str  # control: how ferryman reaches its libvirtd
+    peer_uri: str = ""  # how another host's libvirtd reaches it
+    migration_address: str = ""  # where QEMU's data connections go; empty: the address of the peer URI
+    ssh: str = ""  # user@address for what libvirt cannot do; empty: derived from the URI, or none for a local one
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the control URI speaks to this machine's own libvirtd."""
+        return not urlsplit(self.uri).hostname
+
+    @property
+    def address(self) -> str:
+        """The host part of the control URI; empty for the local host."""
+        return urlsplit(self.uri).hostname or ""
+
+    @property
+    def effective_peer_uri(self) -> str:
+        """The peer URI, by default the control URI without what is only meaningful on the controller (its query)."""
+        return self.peer_uri or self.uri.split("?")[0]
+
+    @property
+    def effective_ssh(self) -> str:
+        """The ssh target; empty when there is none (the local host)."""
+        if self.ssh or self.is_local:
+            return self.ssh
+        user = urlsplit(self.uri).username
+        return f"{user or 'root'}@{self.address}"
+
+
+@dataclass(frozen=True)
+class Pool:
+    """An active or inactive storage pool."""
+
+    name: str
+    kind: str  # libvirt's type: dir, fs, netfs, logical, …
+    active: bool
+    autostart: bool
+    path: str  # target path; empty where the kind has none
+    available: int  # bytes
+
+
+@dataclass(frozen=True)
+class Network:
+    """A libvirt network."""
+
+    name: str
+    active: bool
+    bridge: str
+    autostart: bool = True
+
+
+@dataclass(frozen=True)
+class GuestOnHost:
+    """A guest in a host's list: enough for `ferryman guests` and for clashes of name, UUID and MAC."""
+
+    uuid: str
+    name: str
+    state: str  # model.guest.State value
+    persistent: bool
+    autostart: bool
+    macs: tuple[str, ...]
+    vcpus: int
+    memory_used: int  # bytes of host memory QEMU holds (balloon "rss"); 0 when shut off or unknown
+    memory_configured: int  # bytes
+    disks: tuple[str, ...]  # sources, empty string for an empty drive
+    networks: tuple[str, ...]  # bridge or network names
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the emulator of a host can be: from its domain capabilities for one machine type."""
+
+    emulator: str
+    machine: str  # canonical machine type asked about
+    available: bool
+    why_not: str = ""  # libvirt's sentence when not available
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """What was observed of a host. Versions are (major, minor, release); times are seconds since the epoch."""
+
+    host: Host
+    hostname: str
+    uuid: str
+    libvirt_version: tuple[int, int, int]
+    qemu_version: tuple[int, int, int]
+    architecture: str
+    cpus: int
+    memory_total: int  # bytes
+    memory_free: int  # bytes, free plus reclaimable
+    hugepages_free: dict[int, int] = field(default_factory=dict)  # page size in bytes -> free pages
+    pools: tuple[Pool, ...] = ()
+    networks: tuple[Network, ...] = ()
+    bridges: tuple[str, ...] | None = None  # None: could not be looked at
+    guests: tuple[GuestOnHost, ...] = ()
+    clock_offset: float | None = None  # host's clock minus the controller's, seconds; None: not looked at
+    not_looked_at: tuple[str, ...] = ()  # "thing, because reason"
+
+    def guest(self, uuid: str) -> GuestOnHost | None:
+        """The guest of that UUID in the list."""
+        return next((guest for guest in self.guests if guest.uuid == uuid), None)
+
+
+class Answer(StrEnum):
+    """The three answers of a check."""
+
+    GOOD = "good"
+    MISSING = "missing"
+    NOT_CHECKED = "not checked"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of `host check`: a thing looked at, with the answer and, where something is missing, the remedy."""
+
+    host: str
+    thing: str
+    answer: Answer
+    detail: str
+    remedy: str = ""

@@ -1,0 +1,92 @@
+"""How a move ended, and the report that tells it."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from ferryman.model.finding import Finding
+from ferryman.model.request import Request
+from ferryman.model.sample import Sample
+
+
+class Status(StrEnum):
+    """The four ends of a move. The value is stored and shown."""
+
+    SUCCEEDED = "succeeded"
+    REFUSED = "refused"  # nothing was changed
+    FAILED = "failed"  # put back: the guest is at the source as before
+    CANCELLED = "cancelled"  # the same, because somebody asked
+    NEEDS_ATTENTION = "needs attention"  # somebody has to look
+
+
+@dataclass(frozen=True)
+class PhaseEntry:
+    """A phase that was entered, and when (seconds since the epoch)."""
+
+    phase: str
+    at: float
+
+
+@dataclass(frozen=True)
+class UndoEntry:
+    """An undo act that was registered, and what became of it."""
+
+    act: str
+    detail: str
+    state: str  # registered, done, dropped, failed
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Round:
+    """One pass of pre-copy. Sizes are bytes."""
+
+    number: int
+    started: float  # seconds since the job began
+    duration: float
+    sent: int
+    remaining: int  # at its end
+    dirty_rate: float | None
+    bandwidth: float | None
+
+
+@dataclass(frozen=True)
+class Versions:
+    """What ran where."""
+
+    ferryman: str
+    source_libvirt: str = ""
+    source_qemu: str = ""
+    destination_libvirt: str = ""
+    destination_qemu: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a workflow returns. Durations are seconds, sizes bytes; None: not known, never guessed."""
+
+    status: Status
+    reason: str  # one sentence
+    running_at: str = ""  # host name, empty when not known
+    downtime: float | None = None  # as the hypervisor says
+    blackout: float | None = None  # as a probe saw
+    transferred: int | None = None
+    job_seconds: float | None = None
+    ended_at: float = 0.0
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything known of one request, read from the records."""
+
+    request: Request
+    outcome: Outcome | None  # None: not ended
+    phase: str
+    phases: tuple[PhaseEntry, ...] = ()
+    samples: tuple[Sample, ...] = ()
+    findings_before: tuple[Finding, ...] = ()
+    findings_after: tuple[Finding, ...] = ()
+    undo: tuple[UndoEntry, ...] = ()
+    versions: Versions | None = None
+    left_to_retire: tuple[str, ...] = field(default=())
+    decisions: tuple[str, ...] = field(default=())  # what was decided under way, each with its reason

@@ -1,0 +1,53 @@
+"""The phases of a migration and which may follow which; the one table that progress, report and tests share."""
+
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """Where a migration is, in the words the operator sees."""
+
+    QUEUED = "queued"
+    PREPARING = "preparing"
+    TRANSFERRING = "transferring"
+    SWITCHING_OVER = "switching over"
+    COMPLETING = "completing"
+    VERIFYING = "verifying"
+    ROLLING_BACK = "rolling back"
+    SUCCEEDED = "succeeded"
+    REFUSED = "refused"  # nothing was changed
+    FAILED = "failed"  # put back
+    CANCELLED = "cancelled"  # put back because somebody asked
+    NEEDS_ATTENTION = "needs attention"
+
+
+FOLLOWS: dict[Phase, tuple[Phase, ...]] = {
+    Phase.QUEUED: (Phase.PREPARING, Phase.REFUSED, Phase.CANCELLED, Phase.NEEDS_ATTENTION),
+    Phase.PREPARING: (
+        Phase.TRANSFERRING,
+        Phase.ROLLING_BACK,
+        Phase.REFUSED,
+        Phase.CANCELLED,
+        Phase.COMPLETING,
+        Phase.NEEDS_ATTENTION,
+    ),
+    # An abort can be accepted and the migration still succeed; a crash can hide the switchover.
+    Phase.TRANSFERRING: (Phase.SWITCHING_OVER, Phase.ROLLING_BACK, Phase.COMPLETING, Phase.NEEDS_ATTENTION),
+    # Before the destination runs, the hypervisor itself may still fall back.
+    Phase.SWITCHING_OVER: (Phase.COMPLETING, Phase.ROLLING_BACK, Phase.NEEDS_ATTENTION),
+    Phase.COMPLETING: (Phase.VERIFYING, Phase.NEEDS_ATTENTION),
+    Phase.VERIFYING: (Phase.SUCCEEDED, Phase.NEEDS_ATTENTION),
+    Phase.ROLLING_BACK: (Phase.FAILED, Phase.CANCELLED, Phase.NEEDS_ATTENTION),
+    Phase.SUCCEEDED: (),
+    Phase.REFUSED: (),
+    Phase.FAILED: (),
+    Phase.CANCELLED: (),
+    # `recover` settles it: forward or back, or it stays.
+    Phase.NEEDS_ATTENTION: (Phase.COMPLETING, Phase.ROLLING_BACK),
+}
+
+ENDS = frozenset(phase for phase, following in FOLLOWS.items() if not following) | {Phase.NEEDS_ATTENTION}
+
+
+def may_follow(earlier: Phase, later: Phase) -> bool:
+    """Whether `later` may come right after `earlier` (a phase entered again after a crash may follow itself)."""
+    return later is earlier or later in FOLLOWS[earlier]

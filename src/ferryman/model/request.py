@@ -1,0 +1,33 @@
+"""A request: what was asked for, by whom, with which options. Stored as plain values, so it can be carried on later."""
+
+from dataclasses import dataclass, field
+
+DEFAULT_TIMEOUT = 1800.0  # seconds
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the operator chose. Rates are bytes per second, times are seconds; 0 means: no limit, or the default."""
+
+    bandwidth: int = 0
+    max_downtime: float = 0.0  # 0: the hypervisor's default (300 ms)
+    timeout: float = DEFAULT_TIMEOUT
+    insecure: bool = False  # allow memory to travel unencrypted
+    replace_definition: bool = False  # an inactive definition of the same UUID at the destination is saved and replaced
+    auto_converge: bool = True
+    probe: str = ""  # ADDRESS:PORT or ADDRESS that a client of the guest would use; empty: found by itself
+
+
+@dataclass(frozen=True)
+class Request:
+    """One guest from one host to another."""
+
+    id: str
+    guest_uuid: str
+    guest: str  # its name when asked
+    source: str
+    destination: str
+    options: Options = field(default_factory=Options)
+    asked_by: str = ""
+    asked_at: float = 0.0  # seconds since the epoch
+    ferryman_version: str = ""

@@ -1,0 +1,1 @@
+"""Pure: who moves where, how and in what order."""

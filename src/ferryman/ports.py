@@ -1,0 +1,201 @@
+"""What the outside world can do for us: drivers implement these Protocols, execute uses them, only app joins them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ferryman.model.finding import Finding
+from ferryman.model.guest import Guest
+from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, Machine
+from ferryman.model.outcome import Outcome, Report, UndoEntry, Versions
+from ferryman.model.phase import Phase
+from ferryman.model.place import Place
+from ferryman.model.request import Options, Request
+from ferryman.model.sample import Sample
+from ferryman.model.site import CpuComparison, DiskReach, TransportFacts
+
+
+class Transfer(Protocol):
+    """A transfer asked for by this process. Its end proves nothing: only the hosts do."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the blocking call returned."""
+        ...
+
+    @property
+    def error(self) -> Exception | None:
+        """What the call raised, translated; None while it runs or when it succeeded."""
+        ...
+
+
+class Hypervisor(Protocol):
+    """One host's libvirtd. Every call is bounded in time, raises errors.DriverError, and reopens a dead connection."""
+
+    host: Host
+
+    def facts(self) -> HostFacts: ...
+    def guests(self) -> tuple[GuestOnHost, ...]: ...
+    def guest(self, name_or_uuid: str) -> Guest: ...
+
+    def place(self, uuid: str) -> Place:
+        """Where the guest is, as this host says. Raises Unreachable; never answers from memory."""
+        ...
+
+    def definition(self, uuid: str) -> str:
+        """The persistent definition with its secrets (XML); of a transient guest the live one."""
+        ...
+
+    def define(self, xml: str) -> None: ...
+    def undefine(self, uuid: str) -> None:
+        """Remove the definition only: NVRAM, TPM state and disks stay."""
+        ...
+
+    def set_autostart(self, uuid: str, on: bool) -> None: ...
+    def resume(self, uuid: str) -> None: ...
+    def destroy(self, uuid: str) -> None:
+        """Stop this host's copy at once. Only ever for a copy proved to be a husk."""
+        ...
+
+    def machine(self, guest: Guest) -> Machine:
+        """Whether this host can be the guest's machine."""
+        ...
+
+    def compare_cpu(self, guest: Guest) -> CpuComparison: ...
+
+    def start_migration(
+        self, uuid: str, *, peer_uri: str, migration_uri: str, options: Options, persistent: bool
+    ) -> Transfer:
+        """Ask this host to send the guest, peer to peer. Returns at once: the blocking call has its own thread and connection.
+
+        `migration_uri`: such as tcp://b-migration, libvirt chooses the port. Options: TLS, rate, downtime, auto-converge.
+        """
+        ...
+
+    def sample(self, uuid: str) -> Sample | None:
+        """Statistics of the running migration at its source; None when no migration runs there."""
+        ...
+
+    def completed(self, uuid: str) -> Sample | None:
+        """Statistics of the last completed migration, kept for the next reader; None when there are none."""
+        ...
+
+    def abort(self, uuid: str) -> None:
+        """Ask the running job to stop. An answer proves nothing."""
+        ...
+
+
+class Between(Protocol):
+    """What can only be looked at from both hosts at once."""
+
+    def disks(self, guest: Guest, source: Hypervisor, destination: Hypervisor) -> tuple[DiskReach, ...]:
+        """Each disk's reach, proved by a marker where one can be made; nothing is left behind."""
+        ...
+
+    def transport(self, source: Hypervisor, destination: Hypervisor) -> TransportFacts: ...
+    def check(self, host: Hypervisor, others: Sequence[Hypervisor]) -> tuple[Check, ...]:
+        """What `host check` prints: what the host lacks to be a source or a destination."""
+        ...
+
+
+class Watcher(Protocol):
+    """A client's view of the guest, taken all through a transfer."""
+
+    def stop(self) -> None: ...
+    @property
+    def blackout(self) -> float | None:
+        """The longest time without an answer, in seconds; None when nothing ever answered."""
+        ...
+
+
+class Network(Protocol):
+    """Looking at guests from outside, and telling the network where they are."""
+
+    def watch(self, probe: str) -> Watcher: ...
+    def answers(self, probe: str, within: float) -> bool | None:
+        """Whether ADDRESS[:PORT] answers within that many seconds; None: this machine may not send echoes."""
+        ...
+
+    def address_of(self, macs: Sequence[str]) -> str:
+        """An IP address that this machine's own neighbour table knows for one of those MACs; empty when none."""
+        ...
+
+    def announce(self, host: Host, macs_by_bridge: Sequence[tuple[str, str]]) -> str:
+        """Send the guest's MACs out of the host's bridges so that switches learn it; empty when done, else why not."""
+        ...
+
+
+class Records(Protocol):
+    """The database of this machine. Times are seconds since the epoch. Every write is durable when the call returns."""
+
+    def hosts(self) -> tuple[Host, ...]: ...
+    def add_host(self, host: Host) -> None: ...
+    def remove_host(self, name: str) -> None: ...
+
+    def add_request(self, request: Request, slot: str) -> None: ...
+    def request(self, id_or_prefix: str) -> Request: ...
+    def requests(self, *, limit: int = 50, open_only: bool = False) -> tuple[Request, ...]:
+        """Newest first; `open_only`: not ended, or needing attention."""
+        ...
+
+    def slot(self, request_id: str) -> str: ...
+    def enter(self, request_id: str, phase: Phase) -> None: ...
+    def phase(self, request_id: str) -> Phase: ...
+
+    def take_lease(self, guest_uuid: str, request_id: str) -> str:
+        """Take it, or keep it if it is ours; returns the id of the request that holds it."""
+        ...
+
+    def lease(self, guest_uuid: str) -> str: ...
+    def drop_lease(self, guest_uuid: str, request_id: str) -> None: ...
+
+    def mark_asked(self, request_id: str) -> None: ...
+    def asked_at(self, request_id: str) -> float | None: ...
+    def ask_cancel(self, request_id: str, by: str) -> None: ...
+    def cancel_asked(self, request_id: str) -> str:
+        """Who asked for cancel; empty when nobody did."""
+        ...
+
+    def register_undo(self, request_id: str, act: str, arguments: Mapping[str, Any]) -> None:
+        """Written before the act. Registering the same act with the same arguments again changes nothing."""
+        ...
+
+    def undo_acts(self, request_id: str) -> tuple[tuple[int, str, dict[str, Any]], ...]:
+        """(number, act, arguments) of those still registered or failed, last first."""
+        ...
+
+    def close_undo(self, number: int, state: str, error: str = "") -> None: ...
+    def undo_entries(self, request_id: str) -> tuple[UndoEntry, ...]: ...
+
+    def keep_sample(self, request_id: str, sample: Sample) -> None: ...
+    def samples(self, request_id: str) -> tuple[Sample, ...]: ...
+    def keep_definition(self, request_id: str, host: str, xml: str) -> None: ...
+    def definition(self, request_id: str, host: str) -> str: ...
+    def keep_findings(self, request_id: str, moment: str, findings: Sequence[Finding]) -> None: ...
+    def keep_versions(self, request_id: str, versions: Versions) -> None: ...
+    def keep_decision(self, request_id: str, text: str) -> None: ...
+    def keep_facts(self, request_id: str, facts: Mapping[str, Any]) -> None:
+        """Merge plain values observed at admission (persistence, autostart, bridges, addresses) that later steps need."""
+        ...
+
+    def facts(self, request_id: str) -> dict[str, Any]: ...
+    def keep_outcome(self, request_id: str, outcome: Outcome) -> None: ...
+    def report(self, request_id: str) -> Report: ...
+
+
+class Clock(Protocol):
+    """Time, so that tests need not wait."""
+
+    def now(self) -> float: ...
+    def sleep(self, seconds: float) -> None: ...
+
+
+@dataclass(frozen=True)
+class Ports:
+    """All of the outside world that a workflow may touch."""
+
+    records: Records
+    hypervisor: Callable[[str], Hypervisor]  # by registered host name; raises NotFound
+    between: Between
+    network: Network
+    clock: Clock

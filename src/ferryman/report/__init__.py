@@ -1,0 +1,1 @@
+"""Pure: outcomes in, words and numbers out."""

@@ -1,0 +1,1 @@
+"""Pure: evidence in, findings or a verdict out; the mirror of assess."""

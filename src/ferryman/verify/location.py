@@ -1,0 +1,112 @@
+"""Who owns a guest: one pure function judges the pair of places that both hosts named."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ferryman.model.place import Place, Where
+
+
+class Action(StrEnum):
+    """What follows from a pair of places."""
+
+    FORWARD = "forward"  # the destination owns it: finish there
+    FORWARD_OVER_HUSK = "forward over the husk"  # the same, after the source's stalled copy is destroyed
+    BACK = "back"  # the source owns it: put back what was changed
+    BACK_RESUME = "back, resume"  # the same, and the source's stalled copy is resumed first: it is the only one
+    STOPPED_AT_SOURCE = "stopped at the source"  # nobody runs it, its definition is at the source
+    STOPPED_AT_DESTINATION = "stopped at the destination"
+    WAIT = "wait"  # between two plain states: look again
+    ATTENTION = "needs attention"  # touch nothing, a person decides
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """An action with its reason, and what a person should do where one is needed."""
+
+    action: Action
+    reason: str
+    remedy: str = ""
+
+    @property
+    def plain(self) -> bool:
+        """Whether it can be acted upon as it is; the others may still become plain by waiting."""
+        return self.action not in (Action.WAIT, Action.ATTENTION)
+
+
+def judge(source: Place, destination: Place) -> Verdict:
+    """What the pair says. Unreachable is not gone; what is not known to be plain is waited for."""
+    if source.job:
+        return Verdict(Action.WAIT, f"a job ({source.job}) still runs on the guest at the source")
+    match source.where, destination.where:
+        case Where.RUNNING, Where.ABSENT | Where.OFF:
+            return Verdict(Action.BACK, "the guest runs at the source and nothing of it is active at the destination")
+        case Where.ABSENT | Where.OFF, Where.RUNNING:
+            return Verdict(
+                Action.FORWARD, "the guest runs at the destination and nothing of it is active at the source"
+            )
+        case Where.STALLED, Where.RUNNING:
+            return Verdict(
+                Action.FORWARD_OVER_HUSK,
+                "the guest runs at the destination; the source holds a paused copy that no job works on",
+            )
+        case Where.STALLED, Where.ABSENT | Where.OFF:
+            return Verdict(
+                Action.BACK_RESUME,
+                "the guest is paused at the source without a job, and the destination has nothing active: the only copy",
+            )
+        case Where.OFF, Where.ABSENT | Where.OFF:
+            return Verdict(
+                Action.STOPPED_AT_SOURCE,
+                "the guest runs nowhere; its definition is at the source",
+                "virsh start it at the source once you know why it stopped",
+            )
+        case Where.ABSENT, Where.OFF:
+            return Verdict(
+                Action.STOPPED_AT_DESTINATION,
+                "the guest runs nowhere; its definition is at the destination",
+                "virsh start it at the destination once you know why it stopped",
+            )
+        case Where.ABSENT, Where.ABSENT:
+            return Verdict(
+                Action.ATTENTION,
+                "neither host knows the guest any more",
+                "look for it at your other hosts; its saved definition: ferryman show --definition",
+            )
+        case Where.RUNNING, Where.RUNNING:
+            return Verdict(
+                Action.ATTENTION,
+                "BOTH hosts run the guest",
+                "decide which copy is right, then destroy the other with virsh at its host; nothing was touched",
+            )
+        case Where.UNREACHABLE, Where.UNREACHABLE:
+            return Verdict(
+                Action.ATTENTION,
+                f"neither host answers ({source.detail}; {destination.detail})",
+                "restore the way to the hosts, then ferryman recover",
+            )
+        case Where.UNREACHABLE, Where.RUNNING:
+            return Verdict(
+                Action.ATTENTION,
+                f"the guest runs at the destination, the source does not answer ({source.detail})",
+                "when the source is back: ferryman recover removes what is left of the guest there",
+            )
+        case Where.UNREACHABLE, _:
+            return Verdict(
+                Action.ATTENTION,
+                f"the source does not answer ({source.detail}); unreachable is not gone",
+                "restart the source's libvirtd or restore the way to it, then ferryman recover; do not start the guest",
+            )
+        case _, Where.UNREACHABLE:
+            return Verdict(
+                Action.ATTENTION,
+                f"the guest is {source.where} at the source, the destination does not answer ({destination.detail})",
+                "restart the destination's libvirtd or restore the way to it, then ferryman recover; "
+                "do not continue the guest by hand",
+            )
+        case (Where.PAUSED, _) | (_, Where.PAUSED) | (_, Where.STALLED):
+            return Verdict(
+                Action.WAIT,
+                f"{source.where} at the source, {destination.where} at the destination: the handshake may be under way",
+                "look at both hosts with virsh list --all; ferryman recover settles it once the pair is plain",
+            )
+    raise AssertionError(f"places without a verdict: {source}, {destination}")  # the property test visits all pairs

@@ -1,0 +1,63 @@
+"""Does the network know the guest's new place? Evidence of probes in, findings out."""
+
+from ferryman.model.finding import Finding, note, warning
+
+LONG_BLACKOUT_FACTOR = 5.0  # a blackout this many times the hypervisor's downtime is the network's doing
+LONG_BLACKOUT_FLOOR = 2.0  # seconds; shorter ones are not worth a finding
+
+
+def network_findings(
+    *,
+    answers: bool | None,
+    probe: str,
+    destination: str,
+    not_announced: str,
+    blackout: float | None,
+    downtime: float | None,
+) -> tuple[Finding, ...]:
+    """What was seen from a third place after the switchover.
+
+    `answers`: whether the guest answered within the bound (None: nobody could ask); `probe`: the address asked;
+    `not_announced`: why ferryman could not announce it again (empty: it did); times in seconds.
+    """
+    findings: list[Finding] = []
+    if not_announced:
+        findings.append(
+            note(
+                "not-announced",
+                f"announcement at {destination}",
+                f"not sent again, because {not_announced}",
+                "QEMU announced the guest itself when it started there",
+            )
+        )
+    if answers is None:
+        why = f"{probe} could not be asked from here" if probe else "no address of the guest is known"
+        findings.append(
+            note(
+                "answer-not-checked",
+                "guest's answer after the move",
+                f"not checked, because {why}",
+                "name one with --probe ADDRESS:PORT",
+            )
+        )
+    elif not answers:
+        findings.append(
+            warning(
+                "guest-dark",
+                f"guest at {destination}",
+                f"it runs there but {probe} does not answer",
+                f"look whether the bridges at {destination} carry the same network segment and whether the switches "
+                "have learned the guest's MAC address (send an ARP from the guest, or clear their tables)",
+            )
+        )
+    if blackout is not None and downtime is not None:
+        if blackout > max(LONG_BLACKOUT_FLOOR, LONG_BLACKOUT_FACTOR * downtime):
+            findings.append(
+                warning(
+                    "long-blackout",
+                    f"guest at {destination}",
+                    f"clients saw {blackout:.1f} s without an answer, the hypervisor stopped it for {downtime:.2f} s only",
+                    "the network learned the new place late: look at the switches' MAC ageing and at spanning tree",
+                )
+            )
+    return tuple(findings)
