@@ -1,5 +1,7 @@
 """The lab from the command line."""
+
 import sys
+
 from lab.commands import main
 
 if __name__ == "__main__":

@@ -44,7 +44,9 @@ class Member:
         """The full command line that runs a program inside."""
         pid, started = self.init
         if not process.alive(pid, started):
-            raise RuntimeError(f"{self.name} of lab {self.topology.name} is not up: ./dev lab up --name {self.topology.name}")
+            raise RuntimeError(
+                f"{self.name} of lab {self.topology.name} is not up: ./dev lab up --name {self.topology.name}"
+            )
         return ["nsenter", f"--target={pid}", *self._namespaces, "--", *arguments]
 
     @property

@@ -85,7 +85,9 @@ def _start_controller(controller: Controller) -> None:
 
 def _known_hosts(wanted: Topology) -> str:
     key = (wanted.directory / "keys/ssh_key.pub").read_text().rsplit(" ", 1)[0]
-    names = [f"{host},{wanted.address(host)},{host}-migration,{wanted.address(host, 'migration')}" for host in wanted.hosts]
+    names = [
+        f"{host},{wanted.address(host)},{host}-migration,{wanted.address(host, 'migration')}" for host in wanted.hosts
+    ]
     return "".join(f"{name} {key}\n" for name in names)
 
 
@@ -213,7 +215,9 @@ def _clean(wanted: Topology) -> None:
 
 def clean_abandoned() -> list[str]:
     """Take down the labs whose owner is gone (those of test runs that crashed); returns their names."""
-    abandoned = [name for name in labs() if (owner := load(name).topology.owner) and not os.path.exists(f"/proc/{owner}")]
+    abandoned = [
+        name for name in labs() if (owner := load(name).topology.owner) and not os.path.exists(f"/proc/{owner}")
+    ]
     for name in abandoned:
         down(name)
     return abandoned

@@ -10,10 +10,27 @@ from pathlib import Path
 
 CACHE = Path(os.environ.get("FERRYMAN_LAB_CACHE", "/var/cache/ferryman-lab"))
 
-PACKAGES = (
-    "libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils openssh-server swtpm swtpm-tools ovmf "
-    "python3-libnbd python3-zstandard iproute2 iputils-ping iputils-arping nftables netcat-openbsd tini busybox-static procps"
-).split()
+PACKAGES = [
+    "libvirt-daemon-system",
+    "libvirt-clients",
+    "libvirt-daemon-driver-qemu",
+    "qemu-system-x86",
+    "qemu-utils",
+    "openssh-server",
+    "swtpm",
+    "swtpm-tools",
+    "ovmf",
+    "python3-libnbd",
+    "python3-zstandard",
+    "iproute2",
+    "iputils-ping",
+    "iputils-arping",
+    "nftables",
+    "netcat-openbsd",
+    "tini",
+    "busybox-static",
+    "procps",
+]
 KERNEL = "linux-image-cloud-amd64"
 
 # Left out of the tree: what no host of the lab reads.
@@ -41,12 +58,19 @@ def _build(suite: str, tree: Path) -> None:
     log = CACHE / f"{tree.name}.log"
     with open(log, "w") as output:
         result = subprocess.run(
-            ["mmdebstrap", "--variant=minbase", "--mode=root", "--aptopt=Apt::Install-Recommends false",
-             f"--include={','.join(PACKAGES)}",
-             f"--customize-hook=chroot \"$1\" sh -c 'cd /tmp && apt-get download $(apt-cache depends {KERNEL} | sed -n \"s/.*Depends: //p\" | head -1)"
-             " && for archive in linux-image-*.deb; do dpkg-deb -x $archive /kernel; done; rm -f /tmp/*.deb'",
-             suite, str(building)],
-            stdout=output, stderr=subprocess.STDOUT,
+            [
+                "mmdebstrap",
+                "--variant=minbase",
+                "--mode=root",
+                "--aptopt=Apt::Install-Recommends false",
+                f"--include={','.join(PACKAGES)}",
+                f'--customize-hook=chroot "$1" sh -c \'cd /tmp && apt-get download $(apt-cache depends {KERNEL} | sed -n "s/.*Depends: //p" | head -1)'
+                " && for archive in linux-image-*.deb; do dpkg-deb -x $archive /kernel; done; rm -f /tmp/*.deb'",
+                suite,
+                str(building),
+            ],
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
     if result.returncode != 0:
         tail = "\n".join(log.read_text().splitlines()[-15:])

@@ -1,0 +1,175 @@
+"""The guests of a lab: their volumes, their definition, and starting them."""
+
+import json
+import time
+import uuid as uuids
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.host import Host, Lab
+
+COUNT_PORT, HEALTH_PORT = 7000, 7001
+POOL_PATHS = {"shared": "/srv/shared", "local": "/var/lib/libvirt/images"}
+
+
+@dataclass(frozen=True)
+class GuestSpec:
+    """What a guest is and does. A disk is "shared", "local", or either with ":raw" (qcow2 otherwise)."""
+
+    name: str = "web"
+    address: str = "10.77.0.101"
+    memory_mib: int = 192
+    vcpus: int = 1
+    disks: tuple[str, ...] = ("shared",)
+    disk_mib: int = 256
+    count_every_ms: int = 5
+    dirty: str = ""  # SIZE_MIB:RATE_MIB_S:CLASS,… with class zero, text or random
+    writes_per_s: int = 20
+    autostart: bool = False
+    transient: bool = False
+    nvram: bool = False
+    tpm: bool = False
+    title: str = ""
+    description: str = ""
+    cache: str = "none"
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A guest that was made."""
+
+    spec: GuestSpec
+    uuid: str
+    mac: str
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.spec.name
+
+    @property
+    def address(self) -> str:
+        """Its IP address, on the control network."""
+        return self.spec.address
+
+    def disk_path(self, number: int = 0) -> str:
+        """Where a disk's image is, as the hosts see it."""
+        pool, _, kind = self.spec.disks[number].partition(":")
+        return f"{POOL_PATHS[pool]}/{self.name}-{number}.{kind or 'qcow2'}"
+
+
+def start(lab: Lab, host_name: str, spec: GuestSpec, *, within: float = 60) -> Guest:
+    """Make the guest's disks, define it (or create it, when transient), start it, and wait until its health port answers."""
+    guest = define(lab, host_name, spec)
+    host = lab.host(host_name)
+    if not spec.transient:
+        host.run(["virsh", "start", spec.name])
+    wait_healthy(lab, guest, within=within)
+    return guest
+
+
+def define(lab: Lab, host_name: str, spec: GuestSpec) -> Guest:
+    """Make the guest's disks and define it; a transient guest is created, and so runs."""
+    identity = uuids.uuid4()
+    guest = Guest(spec, str(identity), "52:54:00:" + ":".join(identity.hex[at : at + 2] for at in (0, 2, 4)))
+    host = lab.host(host_name)
+    for number, disk in enumerate(spec.disks):
+        kind = disk.partition(":")[2] or "qcow2"
+        host.run(["qemu-img", "create", "-q", "-f", kind, guest.disk_path(number), f"{spec.disk_mib}M"])
+    for pool in {disk.partition(":")[0] for disk in spec.disks}:
+        host.run(["virsh", "pool-refresh", pool])
+    host.run(["virsh", "create" if spec.transient else "define", "/dev/stdin"], text_in=definition(lab, guest))
+    if spec.autostart:
+        host.run(["virsh", "autostart", spec.name])
+    return guest
+
+
+def remove(lab: Lab, guest: Guest) -> None:
+    """Take the guest away everywhere it is, with its images."""
+    for host in lab.hosts:
+        if not host.up:
+            continue
+        host.run(["virsh", "destroy", guest.name], check=False)
+        host.run(["virsh", "undefine", guest.name, "--nvram", "--managed-save", "--snapshots-metadata"], check=False)
+        host.run(["rm", "-f", *(guest.disk_path(number) for number in range(len(guest.spec.disks)))])
+
+
+def health(lab: Lab, guest: Guest, *, timeout: float = 3) -> dict[str, int]:
+    """What the guest says of itself: count, acknowledged, wrong, rewritten. Raises RuntimeError when it does not answer."""
+    ask = f"import urllib.request as u; print(u.urlopen('http://{guest.address}:{HEALTH_PORT}/', timeout={timeout}).read().decode())"
+    answer = lab.controller.run(["/usr/bin/python3", "-c", ask], timeout=timeout + 10).stdout
+    result: dict[str, int] = json.loads(answer)
+    return result
+
+
+def wait_healthy(lab: Lab, guest: Guest, *, within: float = 60) -> None:
+    """Wait until the health port answers. Raises RuntimeError with the end of its console when it never does."""
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            health(lab, guest, timeout=2)
+        except RuntimeError:
+            if time.monotonic() > deadline:
+                raise RuntimeError(
+                    f"guest {guest.name} does not answer after {within} s; {console(lab, guest)}"
+                ) from None
+            time.sleep(0.2)
+        else:
+            return
+
+
+def console(lab: Lab, guest: Guest) -> str:
+    """The end of the guest's console at each host that has one."""
+    path = f"/var/log/libvirt/qemu/{guest.name}-console.log"
+    ends = [(host.name, host.run(["tail", "-5", path], check=False).stdout) for host in lab.hosts if host.up]
+    return "; ".join(f"console at {name}: {text.strip()}" for name, text in ends if text)
+
+
+def definition(lab: Lab, guest: Guest) -> str:
+    """The guest's libvirt XML."""
+    spec, kvm = guest.spec, lab.accelerator == "kvm"
+    command_line = (
+        f"console=ttyS0 quiet panic=1 lab.address={spec.address} lab.count_ms={spec.count_every_ms} "
+        f"lab.writes={spec.writes_per_s if spec.disks else 0} lab.dirty={spec.dirty}"
+    )
+    cpu = (
+        "<cpu mode='host-model'/>"
+        if kvm
+        else "<cpu mode='custom' match='exact' check='none'><model fallback='forbid'>qemu64</model></cpu>"
+    )
+    firmware = (
+        "<loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.fd</loader>"
+        "<nvram template='/usr/share/OVMF/OVMF_VARS_4M.fd'/>"
+        if spec.nvram
+        else ""
+    )
+    return f"""<domain type='{"kvm" if kvm else "qemu"}'>
+  <name>{spec.name}</name><uuid>{guest.uuid}</uuid>
+  {f"<title>{spec.title}</title>" if spec.title else ""}{f"<description>{spec.description}</description>" if spec.description else ""}
+  <memory unit='MiB'>{spec.memory_mib}</memory><vcpu>{spec.vcpus}</vcpu>
+  <os><type arch='x86_64' machine='q35'>hvm</type>{firmware}
+    <kernel>/lab/boot/vmlinuz</kernel><initrd>/lab/boot/initrd</initrd><cmdline>{command_line}</cmdline></os>
+  <features><acpi/><apic/></features>{cpu}
+  <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>destroy</on_crash>
+  <devices>
+    {"".join(_disk(guest, number) for number in range(len(spec.disks)))}
+    <interface type='bridge'><mac address='{guest.mac}'/><source bridge='br0'/><model type='virtio'/></interface>
+    <serial type='pty'><log file='/var/log/libvirt/qemu/{spec.name}-console.log' append='on'/></serial>
+    {"<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>" if spec.tpm else ""}
+    <memballoon model='none'/>
+  </devices>
+</domain>
+"""
+
+
+def _disk(guest: Guest, number: int) -> str:
+    kind = guest.spec.disks[number].partition(":")[2] or "qcow2"
+    return (
+        f"<disk type='file' device='disk'><driver name='qemu' type='{kind}' cache='{guest.spec.cache}' discard='unmap'/>"
+        f"<source file='{guest.disk_path(number)}'/><target dev='vd{'abcdefgh'[number]}' bus='virtio'/></disk>"
+    )
+
+
+def host_path(host: Host, path: str) -> Path:
+    """A path inside a host, as the machine reaches it."""
+    return host.root / path.lstrip("/")

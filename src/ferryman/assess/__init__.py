@@ -1,0 +1,20 @@
+"""Pure: may this guest live on that host, moved live? Facts in, findings out, the weightiest first."""
+
+from ferryman.assess import cpu, machine, network, state, storage, transport
+from ferryman.model.finding import Finding, by_weight
+from ferryman.model.request import Options
+from ferryman.model.site import Site
+
+
+def assess(site: Site, options: Options) -> tuple[Finding, ...]:
+    """Everything that speaks against the move, or that the operator should know before it."""
+    return by_weight(
+        (
+            *state.findings(site, options),
+            *cpu.findings(site),
+            *machine.findings(site),
+            *storage.findings(site),
+            *network.findings(site),
+            *transport.findings(site, options),
+        )
+    )

@@ -1,0 +1,22 @@
+"""Can the destination's CPU be the guest's CPU? libvirt's own comparison decides."""
+
+from collections.abc import Iterator
+
+from ferryman.model.finding import Finding, blocker, warning
+from ferryman.model.site import CpuMatch, Site
+
+
+def findings(site: Site) -> Iterator[Finding]:
+    """Missing features, and CPUs that cannot be compared."""
+    guest, destination = site.guest, site.destination.host.name
+    what = f"CPU of guest {guest.name}"
+    if site.cpu.match is CpuMatch.INCOMPATIBLE:
+        lacking = ", ".join(site.cpu.missing) or site.cpu.detail
+        yield blocker("cpu-incompatible", what, f"{destination} lacks: {lacking}",
+                      "give the guest a CPU model that both hosts have (virsh hypervisor-cpu-baseline), then restart it")  # fmt: skip
+    elif guest.cpu_mode in ("host-passthrough", "maximum"):
+        yield warning("cpu-passthrough", what, f"it is {guest.cpu_mode}: it sees all of the source's CPU, and libvirt cannot compare that",
+                      "move only between equal CPUs and microcode, or use a named CPU model")  # fmt: skip
+    elif site.cpu.match is CpuMatch.UNKNOWN and guest.cpu_xml:
+        yield warning("cpu-not-compared", what, f"not compared with {destination}'s, because {site.cpu.detail}",
+                      "compare the hosts yourself with virsh domcapabilities")  # fmt: skip

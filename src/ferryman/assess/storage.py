@@ -1,0 +1,70 @@
+"""Is each disk at the destination the same storage, proved, and safe to use from two hosts one after the other?"""
+
+from collections.abc import Iterator
+
+from ferryman.model.finding import Finding, blocker, note, warning
+from ferryman.model.guest import Disk
+from ferryman.model.site import DiskReach, Reach, Site
+
+# With these QEMU bypasses the host's page cache. libvirt calls others unsafe for a live move unless the storage keeps
+# the hosts' caches coherent (shared directories that it knows as such, RBD, iSCSI by QEMU itself).
+SAFE_CACHES = ("none", "directsync")
+_COHERENT_KINDS = ("network", "nvme")
+LOCKING_PROTOCOLS = ("rbd",)  # cooperative locks at best; nfs:// and iscsi:// have none over hosts
+
+
+def findings(site: Site) -> Iterator[Finding]:
+    """One look at each disk with a source; equal paths prove nothing."""
+    reach = {one.target: one for one in site.disks}
+    for disk in site.guest.disks:
+        if disk.source:
+            yield from _disk(site, disk, reach.get(disk.target))
+    if not site.guest.disks:
+        yield warning("no-image-lock", f"guest {site.guest.name}", "it has no disk, so no image lock stands between two running copies if a libvirtd dies in the switchover",
+                      "do not restart libvirtd at either host during the move")  # fmt: skip
+
+
+def _disk(site: Site, disk: Disk, reach: DiskReach | None) -> Iterator[Finding]:
+    what = f"disk {disk.target} ({disk.source}) of guest {site.guest.name}"
+    source, destination = site.source.host.name, site.destination.host.name
+    if reach is None or reach.reach is Reach.UNPROVED:
+        how = reach.how if reach else "it was not looked at"
+        yield blocker("disk-unproved", what, f"not proved to be the same storage at {destination}: {how}",
+                      "make a storage pool of its directory at both hosts, active, so that ferryman can try it")  # fmt: skip
+        return
+    if reach.reach is Reach.DIFFERENT:
+        yield blocker(
+            "disk-not-shared", what, f"{destination} has other storage there: {reach.how}", _remedy_for_local(disk)
+        )
+        return
+    if reach.reach is Reach.NETWORK:
+        yield note("disk-network", what, "taken for the same storage because both hosts use one network name; not tried from the destination",
+                   f"check that {destination} may reach it (addresses, secrets)")  # fmt: skip
+        if not disk.source.startswith(LOCKING_PROTOCOLS) and not disk.read_only:
+            yield _no_lock(what)
+    if disk.kind == "block" and not disk.read_only:
+        yield _no_lock(what)
+    if reach.declared_shared is False:
+        directory = disk.source.rsplit("/", 1)[0]
+        yield blocker("shared-not-declared", what, "libvirt does not know that directory as shared and would call the move unsafe",
+                      f'at {source} and {destination}: shared_filesystems = [ "{directory}" ] in /etc/libvirt/qemu.conf (libvirt 11 or later), then restart libvirtd')  # fmt: skip
+    elif disk.cache not in SAFE_CACHES and not _coherent(disk, reach) and not disk.read_only:
+        yield blocker("disk-cache", what, f"cache mode {disk.cache or 'default'} goes through {source}'s page cache, which {destination} does not see",
+                      "set cache='none' (virsh edit) and restart the guest")  # fmt: skip
+    if disk.shareable:
+        yield note("disk-shareable", what, "it is marked shareable: other guests may be using it at the same time")
+
+
+def _coherent(disk: Disk, reach: DiskReach) -> bool:
+    return disk.kind in _COHERENT_KINDS or reach.declared_shared is True
+
+
+def _no_lock(what: str) -> Finding:
+    return warning("no-image-lock", what, "QEMU takes no lock there that the other host would see: if a libvirtd dies in the switchover, nothing but libvirt stands between two running copies",
+                   "do not restart libvirtd at either host during the move")  # fmt: skip
+
+
+def _remedy_for_local(disk: Disk) -> str:
+    if disk.device in ("cdrom", "floppy"):
+        return f"eject it: virsh change-media GUEST {disk.target} --eject"
+    return "put the disk on storage that both hosts share"

@@ -1,0 +1,36 @@
+"""Which calls on a guest are legal while a job runs on it. Any other would wait for 30 s and fail, so it is refused at once."""
+
+from enum import StrEnum
+
+from ferryman import errors
+
+
+class Call(StrEnum):
+    """The calls that ferryman makes on a guest."""
+
+    LOOK = "look"
+    DEFINITION = "read the definition"
+    STATISTICS = "read job statistics"
+    ABORT = "abort the job"
+    MAX_DOWNTIME = "set the allowed downtime"
+    MAX_SPEED = "set the bandwidth"
+    MIGRATE = "migrate"
+    DEFINE = "define"
+    UNDEFINE = "undefine"
+    AUTOSTART = "set autostart"
+    RESUME = "resume"
+    DESTROY = "destroy"
+
+
+# During a migration: seen on libvirt 11.3 (AUTOSTART and RESUME block until the job ends; MIGRATE fails with E55).
+LEGAL_DURING_JOB = frozenset(
+    {Call.LOOK, Call.DEFINITION, Call.STATISTICS, Call.ABORT, Call.MAX_DOWNTIME, Call.MAX_SPEED, Call.DEFINE}
+)
+
+
+def guard(call: Call, job: str, guest: str) -> None:
+    """Raise errors.AlreadyRunning when this call must not be made while `job` runs (empty: none does)."""
+    if job and call not in LEGAL_DURING_JOB:
+        raise errors.AlreadyRunning(
+            f"guest {guest}", f"cannot {call} while a job ({job}) runs on it", "wait for its end, or cancel it"
+        )

@@ -1,0 +1,111 @@
+"""One connection to one libvirtd: opened within a bound, kept alive, opened again when it died."""
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import libvirt
+
+from ferryman import errors
+from ferryman.drivers.libvirt.errors import lost, translate
+
+T = TypeVar("T")
+
+OPEN_WITHIN = 10.0  # seconds; a host that vanished must not hang a command
+KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 3, 4  # a silent libvirtd is given up after about 15 s
+
+_event_loop_lock = threading.Lock()
+_event_loop: threading.Thread | None = None
+
+
+def _run_event_loop() -> None:
+    while True:
+        libvirt.virEventRunDefaultImpl()
+
+
+def _start_event_loop() -> None:
+    """Keepalive works only with a running event loop: without it a call to a vanished host hangs for ever."""
+    global _event_loop
+    with _event_loop_lock:
+        if _event_loop is None:
+            libvirt.registerErrorHandler(lambda _context, _error: None, None)  # errors are raised; nothing is printed
+            libvirt.virEventRegisterDefaultImpl()
+            _event_loop = threading.Thread(target=_run_event_loop, name="libvirt events", daemon=True)
+            _event_loop.start()
+
+
+def without_terminal(uri: str) -> str:
+    """The URI, for ssh with no_tty: a command must fail, not ask for a password behind the progress display."""
+    parts = urlsplit(uri)
+    query = dict(parse_qsl(parts.query))
+    if not parts.scheme.endswith("+ssh") or "no_tty" in query:
+        return uri
+    return urlunsplit(parts._replace(query=urlencode({**query, "no_tty": "1"})))
+
+
+def open_connection(uri: str) -> libvirt.virConnect:
+    """Open within OPEN_WITHIN seconds. Raises errors.Unreachable, Insecure or DriverError."""
+    _start_event_loop()
+    result: list[libvirt.virConnect | libvirt.libvirtError] = []
+
+    def work() -> None:
+        try:
+            connection = libvirt.open(without_terminal(uri))
+            connection.setKeepAlive(KEEPALIVE_INTERVAL, KEEPALIVE_COUNT)
+            result.append(connection)
+        except libvirt.libvirtError as error:
+            result.append(error)
+
+    thread = threading.Thread(target=work, name=f"open {uri}", daemon=True)
+    thread.start()
+    thread.join(OPEN_WITHIN)
+    if not result:
+        raise errors.Unreachable(
+            f"libvirtd at {uri}",
+            f"no answer within {OPEN_WITHIN:.0f} s",
+            "check that the host is up and its libvirtd runs",
+        )
+    if isinstance(result[0], libvirt.libvirtError):
+        raise translate(result[0], f"libvirtd at {uri}", uri) from result[0]
+    return result[0]
+
+
+class Connection:
+    """A connection that is opened when first used. Safe to share between threads."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._lock = threading.Lock()
+        self._connection: libvirt.virConnect | None = None
+
+    def get(self) -> libvirt.virConnect:
+        """The live libvirt connection. Raises errors.DriverError."""
+        with self._lock:
+            if self._connection is None or not self._connection.isAlive():
+                self._connection = open_connection(self.uri)
+            return self._connection
+
+    def look(self, what: str, function: Callable[[libvirt.virConnect], T]) -> T:
+        """A call that changes nothing; tried once more on a new connection when the old one was lost."""
+        try:
+            return function(self.get())
+        except libvirt.libvirtError as error:
+            if not lost(error):
+                raise translate(error, what, self.uri) from error
+            self.drop()
+        return self.act(what, function)
+
+    def act(self, what: str, function: Callable[[libvirt.virConnect], T]) -> T:
+        """A call that may change something: made once. Raises errors.DriverError; Unreachable means: outcome unknown."""
+        try:
+            return function(self.get())
+        except libvirt.libvirtError as error:
+            if lost(error):
+                self.drop()
+            raise translate(error, what, self.uri) from error
+
+    def drop(self) -> None:
+        """Forget the connection; the next call opens another."""
+        with self._lock:
+            self._connection = None

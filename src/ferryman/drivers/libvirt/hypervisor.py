@@ -1,0 +1,170 @@
+"""One host's libvirtd as ports.Hypervisor: looks and acts on its guests. What is observed of the host is in inventory.py."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import libvirt
+
+from ferryman import errors
+from ferryman.drivers.libvirt import inventory, migration
+from ferryman.drivers.libvirt.calls import Call, guard
+from ferryman.drivers.libvirt.connection import Connection
+from ferryman.drivers.libvirt.errors import code
+from ferryman.drivers.libvirt.jobs import job_of
+from ferryman.model.guest import Guest
+from ferryman.model.host import GuestOnHost, Host, HostFacts, Machine
+from ferryman.model.place import ABSENT, Place, Where
+from ferryman.model.request import Options
+from ferryman.model.sample import Sample
+from ferryman.model.site import CpuComparison
+
+T = TypeVar("T")
+
+_ACTIVE_AS_RUNNING = (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED, libvirt.VIR_DOMAIN_SHUTDOWN)
+_INACTIVE = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_CRASHED)
+
+
+class LibvirtHypervisor:
+    """Implements ports.Hypervisor."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.connection = Connection(host.uri)
+
+    # Observing
+
+    def facts(self) -> HostFacts:
+        return self.connection.look(f"host {self.host.name}", lambda link: inventory.host_facts(link, self.host))
+
+    def guests(self) -> tuple[GuestOnHost, ...]:
+        return self.connection.look(f"guests of host {self.host.name}", inventory.guests)
+
+    def guest(self, name_or_uuid: str) -> Guest:
+        found = self.connection.look(
+            f"guest {name_or_uuid} at {self.host.name}",
+            lambda link: inventory.guest(link, self.host.name, name_or_uuid),
+        )
+        if found is None:
+            raise errors.NotFound(
+                f"guest {name_or_uuid}",
+                f"host {self.host.name} has none of that name or UUID",
+                "ferryman guests lists all",
+            )
+        return found
+
+    def machine(self, guest: Guest) -> Machine:
+        return self.connection.look(f"machine types of {self.host.name}", lambda link: inventory.machine(link, guest))
+
+    def compare_cpu(self, guest: Guest) -> CpuComparison:
+        return self.connection.look(f"CPU of {self.host.name}", lambda link: inventory.compare_cpu(link, guest))
+
+    # One guest
+
+    def _look(self, uuid: str, what: str, function: Callable[[libvirt.virDomain], T]) -> T:
+        return self.connection.look(
+            f"{what} of guest {uuid} at {self.host.name}", lambda link: function(link.lookupByUUIDString(uuid))
+        )
+
+    def _act(self, uuid: str, call: Call, function: Callable[[libvirt.virDomain], object]) -> None:
+        def act(link: libvirt.virConnect) -> None:
+            domain = link.lookupByUUIDString(uuid)
+            guard(call, job_of(domain), uuid)
+            function(domain)
+
+        self.connection.act(f"{call} of guest {uuid} at {self.host.name}", act)
+
+    def place(self, uuid: str) -> Place:
+        def look(link: libvirt.virConnect) -> Place:
+            try:
+                domain = link.lookupByUUIDString(uuid)
+                state, reason = domain.state()
+                persistent = bool(domain.isPersistent())
+                return Place(
+                    where=_where(state),
+                    persistent=persistent,
+                    autostart=persistent and bool(domain.autostart()),
+                    job="" if state in _INACTIVE else job_of(domain),
+                    detail=f"state {state}, reason {reason}",
+                )
+            except libvirt.libvirtError as error:
+                if code(error) == libvirt.VIR_ERR_NO_DOMAIN:
+                    return ABSENT
+                raise
+
+        return self.connection.look(f"guest {uuid} at {self.host.name}", look)
+
+    def definition(self, uuid: str) -> str:
+        def read(domain: libvirt.virDomain) -> str:
+            flags = libvirt.VIR_DOMAIN_XML_SECURE
+            if domain.isPersistent():
+                flags |= libvirt.VIR_DOMAIN_XML_INACTIVE
+            return str(domain.XMLDesc(flags))
+
+        return self._look(uuid, "definition", read)
+
+    def define(self, xml: str) -> None:
+        self.connection.act(f"define a guest at {self.host.name}", lambda link: link.defineXML(xml))
+
+    def undefine(self, uuid: str) -> None:
+        flags = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | getattr(libvirt, "VIR_DOMAIN_UNDEFINE_KEEP_TPM", 0)
+        self._act(uuid, Call.UNDEFINE, lambda domain: domain.undefineFlags(flags))
+
+    def set_autostart(self, uuid: str, on: bool) -> None:
+        self._act(uuid, Call.AUTOSTART, lambda domain: domain.setAutostart(int(on)))
+
+    def resume(self, uuid: str) -> None:
+        self._act(uuid, Call.RESUME, lambda domain: domain.resume())
+
+    def destroy(self, uuid: str) -> None:
+        self._act(uuid, Call.DESTROY, lambda domain: domain.destroy())
+
+    # Migration
+
+    def start_migration(
+        self, uuid: str, *, peer_uri: str, migration_uri: str, options: Options, persistent: bool
+    ) -> migration.LibvirtTransfer:
+        return migration.LibvirtTransfer(self.host.uri, uuid, peer_uri, migration_uri, options, persistent)
+
+    def sample(self, uuid: str) -> Sample | None:
+        def read(domain: libvirt.virDomain) -> Sample | None:
+            statistics = domain.jobStats()
+            if statistics.get("operation") != libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT:
+                return None
+            return migration.sample_from(statistics, paused=domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED)
+
+        return self._of_present(uuid, "job statistics", read)
+
+    def completed(self, uuid: str) -> Sample | None:
+        def read(domain: libvirt.virDomain) -> Sample | None:
+            flags = libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED | libvirt.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED
+            statistics = domain.jobStats(flags)
+            if not statistics.get("memory_total"):
+                return None
+            return migration.sample_from({**statistics, "memory_remaining": 0}, paused=False)
+
+        return self._of_present(uuid, "completed statistics", read)
+
+    def _of_present(self, uuid: str, what: str, read: Callable[[libvirt.virDomain], Sample | None]) -> Sample | None:
+        """A guest that is gone or inactive has no statistics."""
+
+        def look(link: libvirt.virConnect) -> Sample | None:
+            try:
+                return read(link.lookupByUUIDString(uuid))
+            except libvirt.libvirtError as error:
+                if code(error) in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID):
+                    return None
+                raise
+
+        return self.connection.look(f"{what} of guest {uuid} at {self.host.name}", look)
+
+    def set_max_downtime(self, uuid: str, seconds: float) -> None:
+        self._act(uuid, Call.MAX_DOWNTIME, lambda domain: domain.migrateSetMaxDowntime(int(seconds * 1000)))
+
+    def abort(self, uuid: str) -> None:
+        self._act(uuid, Call.ABORT, lambda domain: domain.abortJob())
+
+
+def _where(state: int) -> Where:
+    if state in _ACTIVE_AS_RUNNING:
+        return Where.RUNNING
+    return Where.OFF if state in _INACTIVE else Where.PAUSED

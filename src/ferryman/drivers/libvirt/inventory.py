@@ -1,0 +1,213 @@
+"""What a host is and has, and what a guest is: looked at in as few round trips as libvirt allows."""
+
+from typing import Any
+
+import libvirt
+
+from ferryman.drivers.libvirt import xml
+from ferryman.drivers.libvirt.devices import bridges
+from ferryman.drivers.libvirt.errors import code
+from ferryman.drivers.libvirt.jobs import job_of
+from ferryman.model.guest import Guest, Job, State
+from ferryman.model.host import GuestOnHost, Host, HostFacts, Machine, Network, Pool
+from ferryman.model.site import CpuComparison, CpuMatch
+
+_STATES = {
+    libvirt.VIR_DOMAIN_RUNNING: State.RUNNING,
+    libvirt.VIR_DOMAIN_BLOCKED: State.BLOCKED,
+    libvirt.VIR_DOMAIN_PAUSED: State.PAUSED,
+    libvirt.VIR_DOMAIN_SHUTDOWN: State.SHUTTING_DOWN,
+    libvirt.VIR_DOMAIN_SHUTOFF: State.SHUT_OFF,
+    libvirt.VIR_DOMAIN_CRASHED: State.CRASHED,
+    libvirt.VIR_DOMAIN_PMSUSPENDED: State.SUSPENDED,
+}
+
+
+def version(number: int) -> tuple[int, int, int]:
+    """libvirt writes 11.3.0 as 11003000."""
+    return number // 1_000_000, number // 1_000 % 1_000, number % 1_000
+
+
+def guests(link: libvirt.virConnect) -> tuple[GuestOnHost, ...]:
+    """All guests of a host, active and defined, by name."""
+    groups = libvirt.VIR_DOMAIN_STATS_STATE | libvirt.VIR_DOMAIN_STATS_BALLOON
+    statistics = link.getAllDomainStats(groups, 0)
+    return tuple(
+        sorted((_guest_on_host(domain, numbers) for domain, numbers in statistics), key=lambda found: found.name)
+    )
+
+
+def _guest_on_host(domain: libvirt.virDomain, numbers: dict[str, Any]) -> GuestOnHost:
+    definition = xml.definition(domain.XMLDesc(0))
+    persistent = bool(domain.isPersistent())
+    return GuestOnHost(
+        uuid=definition.uuid,
+        name=definition.name,
+        state=_STATES.get(numbers.get("state.state", -1), State.UNKNOWN),
+        persistent=persistent,
+        autostart=persistent and bool(domain.autostart()),
+        macs=tuple(interface.mac for interface in definition.interfaces),
+        vcpus=definition.vcpus,
+        memory_used=int(numbers.get("balloon.rss", 0)) * 1024,
+        memory_configured=definition.memory,
+        disks=tuple(disk.source for disk in definition.disks),
+        networks=tuple(interface.source for interface in definition.interfaces),
+    )
+
+
+def host_facts(link: libvirt.virConnect, host: Host) -> HostFacts:
+    """Everything observed of a host."""
+    memory = link.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS, 0)
+    seen, not_looked_at = bridges(link, host)
+    capabilities = link.getCapabilities()
+    return HostFacts(
+        host=host,
+        hostname=link.getHostname(),
+        uuid=capabilities.split("<uuid>")[1].split("</uuid>")[0] if "<uuid>" in capabilities else "",
+        libvirt_version=version(link.getLibVersion()),
+        qemu_version=version(link.getVersion()),
+        architecture=link.getInfo()[0],
+        cpus=link.getInfo()[2],
+        memory_total=memory.get("total", 0) * 1024,
+        memory_free=sum(memory.get(kind, 0) for kind in ("free", "buffers", "cached")) * 1024,
+        hugepages_free=_hugepages(link),
+        pools=tuple(_pool(pool) for pool in link.listAllStoragePools()),
+        networks=tuple(
+            Network(
+                network.name(),
+                bool(network.isActive()),
+                xml.network_bridge(network.XMLDesc()),
+                bool(network.autostart()),
+            )
+            for network in link.listAllNetworks()
+        ),
+        bridges=seen,
+        guests=guests(link),
+        not_looked_at=not_looked_at,
+    )
+
+
+def _pool(pool: libvirt.virStoragePool) -> Pool:
+    kind, path = xml.pool_path(pool.XMLDesc())
+    active = bool(pool.isActive())
+    return Pool(pool.name(), kind, active, bool(pool.autostart()), path, pool.info()[3] if active else 0)
+
+
+def _hugepages(link: libvirt.virConnect) -> dict[int, int]:
+    """Free huge pages by page size in bytes; empty where the host will not say."""
+    free: dict[int, int] = {}
+    for kib in (2048, 1048576):
+        try:
+            cells = link.getFreePages([kib], -1, 1, 0)
+        except libvirt.libvirtError:
+            continue
+        free[kib * 1024] = sum(pages.get(kib, 0) for pages in cells.values())
+    return free
+
+
+def lookup(link: libvirt.virConnect, name_or_uuid: str) -> libvirt.virDomain | None:
+    """A guest by UUID or by name; None when the host has none such."""
+    for find in (link.lookupByUUIDString, link.lookupByName):
+        try:
+            return find(name_or_uuid)
+        except libvirt.libvirtError as error:
+            if code(error) not in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_INVALID_ARG):
+                raise
+    return None
+
+
+def guest(link: libvirt.virConnect, host: str, name_or_uuid: str) -> Guest | None:
+    """Everything observed of one guest; None when the host has none such."""
+    domain = lookup(link, name_or_uuid)
+    if domain is None:
+        return None
+    live = domain.XMLDesc(0)
+    persistent, active = bool(domain.isPersistent()), bool(domain.isActive())
+    definition = xml.definition(live)
+    job = job_of(domain) if active else ""
+    rss = domain.memoryStats().get("rss", 0) * 1024 if active else 0
+    return Guest(
+        uuid=definition.uuid,
+        name=definition.name,
+        host=host,
+        state=_STATES.get(domain.state()[0], State.UNKNOWN),
+        persistent=persistent,
+        autostart=persistent and bool(domain.autostart()),
+        xml=live,
+        inactive_xml=domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) if persistent else live,
+        architecture=definition.architecture,
+        virtualization=definition.virtualization,
+        machine=definition.machine,
+        emulator=definition.emulator,
+        vcpus=definition.vcpus,
+        memory=definition.memory,
+        memory_used=rss,
+        cpu_mode=definition.cpu_mode,
+        cpu_xml=definition.cpu_xml,
+        disks=definition.disks,
+        interfaces=definition.interfaces,
+        host_devices=definition.host_devices,
+        hugepage_size=definition.hugepage_size,
+        snapshots=tuple(domain.snapshotListNames()),
+        checkpoints=tuple(checkpoint.getName() for checkpoint in domain.listAllCheckpoints()),
+        managed_save=bool(domain.hasManagedSaveImage()),
+        nvram=definition.nvram,
+        tpm=definition.tpm,
+        title=definition.title,
+        jobs=(*((Job(job),) if job else ()), *_block_jobs(domain, definition, active)),
+        addresses=_addresses(domain) if active else (),
+    )
+
+
+def _block_jobs(domain: libvirt.virDomain, definition: xml.Definition, active: bool) -> tuple[Job, ...]:
+    if not active:
+        return ()
+    return tuple(
+        Job("block job", f"on {disk.target}")
+        for disk in definition.disks
+        if disk.source and domain.blockJobInfo(disk.target)
+    )
+
+
+def _addresses(domain: libvirt.virDomain) -> tuple[str, ...]:
+    """IPv4 first; from leases, then from the host's ARP table. The agent is not asked: one that hangs would hang us."""
+    found: list[str] = []
+    for source in (libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP):
+        try:
+            interfaces = domain.interfaceAddresses(source)
+        except libvirt.libvirtError:
+            continue  # this way of asking does not exist for this guest's interfaces
+        for interface in interfaces.values():
+            found += [address["addr"] for address in interface["addrs"] or ()]
+    return tuple(dict.fromkeys(sorted(found, key=lambda address: ":" in address)))
+
+
+def machine(link: libvirt.virConnect, wanted: Guest) -> Machine:
+    """Whether this host's emulator can be the guest's machine: asked of its domain capabilities."""
+    try:
+        answer = link.getDomainCapabilities(None, wanted.architecture, wanted.machine, wanted.virtualization)
+    except libvirt.libvirtError as error:
+        return Machine(wanted.emulator, wanted.machine, False, str(error))
+    emulator = answer.split("<path>")[1].split("</path>")[0] if "<path>" in answer else wanted.emulator
+    return Machine(emulator, wanted.machine, True)
+
+
+def compare_cpu(link: libvirt.virConnect, wanted: Guest) -> CpuComparison:
+    """libvirt's own comparison of the guest's expanded CPU with what this host's emulator can give."""
+    if not wanted.cpu_xml or wanted.cpu_mode in ("host-passthrough", "maximum"):
+        return CpuComparison(CpuMatch.UNKNOWN, detail=f"the guest's CPU is {wanted.cpu_mode or 'not described'}")
+    arguments = (None, wanted.architecture, wanted.machine, wanted.virtualization, wanted.cpu_xml)
+    try:
+        answer = link.compareHypervisorCPU(*arguments, libvirt.VIR_CONNECT_COMPARE_CPU_FAIL_INCOMPATIBLE)
+    except libvirt.libvirtError as error:
+        if code(error) != libvirt.VIR_ERR_CPU_INCOMPATIBLE:
+            return CpuComparison(CpuMatch.UNKNOWN, detail=str(error))
+        return CpuComparison(CpuMatch.INCOMPATIBLE, missing_features(str(error)), str(error))
+    match = {libvirt.VIR_CPU_COMPARE_IDENTICAL: CpuMatch.IDENTICAL, libvirt.VIR_CPU_COMPARE_SUPERSET: CpuMatch.SUPERSET}
+    return CpuComparison(match.get(answer, CpuMatch.INCOMPATIBLE))
+
+
+def missing_features(words: str) -> tuple[str, ...]:
+    """The features in "…: Host CPU does not provide required features: vmx, x2apic"."""
+    _, found, features = words.partition("required features: ")
+    return tuple(feature.strip() for feature in features.split(",")) if found else ()

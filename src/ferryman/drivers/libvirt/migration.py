@@ -1,0 +1,97 @@
+"""A migration asked for: which flags and parameters, the thread of the blocking call, and its statistics as samples."""
+
+import threading
+import time
+from typing import Any
+
+import libvirt
+
+from ferryman import errors
+from ferryman.drivers.libvirt.connection import open_connection
+from ferryman.drivers.libvirt.errors import translate
+from ferryman.model.request import Options
+from ferryman.model.sample import Sample
+from ferryman.model.units import MIB
+
+
+def flags_for(options: Options, *, persistent: bool) -> int:
+    """libvirt's migration flags. Peer to peer, so that the migration outlives whoever asked for it."""
+    flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
+    if persistent:
+        flags |= libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
+    if not options.insecure:
+        flags |= libvirt.VIR_MIGRATE_TLS
+    if options.auto_converge:
+        flags |= libvirt.VIR_MIGRATE_AUTO_CONVERGE
+    return int(flags)
+
+
+def parameters_for(options: Options, migration_uri: str) -> dict[str, Any]:
+    """libvirt's typed parameters. Its bandwidth is in MiB/s, rounded up so that a small limit is not none."""
+    parameters: dict[str, Any] = {libvirt.VIR_MIGRATE_PARAM_URI: migration_uri}
+    if options.bandwidth:
+        parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = -(-options.bandwidth // MIB)
+    return parameters
+
+
+class LibvirtTransfer:
+    """Implements ports.Transfer: the blocking call in a thread and on a connection of its own."""
+
+    def __init__(
+        self, uri: str, uuid: str, peer_uri: str, migration_uri: str, options: Options, persistent: bool
+    ) -> None:
+        self._uri, self._uuid, self._peer_uri = uri, uuid, peer_uri
+        self._flags = flags_for(options, persistent=persistent)
+        self._parameters = parameters_for(options, migration_uri)
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._call, name=f"migrate {uuid}", daemon=True)
+        self._thread.start()
+
+    def _call(self) -> None:
+        try:
+            connection = open_connection(self._uri)
+            try:
+                domain = connection.lookupByUUIDString(self._uuid)
+                domain.migrateToURI3(self._peer_uri, self._parameters, self._flags)
+            finally:
+                connection.close()
+        except libvirt.libvirtError as error:
+            self._error = translate(error, f"migration to {self._peer_uri}", self._uri)
+        except errors.FerrymanError as error:
+            self._error = error
+
+    @property
+    def ended(self) -> bool:
+        return not self._thread.is_alive()
+
+    @property
+    def error(self) -> Exception | None:
+        return self._error
+
+
+def sample_from(statistics: dict[str, Any], *, paused: bool) -> Sample:
+    """A sample from libvirt's job statistics (times there are milliseconds, dirty rates pages per second)."""
+
+    def number(name: str) -> int:
+        return int(statistics.get(name, 0))
+
+    dirty_pages, page = statistics.get("memory_dirty_rate"), number("memory_page_size") or 4096
+    downtime = statistics.get("downtime") if not statistics.get("memory_remaining") else None
+    return Sample(
+        at=time.time(),
+        elapsed=number("time_elapsed") / 1000,
+        setup=number("memory_processed") == 0,
+        memory_total=number("memory_total"),
+        memory_processed=number("memory_processed"),
+        memory_remaining=number("memory_remaining"),
+        memory_rate=float(statistics["memory_bps"]) if statistics.get("memory_bps") else None,
+        dirty_rate=None if dirty_pages is None else float(dirty_pages) * page,
+        iteration=number("memory_iteration"),
+        disk_total=number("disk_total"),
+        disk_processed=number("disk_processed"),
+        disk_remaining=number("disk_remaining"),
+        expected_downtime=statistics["downtime"] / 1000 if "downtime" in statistics and downtime is None else None,
+        downtime=None if downtime is None else downtime / 1000,
+        auto_converge_throttle=statistics.get("auto_converge_throttle"),
+        guest_paused=paused,
+    )

@@ -1,0 +1,194 @@
+"""Pure: libvirt's XML in, facts out. Elements we do not know are left alone."""
+
+from dataclasses import dataclass
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+from ferryman.model.guest import Disk, HostDevice, Interface
+
+_SIZE = {"b": 1, "bytes": 1, "kb": 1000, "k": 1024, "kib": 1024, "mb": 1000**2, "m": 1024**2, "mib": 1024**2,
+         "gb": 1000**3, "g": 1024**3, "gib": 1024**3, "tib": 1024**4, "t": 1024**4}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What a domain's XML says. Sizes are bytes."""
+
+    name: str
+    uuid: str
+    title: str
+    virtualization: str
+    architecture: str
+    machine: str
+    emulator: str
+    vcpus: int
+    memory: int
+    cpu_mode: str
+    cpu_xml: str
+    disks: tuple[Disk, ...]
+    interfaces: tuple[Interface, ...]
+    host_devices: tuple[HostDevice, ...]
+    hugepage_size: int
+    nvram: str
+    tpm: str
+
+
+def size(element: Element | None, default_unit: str = "KiB") -> int:
+    """Bytes of an element such as <memory unit='MiB'>512</memory>; 0 when there is none."""
+    if element is None or not (element.text or "").strip():
+        return 0
+    return int(float(element.text or 0) * _SIZE[element.get("unit", default_unit).lower()])
+
+
+def definition(xml: str) -> Definition:
+    """Read a domain's XML."""
+    root = ElementTree.fromstring(xml)
+    os_type, cpu, page = root.find("os/type"), root.find("cpu"), root.find("memoryBacking/hugepages/page")
+    tpm = root.find("devices/tpm/backend")
+    huge = root.find("memoryBacking/hugepages") is not None
+    return Definition(
+        name=_text(root, "name"),
+        uuid=_text(root, "uuid"),
+        title=_text(root, "title"),
+        virtualization=root.get("type", ""),
+        architecture="" if os_type is None else os_type.get("arch", ""),
+        machine="" if os_type is None else os_type.get("machine", ""),
+        emulator=_text(root, "devices/emulator"),
+        vcpus=int(_text(root, "vcpu") or 1),
+        memory=size(root.find("memory")),
+        cpu_mode="" if cpu is None else cpu.get("mode", "custom" if cpu.find("model") is not None else ""),
+        cpu_xml="" if cpu is None else ElementTree.tostring(cpu, encoding="unicode").strip(),
+        disks=tuple(_disk(element) for element in root.findall("devices/disk")),
+        interfaces=tuple(_interface(element) for element in root.findall("devices/interface")),
+        host_devices=_host_devices(root),
+        hugepage_size=(size(_with_text(page)) or 1) if huge else 0,
+        nvram=_text(root, "os/nvram"),
+        tpm="" if tpm is None else tpm.get("type", ""),
+    )
+
+
+def _text(root: Element, path: str) -> str:
+    return (root.findtext(path) or "").strip()
+
+
+def _with_text(page: Element | None) -> Element | None:
+    """<page size='2048' unit='KiB'/> as an element whose text is its size."""
+    if page is None:
+        return None
+    element = Element("size", {"unit": page.get("unit", "KiB")})
+    element.text = page.get("size", "0")
+    return element
+
+
+def source_of(element: Element | None) -> str:
+    """The name of a disk's source: a path, a device, pool/volume, or protocol:name@hosts."""
+    if element is None:
+        return ""
+    if element.get("volume"):
+        return f"{element.get('pool')}/{element.get('volume')}"
+    if element.get("protocol"):
+        hosts = ",".join(
+            f"{host.get('name', '')}:{host.get('port', '')}".rstrip(":") for host in element.findall("host")
+        )
+        return f"{element.get('protocol')}:{element.get('name', '')}" + (f"@{hosts}" if hosts else "")
+    for name in ("file", "dev", "dir", "path", "name"):
+        if element.get(name):
+            return element.get(name, "")
+    return ""
+
+
+def _disk(element: Element) -> Disk:
+    driver, target = element.find("driver"), element.find("target")
+    source = element.find("source")
+    backing, layer = [], element.find("backingStore")
+    while layer is not None and layer.find("source") is not None:
+        backing.append(source_of(layer.find("source")))
+        layer = layer.find("backingStore")
+    return Disk(
+        target="" if target is None else target.get("dev", ""),
+        device=element.get("device", "disk"),
+        kind=element.get("type", ""),
+        source=source_of(source),
+        format="raw" if driver is None else driver.get("type", "raw"),
+        cache="" if driver is None else driver.get("cache", ""),
+        read_only=element.find("readonly") is not None,
+        shareable=element.find("shareable") is not None,
+        backing=tuple(backing),
+        pool="" if source is None else source.get("pool", ""),
+    )
+
+
+def _interface(element: Element) -> Interface:
+    kind = element.get("type", "")
+    source, mac, model, link = (element.find(name) for name in ("source", "mac", "model", "link"))
+    named = (
+        ""
+        if source is None
+        else source.get(kind) or source.get("dev") or source.get("bridge") or source.get("path") or ""
+    )
+    return Interface(
+        mac="" if mac is None else mac.get("address", "").lower(),
+        kind=kind,
+        source=named,
+        model="" if model is None else model.get("type", ""),
+        link_up=link is None or link.get("state") != "down",
+    )
+
+
+def _host_devices(root: Element) -> tuple[HostDevice, ...]:
+    found = []
+    for element in root.findall("devices/hostdev"):
+        source = element.find("source")
+        address = None if source is None else source.find("address")
+        parts = {} if address is None else dict(address.attrib)
+        name = parts.get("uuid") or ":".join(value for key, value in parts.items() if key != "type")
+        found.append(HostDevice(element.get("type", "") or element.get("mode", ""), name or "unnamed"))
+    for element in root.findall("devices/filesystem"):
+        driver, source = element.find("driver"), element.find("source")
+        kind = "virtiofs" if driver is not None and driver.get("type") == "virtiofs" else "9p"
+        found.append(HostDevice(kind, source_of(source)))
+    for element in root.findall("devices/interface"):
+        if element.get("type") in ("vhostuser", "vdpa", "hostdev"):
+            found.append(
+                HostDevice({"vhostuser": "vhost-user"}.get(element.get("type", ""), "pci"), _interface(element).mac)
+            )
+    found += [HostDevice("shmem", element.get("name", "")) for element in root.findall("devices/shmem")]
+    return tuple(found)
+
+
+def pool_path(xml: str) -> tuple[str, str]:
+    """(type, target path) of a storage pool."""
+    root = ElementTree.fromstring(xml)
+    return root.get("type", ""), _text(root, "target/path")
+
+
+def network_bridge(xml: str) -> str:
+    """The bridge of a libvirt network."""
+    bridge = ElementTree.fromstring(xml).find("bridge")
+    return "" if bridge is None else bridge.get("name", "")
+
+
+def machine_names(capabilities: str, architecture: str) -> dict[str, str]:
+    """Machine types of an architecture: each name, aliases included, to its canonical name."""
+    root = ElementTree.fromstring(capabilities)
+    names: dict[str, str] = {}
+    for arch in root.findall("guest/arch"):
+        if arch.get("name") == architecture:
+            for element in arch.iter("machine"):
+                if element.text:
+                    names[element.text] = element.get("canonical", element.text)
+    return names
+
+
+def emulators(capabilities: str, architecture: str) -> tuple[str, ...]:
+    """The emulators of an architecture."""
+    root = ElementTree.fromstring(capabilities)
+    found = [arch.findtext("emulator") or "" for arch in root.findall("guest/arch") if arch.get("name") == architecture]
+    return tuple(dict.fromkeys(path for path in found if path))
+
+
+def block_device_wwns(xml: str) -> tuple[str, str]:
+    """(device path, WWN) of a node device that is a disk; WWN empty when it has none."""
+    root = ElementTree.fromstring(xml)
+    wwn = root.findtext(".//wwn") or root.findtext(".//serial") or ""
+    return root.findtext(".//capability/block") or "", wwn.strip()

@@ -1,0 +1,152 @@
+"""Looking at a guest as its clients do, and telling the network where it is."""
+
+import json
+import os
+import socket
+import struct
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+
+from ferryman import errors
+from ferryman.drivers import ssh
+from ferryman.model.host import Host
+
+INTERVAL = 0.05  # seconds between two probes
+PROBE_TIMEOUT = 1.0  # seconds for one probe
+
+# Runs at the destination: for each "MAC BRIDGE" a RARP broadcast, as QEMU itself sends, from the guest's address.
+_ANNOUNCE = """
+import socket, sys
+for item in sys.argv[1:]:
+    mac, bridge = item.split("@")
+    raw = bytes.fromhex(mac.replace(":", ""))
+    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    s.bind((bridge, 0))
+    body = bytes.fromhex("0001080006040003") + raw + bytes(4) + raw + bytes(4)
+    for _ in range(3):
+        s.send((b"\\xff" * 6 + raw + b"\\x80\\x35" + body).ljust(60, b"\\0"))
+"""
+
+
+def parse(probe: str) -> tuple[str, int]:
+    """(address, port) of ADDRESS[:PORT] or [IPV6]:PORT; port 0: an echo is asked instead of a connection."""
+    if probe.startswith("["):
+        address, _, port = probe[1:].partition("]")
+        return address, int(port.lstrip(":") or 0)
+    if probe.count(":") != 1:
+        return probe, 0
+    address, port = probe.split(":")
+    return address, int(port)
+
+
+def asks(address: str, port: int, timeout: float = PROBE_TIMEOUT) -> bool:
+    """One probe: a TCP connection (refused counts: somebody answered), or an ICMP echo. Raises PermissionError."""
+    if port:
+        try:
+            socket.create_connection((address, port), timeout).close()
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+        return True
+    return _echo(address, timeout)
+
+
+def _echo(address: str, timeout: float) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as asking:
+        asking.settimeout(timeout)
+        identity = os.getpid() & 0xFFFF
+        packet = struct.pack("!BBHHH", 8, 0, 0, identity, 1)
+        total = sum(struct.unpack("!4H", packet))
+        checksum = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
+        try:
+            asking.sendto(struct.pack("!BBHHH", 8, 0, checksum, identity, 1), (address, 0))
+            deadline = time.monotonic() + timeout
+            while time.monotonic() < deadline:
+                answer, (sender, _) = asking.recvfrom(2048)
+                header = (answer[0] & 15) * 4
+                if sender == address and answer[header] == 0 and answer[header + 4 : header + 6] == packet[4:6]:
+                    return True
+        except OSError:
+            return False
+    return False
+
+
+class ThreadedWatcher:
+    """Implements ports.Watcher: probes all the time, and remembers the longest time without an answer."""
+
+    def __init__(self, probe: str) -> None:
+        self._address, self._port = parse(probe)
+        self._stopping = threading.Event()
+        self._answered: list[float] = []
+        self._longest = 0.0
+        self._thread = threading.Thread(target=self._run, name=f"probe {probe}", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        last: float | None = None
+        while not self._stopping.is_set():
+            asked = time.monotonic()
+            try:
+                if asks(self._address, self._port, 0.25):
+                    if last is not None:
+                        self._longest = max(self._longest, asked - last)
+                    last = asked
+                    self._answered = [last]
+            except PermissionError:
+                return
+            self._stopping.wait(max(0.0, INTERVAL - (time.monotonic() - asked)))
+        if last is not None:
+            self._longest = max(self._longest, time.monotonic() - last)
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(2)
+
+    @property
+    def blackout(self) -> float | None:
+        return self._longest if self._answered else None
+
+
+class HostNetwork:
+    """Implements ports.Network, from this machine and over ssh."""
+
+    def watch(self, probe: str) -> ThreadedWatcher:
+        return ThreadedWatcher(probe)
+
+    def answers(self, probe: str, within: float) -> bool | None:
+        address, port = parse(probe)
+        deadline = time.monotonic() + within
+        try:
+            while not asks(address, port):
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(INTERVAL)
+        except PermissionError:
+            return None
+        return True
+
+    def address_of(self, macs: Sequence[str]) -> str:
+        wanted = {mac.lower() for mac in macs}
+        try:
+            text = subprocess.run(["ip", "-json", "neighbour"], capture_output=True, text=True, timeout=5).stdout
+            neighbours = json.loads(text or "[]")
+        except (OSError, ValueError, subprocess.TimeoutExpired):
+            return ""
+        known = (entry["dst"] for entry in neighbours if entry.get("lladdr", "").lower() in wanted)
+        return next((address for address in known if ":" not in address), "")
+
+    def announce(self, host: Host, macs_by_bridge: Sequence[tuple[str, str]]) -> str:
+        if not macs_by_bridge:
+            return "no interface of the guest is on a bridge"
+        items = [f"{mac}@{bridge}" for mac, bridge in macs_by_bridge]
+        try:
+            answer = ssh.run(host, ["python3", "-c", _ANNOUNCE, *items], timeout=10)
+        except errors.DriverError as error:
+            return error.why
+        if answer.code == 0:
+            return ""
+        words = answer.err.strip().splitlines()
+        return words[-1] if words else f"the program at {host.name} ended with {answer.code}"

@@ -1,0 +1,46 @@
+"""Running a program on a host with the ssh program, which reads the same configuration and jump hosts as qemu+ssh does."""
+
+import shlex
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ferryman import errors
+from ferryman.model.host import Host
+
+CONNECT_WITHIN = 5  # seconds
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a program wrote and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run(host: Host, arguments: Sequence[str], *, timeout: float = 20.0, text: str | None = None) -> Answer:
+    """Run a program on a host (the local host: directly). Raises errors.Unreachable, or Timeout: outcome unknown."""
+    if not host.effective_ssh:
+        command = list(arguments)
+    else:
+        command = ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_WITHIN}", "-o", "ServerAliveInterval=3",
+                   "-o", "ServerAliveCountMax=3", host.effective_ssh, "--", shlex.join(arguments)]  # fmt: skip
+    what = f"ssh to host {host.name}"
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=timeout, input=text or "")
+    except subprocess.TimeoutExpired as error:
+        raise errors.Timeout(
+            what, f"'{arguments[0]}' did not end within {timeout:.0f} s", "look at the host"
+        ) from error
+    except FileNotFoundError as error:
+        raise errors.DriverError(
+            what, f"no program {command[0]} on this machine", "apt install openssh-client"
+        ) from error
+    if host.effective_ssh and result.returncode == 255:
+        words = result.stderr.strip().splitlines()
+        raise errors.Unreachable(
+            what, words[-1] if words else "the connection failed", f"try: ssh {host.effective_ssh} true; or set --ssh"
+        )
+    return Answer(result.returncode, result.stdout, result.stderr)

@@ -1,0 +1,235 @@
+"""Asking for a transfer and watching it: one step, which run again finds the running job instead of starting a second.
+
+The blocking call's return ends nothing, and neither does an accepted abort: only a source that answers and has no job does.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from ferryman.errors import AlreadyRunning, DriverError, Refused
+from ferryman.execute.settle import look
+from ferryman.model.phase import Phase
+from ferryman.model.place import Where
+from ferryman.model.plan import Plan
+from ferryman.model.request import Request
+from ferryman.model.sample import Sample
+from ferryman.ports import Ports, Transfer
+
+POLL = 0.2  # seconds between two samples
+NO_BYTE_FOR = 30.0  # seconds without a byte in pre-copy: libvirt's keepalive sees only the control path
+SOURCE_SILENT_FOR = 90.0  # seconds without an answer from the source: then settling looks
+ABORT_AGAIN_AFTER = 10.0  # seconds
+ABORT_GIVEN_UP_AFTER = 90.0  # seconds after the first abort with the job still there: then settling looks
+CALL_TO_JOB = 15.0  # seconds a fresh call may take until its job is seen
+TOO_OLD_TO_ASK = 600.0  # seconds: what was never asked for and is found again this late is put back, not started
+
+
+class Action(StrEnum):
+    """What the watcher does next."""
+
+    WAIT = "wait"
+    ABORT = "abort"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """An action with its reason; `cancelled` tells a person's wish from our own."""
+
+    action: Action
+    reason: str
+    cancelled: bool = False
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What the decision is made from. Times are seconds."""
+
+    elapsed: float
+    timeout: float
+    without_a_byte: float
+    guest_paused: bool
+    cancelled_by: str
+
+
+def decide(watch: Watch) -> Decision:
+    """Whether to let the transfer go on. Pure."""
+    if watch.guest_paused:
+        return Decision(Action.WAIT, "the switchover has begun: the hypervisor finishes or falls back by itself")
+    if watch.cancelled_by:
+        return Decision(Action.ABORT, f"cancelled by {watch.cancelled_by}", cancelled=True)
+    if watch.elapsed > watch.timeout:
+        return Decision(Action.ABORT, f"not finished within the timeout of {watch.timeout:.0f} s")
+    if watch.without_a_byte > NO_BYTE_FOR:
+        return Decision(Action.ABORT, f"no byte was sent for {NO_BYTE_FOR:.0f} s: the migration network does not carry")
+    return Decision(Action.WAIT, "bytes are flowing")
+
+
+@dataclass(frozen=True)
+class TransferEnd:
+    """Why the watching ended. Whether the guest moved is for settling to say."""
+
+    reason: str
+    error: str = ""
+    remedy: str = ""
+    cancelled: bool = False
+    asked: bool = True
+
+
+def transfer(ports: Ports, request: Request, plan: Plan, *, fresh: bool, may_ask: bool = True) -> TransferEnd:
+    """Ask for the transfer unless it runs or was asked for, and watch it until the source has no job.
+
+    `fresh`: this process took the request itself, nothing was found again. Raises Refused when another's job holds the
+    guest or the lease is gone; nothing was asked for then.
+    """
+    source = ports.hypervisor(request.source)
+    asked_at = ports.records.asked_at(request.id)
+    place = look(source, request.guest_uuid)
+    if place.job:
+        if asked_at is None:
+            raise Refused(f"guest {request.guest}", f"another job ({place.job}) runs on it, which is not ours",
+                          "wait for its end: virsh domjobinfo")  # fmt: skip
+        return _watch(ports, request, None)
+    if (stop := _why_not_ask(ports, request, asked_at, fresh=fresh, may_ask=may_ask)) is not None:
+        return stop
+    destination = look(ports.hypervisor(request.destination), request.guest_uuid)
+    if place.where is not Where.RUNNING or destination.where not in (Where.ABSENT, Where.OFF):
+        return TransferEnd(
+            f"the guest is {place.where} at the source, {destination.where} at the destination", asked=False
+        )
+    holder = ports.records.lease(request.guest_uuid)
+    if holder != request.id:
+        raise Refused(
+            f"guest {request.guest}", f"its lease is held by request {holder or 'nobody'}", f"ferryman show {holder}"
+        )
+    ports.records.mark_asked(request.id)
+    ports.records.enter(request.id, Phase.TRANSFERRING)
+    call = source.start_migration(
+        request.guest_uuid,
+        peer_uri=plan.peer_uri,
+        migration_uri=plan.migration_uri,
+        options=request.options,
+        persistent=plan.persistent,
+    )
+    return _watch(ports, request, call)
+
+
+def _why_not_ask(
+    ports: Ports, request: Request, asked_at: float | None, *, fresh: bool, may_ask: bool
+) -> TransferEnd | None:
+    """A reason to go straight to settling; None when the transfer may be asked for."""
+    if (by := ports.records.cancel_asked(request.id)) != "":
+        return TransferEnd(f"cancelled by {by}", cancelled=True, asked=asked_at is not None)
+    if not may_ask:
+        return TransferEnd("no transfer runs", asked=asked_at is not None)
+    if asked_at is not None and ports.records.last_sample(request.id) is not None:
+        return TransferEnd("the transfer ended while nobody watched")
+    if not fresh and ports.clock.now() - request.asked_at > TOO_OLD_TO_ASK:
+        return TransferEnd("found again too late to be started", asked=asked_at is not None)
+    return None
+
+
+class _Progress:
+    """The last sample and how long no byte has moved, counted only while samples come (a stopped ferryman counts nothing)."""
+
+    def __init__(self, last: Sample | None, now: float) -> None:
+        self.last, self.seen_at, self.without_a_byte = last, now, 0.0
+
+    def take(self, sample: Sample, now: float) -> None:
+        if (
+            self.last is not None
+            and sample.processed <= self.last.processed
+            and sample.remaining == self.last.remaining
+        ):
+            self.without_a_byte += min(now - self.seen_at, 2.0)
+        else:
+            self.without_a_byte = 0.0
+        self.last, self.seen_at = sample, now
+
+
+def _watch(ports: Ports, request: Request, call: Transfer | None) -> TransferEnd:
+    """Poll until the source answers and has no job. `call` is None when re-attached after a crash."""
+    source, records, clock = ports.hypervisor(request.source), ports.records, ports.clock
+    records.enter(request.id, Phase.TRANSFERRING)
+    began = clock.now()
+    asked_at = records.asked_at(request.id) or began
+    progress = _Progress(records.last_sample(request.id), began)
+    answered_at, aborted_at, first_abort = began, 0.0, 0.0
+    why = Decision(Action.WAIT, "")
+    job_seen = downtime_set = refusal_noted = False
+    while True:
+        now = clock.now()
+        try:
+            sample = source.sample(request.guest_uuid)
+            answered_at = now
+        except DriverError as error:
+            if now - answered_at > SOURCE_SILENT_FOR:
+                return TransferEnd(f"the source has not answered for {SOURCE_SILENT_FOR:.0f} s", error=str(error))
+            clock.sleep(1.0)
+            continue
+        if sample is None:
+            if call is not None and isinstance(call.error, AlreadyRunning):
+                raise Refused(call.error.what, call.error.why, call.error.remedy)
+            waiting_for_job = call is not None and not call.ended and (job_seen is False and now - began < CALL_TO_JOB)
+            if (
+                not waiting_for_job
+                and not look(source, request.guest_uuid).job
+                and (call is None or call.ended or job_seen)
+            ):
+                return _ended(call, why)
+            if first_abort and now - first_abort > ABORT_GIVEN_UP_AFTER:
+                return _ended(call, why)
+            if call is not None and not call.ended and not job_seen and now - began > request.options.timeout:
+                return TransferEnd("the call neither started a job nor ended within the timeout")
+            clock.sleep(POLL / 4)
+            continue
+        job_seen = True
+        progress.take(sample, now)
+        records.keep_sample(request.id, sample)
+        if sample.guest_paused:
+            records.enter(request.id, Phase.SWITCHING_OVER)
+        elif request.options.max_downtime and not downtime_set:
+            downtime_set = _set_downtime(ports, request)
+        decision = decide(
+            Watch(
+                elapsed=now - asked_at,
+                timeout=request.options.timeout,
+                without_a_byte=progress.without_a_byte,
+                guest_paused=sample.guest_paused,
+                cancelled_by=records.cancel_asked(request.id),
+            )
+        )
+        if decision.action is Action.ABORT and now - aborted_at > ABORT_AGAIN_AFTER:
+            if not first_abort:
+                first_abort, why = now, decision
+                records.keep_decision(request.id, f"abort: {decision.reason}")
+            aborted_at = now
+            try:
+                source.abort(request.guest_uuid)
+            except DriverError as error:  # "Channel error" was seen on aborts that took effect: only looking tells
+                records.keep_decision(request.id, f"the abort was answered: {error.why}")
+        elif sample.guest_paused and not first_abort and not refusal_noted and records.cancel_asked(request.id):
+            refusal_noted = True
+            records.keep_decision(request.id, f"cancel refused: {decision.reason}")
+        if first_abort and now - first_abort > ABORT_GIVEN_UP_AFTER:
+            return TransferEnd(f"{why.reason}; the job is still there {ABORT_GIVEN_UP_AFTER:.0f} s after the abort",
+                               cancelled=why.cancelled)  # fmt: skip
+        clock.sleep(POLL)
+
+
+def _set_downtime(ports: Ports, request: Request) -> bool:
+    try:
+        ports.hypervisor(request.source).set_max_downtime(request.guest_uuid, request.options.max_downtime)
+    except DriverError as error:
+        ports.records.keep_decision(request.id, f"the allowed downtime could not be set: {error.why}")
+    return True
+
+
+def _ended(call: Transfer | None, why: Decision) -> TransferEnd:
+    error = call.error if call is not None else None
+    end = TransferEnd(why.reason or "the transfer ended", cancelled=why.cancelled)
+    if error is None or why.action is Action.ABORT:
+        return end
+    reason = getattr(error, "why", str(error))
+    return replace(
+        end, reason=f"the hypervisor gave up: {reason}", error=str(error), remedy=getattr(error, "remedy", "")
+    )

@@ -1,0 +1,245 @@
+"""Start reading here: a request from being asked to its report, every step durable."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from ferryman.assess import assess
+from ferryman.errors import Blocked, FerrymanError, NeedsAttention, Refused
+from ferryman.execute import live, undo
+from ferryman.execute.follow import TransferEnd
+from ferryman.execute.runtime import step
+from ferryman.execute.settle import look
+from ferryman.model.finding import blockers
+from ferryman.model.outcome import Outcome, Status, Versions
+from ferryman.model.phase import Phase
+from ferryman.model.place import Where
+from ferryman.model.plan import Plan
+from ferryman.model.request import Request
+from ferryman.model.site import Site
+from ferryman.plain import from_plain, to_plain
+from ferryman.plan.steps import live_plan
+from ferryman.ports import Ports, Watcher
+from ferryman.verify.location import Action, Verdict
+from ferryman.verify.network import network_findings
+
+ANSWERS_WITHIN = 15.0  # seconds after the switchover within which a client must be answered
+
+
+class Fulfilment:
+    """The workflows. `fulfil` carries out a new request, `settle` ends what a crash or "needs attention" left."""
+
+    def __init__(self, ports: Ports) -> None:
+        self.ports = ports
+        self.fresh: set[str] = set()  # requests that this process took itself
+        self._watchers: dict[str, Watcher] = {}
+
+    @property
+    def workflows(self) -> dict[str, Callable[[str], Any]]:
+        """By the names that are stored."""
+        return {"fulfil": self.fulfil, "settle": self.settle}
+
+    def fulfil(self, request_id: str) -> Any:
+        """One guest from one host to another."""
+        request = self.ports.records.request(request_id)
+        return self._to_an_end(request, lambda: self._fulfil(request))
+
+    def _fulfil(self, request: Request) -> Outcome:
+        step("admit", self.admit, request)
+        plan = from_plain(Plan, step("plan", self.observe_assess_plan, request))
+        step("watch", self.watch, request)
+        end, verdict = live.carry_out(self.ports, request, plan, fresh=request.id in self.fresh)
+        return self.conclude(request, plan, end, verdict)
+
+    def settle(self, request_id: str) -> Any:
+        """The end of a request that was left: a job still running is watched, none is ever started."""
+        request = self.ports.records.request(request_id)
+        return self._to_an_end(request, lambda: self._settle(request))
+
+    def _settle(self, request: Request) -> Outcome:
+        facts = step("read-facts", self.ports.records.facts, request.id)
+        if "plan" not in facts:
+            raise Refused(f"request {request.id}", "it ended before anything was changed", "ask again")
+        plan = from_plain(Plan, facts["plan"])
+        end, verdict = live.watched(self.ports, request, plan, fresh=False, may_ask=False)
+        return self.conclude(request, plan, end, verdict)
+
+    # The parts of the way
+
+    def admit(self, request: Request) -> None:
+        """One guest, one lease."""
+        holder = self.ports.records.take_lease(request.guest_uuid, request.id)
+        if holder != request.id:
+            raise Refused(f"guest {request.guest}", f"request {holder} is moving it already",
+                          f"ferryman follow {holder}, or ferryman cancel {holder}")  # fmt: skip
+        if self.ports.records.cancel_asked(request.id):
+            raise Refused(f"request {request.id}", "cancelled before it began")
+        self.ports.records.enter(request.id, Phase.PREPARING)
+
+    def observe_assess_plan(self, request: Request) -> Any:
+        """Look at both hosts, find what speaks against the move, and plan it. Raises Blocked."""
+        site = observe(self.ports, request.guest_uuid, request.source, request.destination)
+        findings = assess(site, request.options)
+        self.ports.records.keep_findings(request.id, "before", findings)
+        self.ports.records.keep_versions(request.id, _versions(site, request.ferryman_version))
+        if found := blockers(findings):
+            first = found[0]
+            raise Blocked(first.what, first.why, first.remedy)
+        plan = live_plan(site, request.options)
+        probe = request.options.probe or next(iter(site.guest.addresses), "")
+        probe = probe or self.ports.network.address_of([interface.mac for interface in site.guest.interfaces])
+        bridged = [(one.mac, one.source) for one in site.guest.interfaces if one.kind == "bridge"]
+        self.ports.records.keep_facts(request.id, {"plan": to_plain(plan), "probe": probe, "bridged": bridged})
+        return to_plain(plan)
+
+    def watch(self, request: Request) -> None:
+        """Look at the guest as a client would, from before the transfer until it is verified."""
+        probe = self.ports.records.facts(request.id).get("probe", "")
+        if probe and request.id not in self._watchers:
+            self._watchers[request.id] = self.ports.network.watch(probe)
+
+    def conclude(self, request: Request, plan: Plan, end: TransferEnd, verdict: Verdict) -> Outcome:
+        """From the verdict on the pair of places to an outcome."""
+        match verdict.action:
+            case Action.FORWARD | Action.FORWARD_OVER_HUSK:
+                live.forward(self.ports, request, plan, verdict)
+                return from_plain(Outcome, step("verify", self.verify, request))
+            case Action.BACK | Action.BACK_RESUME:
+                live.back(self.ports, request, verdict)
+                status = Status.CANCELLED if end.cancelled else Status.FAILED
+                return Outcome(status, f"{end.reason}; {verdict.reason}", request.source, remedy=end.remedy)
+            case Action.STOPPED_AT_SOURCE:
+                live.back(self.ports, request, verdict)
+                return Outcome(Status.NEEDS_ATTENTION, verdict.reason, "", remedy=verdict.remedy)
+            case Action.STOPPED_AT_DESTINATION:
+                live.forward(self.ports, request, plan, verdict)
+                return Outcome(Status.NEEDS_ATTENTION, verdict.reason, "", remedy=verdict.remedy)
+            case _:
+                return Outcome(Status.NEEDS_ATTENTION, f"{end.reason}; {verdict.reason}", "", remedy=verdict.remedy)
+
+    def verify(self, request: Request) -> Any:
+        """Past the point of no return: make the network learn the place, look from outside, collect the figures."""
+        records, network = self.ports.records, self.ports.network
+        records.enter(request.id, Phase.VERIFYING)
+        facts = records.facts(request.id)
+        host = self.ports.hypervisor(request.destination).host
+        not_announced = network.announce(host, [(mac, bridge) for mac, bridge in facts.get("bridged", ())])
+        probe = facts.get("probe", "")
+        answers = network.answers(probe, ANSWERS_WITHIN) if probe else None
+        watcher = self._watchers.pop(request.id, None)
+        if watcher is not None:
+            watcher.stop()
+        last = self._statistics(request)
+        blackout = watcher.blackout if watcher is not None else None
+        findings = network_findings(
+            answers=answers,
+            probe=probe,
+            destination=request.destination,
+            not_announced=not_announced,
+            blackout=blackout,
+            downtime=last.downtime if last else None,
+        )
+        records.keep_findings(request.id, "after", findings)
+        dark = next((finding for finding in findings if finding.code == "guest-dark"), None)
+        return to_plain(
+            Outcome(
+                status=Status.NEEDS_ATTENTION if dark else Status.SUCCEEDED,
+                reason=dark.why if dark else f"the guest runs at {request.destination}",
+                running_at=request.destination,
+                downtime=last.downtime if last else None,
+                blackout=blackout,
+                transferred=last.processed if last else None,
+                job_seconds=last.elapsed if last else None,
+                remedy=dark.remedy if dark else "",
+            )
+        )
+
+    def _statistics(self, request: Request) -> Any:
+        """The hypervisor's last word: at the destination always, at the source only while it is still defined there."""
+        for host in (request.destination, request.source):
+            with suppress(FerrymanError):
+                if (found := self.ports.hypervisor(host).completed(request.guest_uuid)) is not None:
+                    return found
+        return self.ports.records.last_sample(request.id)
+
+    # The end
+
+    def _to_an_end(self, request: Request, way: Callable[[], Outcome]) -> Any:
+        """Whatever happens, the request ends in one of the four ways, and its records say so."""
+        try:
+            outcome = way()
+        except Refused as error:
+            outcome = self._refused(request, error)
+        except NeedsAttention as error:
+            outcome = Outcome(Status.NEEDS_ATTENTION, f"{error.what}: {error.why}", remedy=error.remedy)
+        except FerrymanError as error:
+            outcome = self._refused(request, error)
+        plain = to_plain(outcome)
+        step("report", self.report, request, plain)
+        return plain
+
+    def _refused(self, request: Request, error: FerrymanError) -> Outcome:
+        """An error before the transfer was asked for: take back what was done; then nothing was changed."""
+        failures = step("undo-refused", self._undo_when_never_asked, request)
+        if failures is None:
+            return Outcome(Status.NEEDS_ATTENTION, str(error), remedy="ferryman recover settles it")
+        if failures:
+            return Outcome(
+                Status.NEEDS_ATTENTION,
+                "; ".join([str(error), *failures]),
+                remedy="mend the cause, then ferryman recover",
+            )
+        cancelled = bool(self.ports.records.cancel_asked(request.id))
+        return Outcome(
+            Status.CANCELLED if cancelled else Status.REFUSED,
+            f"{error.what}: {error.why}",
+            request.source,
+            remedy=error.remedy,
+        )
+
+    def _undo_when_never_asked(self, request: Request) -> list[str] | None:
+        if self.ports.records.asked_at(request.id) is not None:
+            place = look(self.ports.hypervisor(request.source), request.guest_uuid)
+            if place.where is not Where.RUNNING:
+                return None
+        return undo.undo_all(self.ports, request)
+
+    def report(self, request: Request, outcome: dict[str, Any]) -> None:
+        """Write the end down: the outcome first, then the phase that says so; the lease stays where somebody must look."""
+        watcher = self._watchers.pop(request.id, None)
+        if watcher is not None:
+            watcher.stop()
+        ended = from_plain(Outcome, {**outcome, "ended_at": self.ports.clock.now()})
+        self.ports.records.keep_outcome(request.id, ended)
+        self.ports.records.enter(request.id, Phase(ended.status))
+        if ended.status is not Status.NEEDS_ATTENTION:
+            self.ports.records.drop_lease(request.guest_uuid, request.id)
+
+
+def observe(ports: Ports, guest: str, source: str, destination: str) -> Site:
+    """Look at the guest, both hosts and what is between them. Changes nothing that stays."""
+    here, there = ports.hypervisor(source), ports.hypervisor(destination)
+    found = here.guest(guest)
+    return Site(
+        guest=found,
+        source=here.facts(),
+        destination=there.facts(),
+        machine=there.machine(found),
+        cpu=there.compare_cpu(found),
+        disks=ports.between.disks(found, here, there),
+        transport=ports.between.transport(here, there),
+        observed_at=ports.clock.now(),
+    )
+
+
+def _versions(site: Site, ferryman: str) -> Versions:
+    def text(version: tuple[int, int, int]) -> str:
+        return ".".join(map(str, version))
+
+    return Versions(
+        ferryman,
+        text(site.source.libvirt_version),
+        text(site.source.qemu_version),
+        text(site.destination.libvirt_version),
+        text(site.destination.qemu_version),
+    )
