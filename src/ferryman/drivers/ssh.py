@@ -29,7 +29,9 @@ def run(host: Host, arguments: Sequence[str], *, timeout: float = 20.0, text: st
                    "-o", "ServerAliveCountMax=3", host.effective_ssh, "--", shlex.join(arguments)]  # fmt: skip
     what = f"ssh to host {host.name}"
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=timeout, input=text or "")
+        result = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout, input=text or "", start_new_session=True
+        )  # a Ctrl-C at the terminal is a wish for us, not for ssh
     except subprocess.TimeoutExpired as error:
         raise errors.Timeout(
             what, f"'{arguments[0]}' did not end within {timeout:.0f} s", "look at the host"

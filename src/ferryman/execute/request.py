@@ -8,6 +8,7 @@ from ferryman.assess import assess
 from ferryman.errors import Blocked, FerrymanError, NeedsAttention, Refused
 from ferryman.execute import live, undo
 from ferryman.execute.follow import TransferEnd
+from ferryman.execute.observe import observe
 from ferryman.execute.runtime import step
 from ferryman.execute.settle import look
 from ferryman.model.finding import blockers
@@ -214,22 +215,6 @@ class Fulfilment:
         self.ports.records.enter(request.id, Phase(ended.status))
         if ended.status is not Status.NEEDS_ATTENTION:
             self.ports.records.drop_lease(request.guest_uuid, request.id)
-
-
-def observe(ports: Ports, guest: str, source: str, destination: str) -> Site:
-    """Look at the guest, both hosts and what is between them. Changes nothing that stays."""
-    here, there = ports.hypervisor(source), ports.hypervisor(destination)
-    found = here.guest(guest)
-    return Site(
-        guest=found,
-        source=here.facts(),
-        destination=there.facts(),
-        machine=there.machine(found),
-        cpu=there.compare_cpu(found),
-        disks=ports.between.disks(found, here, there),
-        transport=ports.between.transport(here, there),
-        observed_at=ports.clock.now(),
-    )
 
 
 def _versions(site: Site, ferryman: str) -> Versions:

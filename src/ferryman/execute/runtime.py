@@ -5,9 +5,7 @@ only the holder of the lock listens to that queue. At start, slots that have unf
 taken too. (DBOS's recovery puts work back on its queue; were the queue shared, an idle or an exiting process would take it.)
 """
 
-import fcntl
 import logging
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping
@@ -15,6 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dbos import DBOS, DBOSClient, DBOSConfig, SetWorkflowID, StepOptions
+
+from ferryman.execute.slots import Slots
 
 T = TypeVar("T")
 
@@ -28,50 +28,6 @@ _UNFINISHED = ["PENDING", "ENQUEUED"]
 def step(name: str, function: Callable[..., T], *arguments: Any) -> T:
     """Run one durable step of the current workflow: its plain result is stored, and a replay returns it without running."""
     return DBOS.run_step(StepOptions(name=name), function, *arguments)
-
-
-class Slots:
-    """The flock'd slot files of one state directory. A lock ends with its process, however that ends."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._held: dict[str, int] = {}
-
-    def take(self, name: str) -> bool:
-        """Take the lock of that slot if nobody holds it."""
-        descriptor = os.open(self.directory / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return False
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
-        self._held[name] = descriptor
-        return True
-
-    def take_lowest(self) -> str:
-        """Take the lowest slot that nobody holds."""
-        number = 0
-        while not self.take(f"slot{number}"):
-            number += 1
-        return f"slot{number}"
-
-    def holder(self, name: str) -> int | None:
-        """The process that holds the slot, or None when nobody does."""
-        if name in self._held:
-            return os.getpid()
-        if not (self.directory / name).exists():
-            return None
-        if self.take(name):
-            self.release(name)
-            return None
-        return int((self.directory / name).read_text().strip() or 0)
-
-    def release(self, name: str) -> None:
-        """Give the slot back."""
-        os.close(self._held.pop(name))
 
 
 class Runtime:
@@ -147,8 +103,7 @@ class Runtime:
     def stop(self) -> None:
         """Leave. Unfinished work stays recorded for the next executor."""
         DBOS.destroy(destroy_registry=True)
-        for slot in tuple(self.slots._held):
-            self.slots.release(slot)
+        self.slots.release_all()
 
 
 def _named(name: str, function: Callable[[str], Any]) -> Callable[[str], Any]:

@@ -50,14 +50,18 @@ def network_findings(
                 "have learned the guest's MAC address (send an ARP from the guest, or clear their tables)",
             )
         )
-    if blackout is not None and downtime is not None:
-        if blackout > max(LONG_BLACKOUT_FLOOR, LONG_BLACKOUT_FACTOR * downtime):
-            findings.append(
-                warning(
-                    "long-blackout",
-                    f"guest at {destination}",
-                    f"clients saw {blackout:.1f} s without an answer, the hypervisor stopped it for {downtime:.2f} s only",
-                    "the network learned the new place late: look at the switches' MAC ageing and at spanning tree",
-                )
+    if blackout is not None and blackout > max(LONG_BLACKOUT_FLOOR, LONG_BLACKOUT_FACTOR * (downtime or 0.0)):
+        stopped = (
+            f"the hypervisor stopped it for {downtime:.2f} s only"
+            if downtime is not None
+            else "longer than a switchover takes"
+        )
+        findings.append(
+            warning(
+                "long-blackout",
+                f"guest at {destination}",
+                f"clients saw {blackout:.1f} s without an answer, {stopped}",
+                "the network learned the new place late: look at the switches' MAC ageing and at spanning tree",
             )
+        )
     return tuple(findings)

@@ -100,6 +100,10 @@ class DatabaseRecords:
         with self.engine.connect() as connection:
             return tuple(from_plain(Request, from_json(row)) for row in connection.execute(query).scalars())
 
+    def take_over(self, request_id: str, slot: str) -> None:
+        """Another executor carries it from now on."""
+        self._set(request_id, slot=slot)
+
     def slot(self, request_id: str) -> str:
         return str(self._column(request_id, schema.requests.c.slot))
 
@@ -249,6 +253,9 @@ class DatabaseRecords:
     def keep_decision(self, request_id: str, text: str) -> None:
         self._keep(schema.decisions, request_id, at=time.time(), text=text)
 
+    def decisions(self, request_id: str) -> tuple[str, ...]:
+        return tuple(row.text for row in self._rows(schema.decisions, request_id))
+
     def keep_facts(self, request_id: str, facts: Mapping[str, Any]) -> None:
         self._set(request_id, facts=to_json(self.facts(request_id) | dict(facts)))
 
@@ -258,13 +265,13 @@ class DatabaseRecords:
     def keep_outcome(self, request_id: str, outcome: Outcome) -> None:
         self._set(request_id, outcome=to_json(outcome))
 
-    def report(self, request_id: str) -> Report:
+    def report(self, request_id: str, *, with_samples: bool = True) -> Report:
         found = {"before": [], "after": []}  # type: dict[str, list[Finding]]
         for row in self._rows(schema.findings, request_id):
             found[row.moment].append(from_plain(Finding, from_json(row.json)))
         outcome = self._column(request_id, schema.requests.c.outcome)
         versions = self._column(request_id, schema.requests.c.versions)
-        samples = self.samples(request_id)
+        samples = self.samples(request_id) if with_samples else ()
         return Report(
             request=self.request(request_id),
             outcome=None if outcome is None else from_plain(Outcome, from_json(outcome)),
@@ -276,5 +283,5 @@ class DatabaseRecords:
             undo=self.undo_entries(request_id),
             versions=None if versions is None else from_plain(Versions, from_json(versions)),
             left_to_retire=tuple(self.facts(request_id).get("left_to_retire", ())),
-            decisions=tuple(row.text for row in self._rows(schema.decisions, request_id)),
+            decisions=self.decisions(request_id),
         )

@@ -1,0 +1,364 @@
+"""The only place where the parts are put together: Site looks at hosts and guests, Moves carries out and remembers."""
+
+import getpass
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from ferryman import config
+from ferryman.drivers.database.records import DatabaseRecords, open_records
+from ferryman.errors import BadInput, DriverError, FerrymanError, NotFound, Refused
+from ferryman.model.finding import Finding
+from ferryman.model.guest import State
+from ferryman.model.host import Check, GuestOnHost, Host, HostFacts
+from ferryman.model.outcome import Report
+from ferryman.model.phase import ENDS, Phase
+from ferryman.model.plan import Plan
+from ferryman.model.request import Options, Request
+from ferryman.model.sample import Sample
+
+if TYPE_CHECKING:  # heavy, and not needed by every command
+    from ferryman.execute.request import Fulfilment
+    from ferryman.execute.runtime import Runtime
+    from ferryman.model.guest import Guest
+    from ferryman.ports import Hypervisor, Ports
+
+T = TypeVar("T")
+
+
+class SystemClock:
+    """Implements ports.Clock."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+@dataclass(frozen=True)
+class HostGuests:
+    """A host's answer to "which guests have you?": the guests, or why it did not answer."""
+
+    host: Host
+    guests: tuple[GuestOnHost, ...]
+    error: DriverError | None = None
+
+
+class Site:
+    """Hosts and guests, as they are now."""
+
+    def __init__(self, records: DatabaseRecords) -> None:
+        self.records = records
+        self._hypervisors: dict[str, Hypervisor] = {}
+
+    def hosts(self) -> tuple[Host, ...]:
+        """All registered hosts."""
+        return self.records.hosts()
+
+    def host(self, name: str) -> Host:
+        """A registered host. Raises NotFound naming those there are."""
+        hosts = {host.name: host for host in self.hosts()}
+        if name not in hosts:
+            known = ", ".join(hosts) or "none yet"
+            raise NotFound(
+                f"host {name}", f"it is not registered (registered: {known})", f"ferryman host add {name} URI"
+            )
+        return hosts[name]
+
+    def add(self, host: Host) -> None:
+        """Register a host, or register it anew."""
+        if not host.name.replace("-", "").replace(".", "").replace("_", "").isalnum():
+            raise BadInput(
+                f"host name '{host.name}'", "only letters, digits, '-', '.' and '_' are allowed", "choose another"
+            )
+        scheme = host.uri.split("://")[0]
+        if scheme not in ("qemu", "qemu+tls", "qemu+ssh", "qemu+unix"):
+            raise BadInput(f"URI '{host.uri}'", f"'{scheme}' is not a scheme ferryman uses",
+                           "qemu+tls://HOST/system, qemu+ssh://root@HOST/system or qemu:///system")  # fmt: skip
+        self.records.add_host(host)
+
+    def remove(self, name: str) -> None:
+        """Forget a host. Refused while an unfinished request needs it."""
+        self.host(name)
+        for request in self.records.requests(open_only=True):
+            if name in (request.source, request.destination):
+                raise Refused(
+                    f"host {name}",
+                    f"request {request.id} is not settled",
+                    f"ferryman recover, or ferryman show {request.id}",
+                )
+        self.records.remove_host(name)
+
+    def hypervisor(self, name: str) -> "Hypervisor":
+        """The libvirtd of a registered host; one connection a process."""
+        if name not in self._hypervisors:
+            from ferryman.drivers.libvirt.hypervisor import LibvirtHypervisor
+
+            self._hypervisors[name] = LibvirtHypervisor(self.host(name))
+        return self._hypervisors[name]
+
+    def each(self, look: "Callable[[Hypervisor], T]", names: Sequence[str] = ()) -> list[tuple[Host, T | DriverError]]:
+        """Ask hosts (all, when none is named) at once; an error is an answer too."""
+        hosts = [self.host(name) for name in names] or list(self.hosts())
+        for host in hosts:
+            self.hypervisor(host.name)
+
+        def ask(host: Host) -> T | DriverError:
+            try:
+                return look(self.hypervisor(host.name))
+            except DriverError as error:
+                return error
+
+        if not hosts:
+            return []
+        with ThreadPoolExecutor(len(hosts)) as pool:
+            return list(zip(hosts, pool.map(ask, hosts), strict=True))
+
+    def facts(self) -> list[tuple[Host, HostFacts | DriverError]]:
+        """What is observed of every host."""
+        return self.each(lambda hypervisor: hypervisor.facts())
+
+    def guests(self) -> list[HostGuests]:
+        """Every host's guests."""
+        return [
+            HostGuests(host, (), answer) if isinstance(answer, DriverError) else HostGuests(host, answer)
+            for host, answer in self.each(lambda hypervisor: hypervisor.guests())
+        ]
+
+    def find(self, name_or_uuid: str, at: str = "") -> tuple[str, GuestOnHost]:
+        """(host, guest). An active guest comes before inactive definitions of it. Raises NotFound or BadInput."""
+        answers = [answer for answer in self.guests() if not at or answer.host.name == at]
+        if at:
+            self.host(at)
+        found = [
+            (answer.host.name, guest)
+            for answer in answers
+            for guest in answer.guests
+            if name_or_uuid in (guest.name, guest.uuid)
+        ]
+        active = [one for one in found if one[1].state not in (State.SHUT_OFF, State.CRASHED)]
+        chosen = active or found
+        if len(chosen) == 1:
+            return chosen[0]
+        silent = [f"{answer.host.name} does not answer ({answer.error.why})" for answer in answers if answer.error]
+        if not chosen:
+            where = "; ".join([f"no host that answers has it ({len(answers) - len(silent)} do)", *silent])
+            raise NotFound(f"guest {name_or_uuid}", where, "ferryman guests lists all")
+        hosts = ", ".join(host for host, _ in chosen)
+        raise BadInput(
+            f"guest {name_or_uuid}", f"it is {'active' if active else 'defined'} at {hosts}", "name one with --from"
+        )
+
+    def guest(self, name: str) -> "Guest":
+        """One guest in full."""
+        host, found = self.find(name)
+        return self.hypervisor(host).guest(found.uuid)
+
+    def check(self, names: Sequence[str]) -> list[Check]:
+        """What the named hosts lack (all, when none is named); ways are tried from every other registered host."""
+        from ferryman.drivers.libvirt.between import LibvirtBetween
+
+        others = [self.hypervisor(host.name) for host in self.hosts()]
+        answers = self.each(lambda hypervisor: LibvirtBetween().check(hypervisor, others), names)
+        checks: list[Check] = []
+        for _, answer in answers:
+            if isinstance(answer, DriverError):
+                raise answer
+            checks += answer
+        return checks
+
+    @cached_property
+    def ports(self) -> "Ports":
+        """The outside world as the workflows see it."""
+        from ferryman.drivers.libvirt.between import LibvirtBetween
+        from ferryman.drivers.probe import HostNetwork
+        from ferryman.ports import Ports
+
+        return Ports(self.records, self.hypervisor, LibvirtBetween(), HostNetwork(), SystemClock())
+
+    def assess(
+        self, guest: str, destination: str, options: Options, *, source: str = ""
+    ) -> tuple[tuple[Finding, ...], Plan]:
+        """What speaks against moving that guest there, and the plan that would be carried out."""
+        from ferryman.assess import assess
+        from ferryman.execute.observe import observe
+        from ferryman.plan.steps import live_plan
+
+        at, found = self.find(guest, source)
+        self.host(destination)
+        site = observe(self.ports, found.uuid, at, destination)
+        return assess(site, options), live_plan(site, options)
+
+
+@dataclass(frozen=True)
+class View:
+    """One look at a request while it is carried out."""
+
+    request: Request
+    phase: Phase
+    sample: Sample | None
+    decisions: int
+    carried_by: int | None  # the process that executes it; None: nobody does
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has come to an end (attention needed is one)."""
+        return self.phase in ENDS
+
+
+class Moves:
+    """Requests: asked, followed, cancelled, looked up, settled."""
+
+    def __init__(self, site: Site, directory: Path) -> None:
+        self.site, self.records, self._directory = site, site.records, directory
+        self._fulfilment: Fulfilment | None = None
+        self._runtime: Runtime | None = None
+        self._submitted: list[str] = []  # workflows of this process
+
+    def _executor(self) -> "tuple[Runtime, Fulfilment]":
+        """This process becomes an executor; it takes over what dead ones left."""
+        if self._runtime is None or self._fulfilment is None:
+            from ferryman.execute.request import Fulfilment
+            from ferryman.execute.runtime import Runtime
+
+            self._fulfilment = Fulfilment(self.site.ports)
+            self._runtime = Runtime(self._directory, self._fulfilment.workflows)
+            self._runtime.start()
+        return self._runtime, self._fulfilment
+
+    def ask(self, guest: str, destination: str, options: Options, *, source: str = "") -> Request:
+        """Make a request and begin to carry it out in this process."""
+        at, found = self.site.find(guest, source)
+        self.site.host(destination)
+        request = Request(
+            id=secrets.token_hex(4),
+            guest_uuid=found.uuid,
+            guest=found.name,
+            source=at,
+            destination=destination,
+            options=options,
+            asked_by=f"{getpass.getuser()}@{os.uname().nodename}",
+            asked_at=time.time(),
+            ferryman_version=version("ferryman"),
+        )
+        runtime, fulfilment = self._executor()
+        self.records.add_request(request, runtime.slot)
+        fulfilment.fresh.add(request.id)
+        self._submit("fulfil", request.id, request.id)
+        return request
+
+    def _submit(self, workflow: str, identity: str, request_id: str) -> None:
+        runtime, _ = self._executor()
+        runtime.submit(workflow, identity, request_id)
+        self._submitted.append(identity)
+
+    def view(self, request_id: str) -> View:
+        """How a request stands now."""
+        request = self.records.request(request_id)
+        phase = self.records.phase(request.id)
+        return View(
+            request, phase, self.records.last_sample(request.id), len(self.records.decisions(request.id)),
+            None if phase in ENDS else self._carrier(request.id),
+        )  # fmt: skip
+
+    def _carrier(self, request_id: str) -> int | None:
+        if self._runtime is not None:
+            return self._runtime.slots.holder(self.records.slot(request_id))
+        from ferryman.execute.slots import Slots
+
+        return Slots(self._directory / "slots").holder(self.records.slot(request_id))
+
+    def follow(self, request_id: str, *, every: float = 0.1) -> Iterator[View]:
+        """Look again and again until the request ended, or nobody carries it out any more."""
+        while True:
+            view = self.view(request_id)
+            yield view
+            if view.ended or view.carried_by is None:
+                return
+            time.sleep(every)
+
+    def cancel(self, request_id: str) -> Request:
+        """Ask for a request to be rolled back. Refused with the reason once it is past the point of no return."""
+        request = self.records.request(request_id)
+        phase = self.records.phase(request.id)
+        if phase in ENDS:
+            raise Refused(f"request {request.id}", f"it has ended: {phase}", f"ferryman show {request.id}")
+        if phase in (Phase.SWITCHING_OVER, Phase.COMPLETING, Phase.VERIFYING):
+            raise Refused(
+                f"request {request.id}",
+                f"it is {phase}: past the switchover there is only forward",
+                f"ferryman follow {request.id}",
+            )
+        self.records.ask_cancel(request.id, f"{getpass.getuser()}@{os.uname().nodename}")
+        return request
+
+    def history(self, limit: int = 50) -> list[Report]:
+        """The newest requests, newest first, without their samples."""
+        return [self.records.report(request.id, with_samples=False) for request in self.records.requests(limit=limit)]
+
+    def show(self, request_id: str) -> Report:
+        """Everything known of a request."""
+        return self.records.report(self.records.request(request_id).id)
+
+    def adopt(self) -> list[str]:
+        """Become an executor; returns the requests taken over from dead ones, which run from now on in this process."""
+        runtime, _ = self._executor()
+        # A workflow's id is its request's, or settle-REQUEST-TRY.
+        return [identity.split("-")[1] if "-" in identity else identity for identity in runtime.adopted]
+
+    def settle(self, request_id: str) -> None:
+        """Begin to settle a request that nobody carries out; returns at once."""
+        request = self.records.request(request_id)
+        runtime, _ = self._executor()
+        self.records.take_over(request.id, runtime.slot)
+        self._submit("settle", f"settle-{request.id}-{secrets.token_hex(3)}", request.id)
+
+    def left(self) -> list[View]:
+        """Requests that have not ended well: unfinished, or needing attention."""
+        return [self.view(request.id) for request in self.records.requests(open_only=True)]
+
+    def wait(self) -> None:
+        """Until all workflows of this process, its own and those taken over, have ended."""
+        if self._runtime is None:
+            return
+        while not all(self._runtime.finished(identity) for identity in (*self._submitted, *self._runtime.adopted)):
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Leave the executor's slot."""
+        if self._runtime is not None:
+            self._runtime.stop()
+            self._runtime = None
+
+
+@dataclass(frozen=True)
+class Application:
+    """Everything a surface needs."""
+
+    settings: config.Settings
+    site: Site
+    moves: Moves
+
+
+def application() -> Application:
+    """Put the parts together from the settings in force."""
+    settings = config.load()
+    try:
+        records = open_records(settings.directory)
+    except OSError as error:
+        raise BadInput(
+            f"state directory {settings.directory}", str(error), "set FERRYMAN_STATE_DIRECTORY, or run as root"
+        ) from error
+    site = Site(records)
+    return Application(settings, site, Moves(site, settings.directory))
+
+
+__all__ = ["Application", "FerrymanError", "HostGuests", "Moves", "Site", "View", "application"]

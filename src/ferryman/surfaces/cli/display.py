@@ -1,0 +1,108 @@
+"""A migration under way: a live picture in a terminal, plain lines elsewhere, or one JSON event a line."""
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from ferryman.app import Moves, View
+from ferryman.model.phase import Phase
+from ferryman.model.sample import Sample
+from ferryman.model.units import format_duration, format_size
+from ferryman.plain import to_json, to_plain
+from ferryman.report.progress import UNKNOWN, Progress, advance
+from ferryman.report.timeline import rounds
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+
+def events(moves: Moves, request_id: str) -> View:
+    """Print an event for each phase, sample and decision, and one for the end; returns the last view."""
+    told_phase, told_sample, told_decisions = None, None, 0
+    print(to_json({"event": "request", **to_plain(moves.view(request_id).request)}), flush=True)
+    for view in moves.follow(request_id):
+        if view.sample is not None and view.sample != told_sample:
+            told_sample = view.sample
+            print(to_json({"event": "sample", **to_plain(view.sample)}), flush=True)
+        if view.phase != told_phase:
+            told_phase = view.phase
+            print(to_json({"event": "phase", "phase": view.phase, "at": time.time()}), flush=True)
+        for text in moves.records.decisions(request_id)[told_decisions:]:
+            told_decisions += 1
+            print(to_json({"event": "decision", "text": text}), flush=True)
+    report = moves.show(request_id)
+    if report.outcome is not None:
+        after = to_plain(report.findings_after)
+        print(to_json({"event": "end", **to_plain(report.outcome), "findings_after": after}), flush=True)
+    return view
+
+
+def live(moves: Moves, request_id: str) -> View:
+    """Draw the migration until it ends; returns the last view."""
+    return _drawn(moves, request_id) if sys.stdout.isatty() else _lines(moves, request_id)
+
+
+def _lines(moves: Moves, request_id: str) -> View:
+    """Without a terminal: a line for each phase and each round."""
+    phase, told_rounds = None, 0
+    print(f"request {request_id}", flush=True)
+    for view in moves.follow(request_id):
+        if view.sample is not None and view.sample.iteration > told_rounds:
+            told_rounds = view.sample.iteration
+            print(f"  {sample_line(view.sample)}", flush=True)
+        if view.phase != phase:
+            phase = view.phase
+            print(f"{view.phase}", flush=True)
+    return view
+
+
+def sample_line(sample: Sample) -> str:
+    """One sample in words; what the hypervisor does not say is "unknown"."""
+    rate = f"{format_size(sample.memory_rate)}/s" if sample.memory_rate else "unknown"
+    dirty = f"{format_size(sample.dirty_rate)}/s" if sample.dirty_rate is not None else "unknown"
+    return (
+        f"round {sample.iteration}: sent {format_size(sample.processed)}, remaining {format_size(sample.remaining)}, "
+        f"bandwidth {rate}, dirty rate {dirty}"
+    )
+
+
+def _drawn(moves: Moves, request_id: str) -> View:
+    from rich.live import Live
+
+    progress = UNKNOWN
+    last: Sample | None = None
+    with Live(refresh_per_second=8, redirect_stderr=True) as screen:
+        for view in moves.follow(request_id):
+            if view.sample is not None and view.sample != last:
+                last = view.sample
+                progress = advance(progress, last)
+            screen.update(_picture(moves, view, progress))
+    return view
+
+
+def _picture(moves: Moves, view: View, progress: Progress) -> "Group":
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    request = view.request
+    head = Text.assemble(
+        (request.guest, "bold"),
+        f"  {request.source} → {request.destination}   ",
+        (str(view.phase), "cyan"),
+        f"   request {request.id}",
+    )
+    done = view.phase in (Phase.COMPLETING, Phase.VERIFYING, Phase.SUCCEEDED)
+    fraction = 1.0 if done else progress.fraction
+    bar = ProgressBar(total=1.0, completed=fraction or 0.0, width=50, pulse=fraction is None and not view.ended)
+    share = f"{fraction:.0%}" if fraction is not None else "unknown"
+    left = f"about {format_duration(progress.left)} left" if progress.left is not None else "time left unknown"
+    table = Table(box=None, pad_edge=False)
+    for name in ("round", "time", "sent", "remaining", "dirty rate", "bandwidth"):
+        table.add_column(name, justify="right")
+    for one in rounds(moves.records.samples(request.id))[-8:]:
+        table.add_row(str(one.number), format_duration(one.duration), format_size(one.sent), format_size(one.remaining),
+                      f"{format_size(one.dirty_rate)}/s" if one.dirty_rate is not None else "unknown",
+                      f"{format_size(one.bandwidth)}/s" if one.bandwidth is not None else "unknown")  # fmt: skip
+    return Group(head, bar, Text(share if done or view.ended else f"{share}, {left}"), table)

@@ -1,0 +1,87 @@
+"""`ferryman host add|remove|check` and `ferryman hosts`."""
+
+from typing import Annotated
+
+import typer
+
+from ferryman.app import application
+from ferryman.errors import DriverError
+from ferryman.model.host import Answer, Host, HostFacts
+from ferryman.model.units import format_size
+from ferryman.surfaces.cli import render
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def add_to(program: typer.Typer) -> None:
+    """Attach these commands."""
+    host = typer.Typer(help="Register and check hosts.", no_args_is_help=True, rich_markup_mode=None)
+    host.command("add")(add)
+    host.command("remove")(remove)
+    host.command("check")(check)
+    program.add_typer(host, name="host")
+    program.command("hosts")(hosts)
+
+
+def add(
+    name: str,
+    uri: Annotated[
+        str, typer.Argument(help="How ferryman reaches its libvirtd: qemu+tls://…, qemu+ssh://…, qemu:///system.")
+    ],
+    peer_uri: Annotated[str, typer.Option(help="How another host's libvirtd reaches it. Default: the URI.")] = "",
+    migration_address: Annotated[
+        str, typer.Option(help="Where QEMU's data goes. Default: the peer URI's address.")
+    ] = "",
+    ssh: Annotated[
+        str, typer.Option(help="USER@ADDRESS for what libvirt cannot do. Default: root at the URI's address.")
+    ] = "",
+) -> None:
+    """Register a host."""
+    application().site.add(Host(name, uri, peer_uri, migration_address, ssh))
+    print(f"host {name} registered; try: ferryman host check {name}")
+
+
+def remove(name: str) -> None:
+    """Forget a host. Nothing at the host changes."""
+    application().site.remove(name)
+
+
+def check(
+    names: Annotated[list[str] | None, typer.Argument(help="Hosts; all when none is named.")] = None, json: Json = False
+) -> int:
+    """Say what hosts lack to be source or destination, each with its remedy. Exit code 3 when something is missing."""
+    checks = application().site.check(names or [])
+    if json:
+        render.as_json(checks)
+    else:
+        for one in checks:
+            print(f"{one.host:<10} {one.answer:<12} {one.thing}: {one.detail}")
+            if one.remedy and one.answer is not Answer.GOOD:
+                print(f"{'':<23} remedy: {one.remedy}")
+    return 3 if any(one.answer is Answer.MISSING for one in checks) else 0
+
+
+def hosts(json: Json = False) -> None:
+    """List hosts with their versions, memory and guests."""
+    answers = application().site.facts()
+    if json:
+        render.as_json([_plain(host, answer) for host, answer in answers])
+        return
+    render.table(
+        ("HOST", "LIBVIRT", "QEMU", "CPUS", "MEMORY FREE", "GUESTS", "URI"),
+        [_row(host, answer) for host, answer in answers],
+    )
+
+
+def _plain(host: Host, answer: HostFacts | DriverError) -> object:
+    if isinstance(answer, DriverError):
+        return {"host": host, "error": str(answer)}
+    return answer
+
+
+def _row(host: Host, answer: HostFacts | DriverError) -> tuple[str, ...]:
+    if isinstance(answer, DriverError):
+        return (host.name, "-", "-", "-", "-", "-", f"{host.uri}: {answer.why}")
+    libvirt, qemu = (".".join(map(str, number)) for number in (answer.libvirt_version, answer.qemu_version))
+    memory = f"{format_size(answer.memory_free)} of {format_size(answer.memory_total)}"
+    return (host.name, libvirt, qemu, str(answer.cpus), memory, str(len(answer.guests)), host.uri)

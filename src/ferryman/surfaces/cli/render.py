@@ -1,0 +1,132 @@
+"""How things look in a terminal: tables, findings, plans, reports. Words only; rich is imported where it draws."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ferryman.model.finding import Finding, Severity
+from ferryman.model.outcome import Outcome, Report, Status
+from ferryman.model.plan import Plan
+from ferryman.model.units import format_duration, format_size
+from ferryman.plain import to_json, to_plain
+from ferryman.report.timeline import rounds, stretches
+
+# Exit codes of a migration's end; refused and "a blocker was found" share one.
+EXIT_CODES = {
+    Status.SUCCEEDED: 0,
+    Status.REFUSED: 3,
+    Status.FAILED: 4,
+    Status.CANCELLED: 4,
+    Status.NEEDS_ATTENTION: 5,
+}
+
+
+def as_json(value: Any) -> None:
+    """Print one JSON document."""
+    print(to_json(to_plain(value), indent=2))
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A plain table, columns as wide as they need."""
+    lines = [tuple(headers), *(tuple(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+_MARKS = {Severity.BLOCKER: "BLOCKER", Severity.WARNING: "warning", Severity.NOTE: "note   "}
+
+
+def findings(found: Sequence[Finding]) -> None:
+    """Each finding: what, why, remedy."""
+    for finding in found:
+        print(f"{_MARKS[finding.severity]}  {finding.what}: {finding.why}  [{finding.code}]")
+        if finding.remedy:
+            print(f"         remedy: {finding.remedy}")
+
+
+def plan(planned: Plan) -> None:
+    """The steps with the undo of each, and the point of no return."""
+    print(f"plan: move {planned.guest} live from {planned.source} to {planned.destination}")
+    print(f"  memory goes to {planned.migration_uri}, {'encrypted' if planned.encrypted else 'NOT ENCRYPTED'}")
+    passed = False
+    for number, step in enumerate(planned.steps, 1):
+        if step.past_return and not passed:
+            print("  ---- point of no return: once the guest runs at the destination, only forward ----")
+            passed = True
+        undo = f"   (undo: {step.undo})" if step.undo else ""
+        print(f"  {number}. {step.does}{undo}")
+
+
+def outcome(ended: Outcome) -> None:
+    """How it ended, in a few lines."""
+    print(f"{ended.status}: {ended.reason}")
+    if ended.remedy:
+        print(f"  remedy: {ended.remedy}")
+    figures = []
+    if ended.job_seconds is not None:
+        figures.append(f"transfer {format_duration(ended.job_seconds)}")
+    if ended.downtime is not None:
+        figures.append(f"downtime {format_duration(ended.downtime)}")
+    if ended.blackout is not None:
+        figures.append(f"blackout {format_duration(ended.blackout)}")
+    if ended.transferred is not None:
+        figures.append(f"{format_size(ended.transferred)} sent")
+    if figures:
+        print(f"  {', '.join(figures)}")
+
+
+def report(told: Report) -> None:
+    """Everything that is known of one request."""
+    request = told.request
+    print(
+        f"request {request.id}: {request.guest} ({request.guest_uuid}) from {request.source} to {request.destination}"
+    )
+    print(f"  asked by {request.asked_by} with {_options(request.options)}")
+    if told.versions:
+        versions = told.versions
+        print(f"  ferryman {versions.ferryman}; {request.source}: libvirt {versions.source_libvirt}, QEMU {versions.source_qemu}; "
+              f"{request.destination}: libvirt {versions.destination_libvirt}, QEMU {versions.destination_qemu}")  # fmt: skip
+    if told.outcome:
+        outcome(told.outcome)
+    else:
+        print(f"{told.phase}: not ended")
+    print("phases:")
+    for stretch in stretches(told.phases):
+        print(
+            f"  {stretch.phase:<16} {format_duration(stretch.duration) if stretch.duration is not None else ''}".rstrip()
+        )
+    if passes := rounds(told.samples):
+        print("rounds:")
+        rows = [
+            (str(one.number), format_duration(one.duration), format_size(one.sent), format_size(one.remaining),
+             f"{format_size(one.dirty_rate)}/s" if one.dirty_rate is not None else "unknown",
+             f"{format_size(one.bandwidth)}/s" if one.bandwidth is not None else "unknown")
+            for one in passes
+        ]  # fmt: skip
+        table(
+            ("  round", "duration", "sent", "remaining", "dirty rate", "bandwidth"),
+            [("  " + row[0], *row[1:]) for row in rows],
+        )
+    for moment, found in (("before", told.findings_before), ("after", told.findings_after)):
+        if found:
+            print(f"findings {moment}:")
+            findings(found)
+    for decision in told.decisions:
+        print(f"decided: {decision}")
+    for entry in told.undo:
+        print(f"undo {entry.act}: {entry.state}{f' ({entry.error})' if entry.error else ''}")
+    print(f"left to retire: {', '.join(told.left_to_retire) or 'nothing'}")
+
+
+def _options(options: Any) -> str:
+    from ferryman.model.request import Options
+
+    default = to_plain(Options())
+    chosen = {name: value for name, value in to_plain(options).items() if value != default[name]}
+    return ", ".join(f"{name.replace('_', '-')}={value}" for name, value in chosen.items()) or "default options"
+
+
+def error_lines(text: str) -> None:
+    """Something for the operator that is not the command's answer."""
+    print(text, file=sys.stderr)

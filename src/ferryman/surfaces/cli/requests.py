@@ -1,0 +1,106 @@
+"""`ferryman history`, `show`, `cancel` and `recover`: requests that were made."""
+
+import time
+from typing import Annotated
+
+import typer
+
+from ferryman.app import View, application
+from ferryman.model.outcome import Status
+from ferryman.model.phase import ENDS, Phase
+from ferryman.model.units import format_duration
+from ferryman.plain import to_plain
+from ferryman.report.timeline import rounds, stretches
+from ferryman.surfaces.cli import render
+from ferryman.surfaces.cli.hosts import Json
+
+Id = Annotated[str, typer.Argument(help="The request's id, or its beginning.")]
+
+
+def add_to(program: typer.Typer) -> None:
+    """Attach these commands."""
+    for name, function in (("history", history), ("show", show), ("cancel", cancel), ("recover", recover)):
+        program.command(name)(function)
+
+
+def history(
+    limit: Annotated[int, typer.Option(help="At most so many, the newest first.")] = 50, json: Json = False
+) -> None:
+    """List requests and how they ended."""
+    reports = application().moves.history(limit)
+    if json:
+        render.as_json(reports)
+        return
+    rows = [
+        (one.request.id, time.strftime("%F %T", time.localtime(one.request.asked_at)), one.request.guest,
+         f"{one.request.source} -> {one.request.destination}", one.phase,
+         format_duration(one.outcome.downtime) if one.outcome and one.outcome.downtime is not None else "-",
+         format_duration(one.outcome.blackout) if one.outcome and one.outcome.blackout is not None else "-")
+        for one in reports
+    ]  # fmt: skip
+    render.table(("REQUEST", "ASKED", "GUEST", "MOVE", "STATE", "DOWNTIME", "BLACKOUT"), rows)
+
+
+def show(
+    request: Id,
+    json: Json = False,
+    definition: Annotated[
+        bool, typer.Option("--definition", help="Print the guest's saved definition (XML) only.")
+    ] = False,
+) -> None:
+    """Tell everything known of a request."""
+    here = application()
+    report = here.moves.show(request)
+    if definition:
+        print(here.moves.records.definition(report.request.id, report.request.source))
+    elif json:
+        render.as_json({**to_plain(report), "rounds": rounds(report.samples), "durations": stretches(report.phases)})
+    else:
+        render.report(report)
+
+
+def cancel(request: Id) -> None:
+    """Roll a migration back. Refused with the reason once the switchover has begun."""
+    here = application()
+    asked = here.moves.cancel(request)
+    print(f"cancel of {asked.id} asked; see it end with: ferryman follow {asked.id}")
+
+
+def recover(json: Json = False) -> int:
+    """Settle what a crash or "needs attention" left. Exit code 5 when something still needs attention."""
+    here = application()
+    left = here.moves.left()
+    if not left:
+        if json:
+            render.as_json([])
+        else:
+            print("nothing is left to settle")
+        return 0
+    mine: list[View] = []
+    try:
+        taken = set(here.moves.adopt())
+        for view in left:
+            if view.request.id in taken:
+                mine.append(view)
+            elif view.carried_by is not None and view.phase not in ENDS:
+                render.error_lines(
+                    f"request {view.request.id} ({view.request.guest}) is being carried out by process {view.carried_by}"
+                )
+            else:
+                here.moves.settle(view.request.id)
+                mine.append(view)
+        here.moves.wait()
+    finally:
+        here.moves.stop()
+    reports = [here.moves.show(view.request.id) for view in mine]
+    if json:
+        render.as_json(reports)
+    else:
+        for report in reports:
+            print(
+                f"request {report.request.id}: {report.request.guest} from {report.request.source} to {report.request.destination}"
+            )
+            if report.outcome:
+                render.outcome(report.outcome)
+    attention = any(report.outcome is None or report.outcome.status is Status.NEEDS_ATTENTION for report in reports)
+    return 5 if attention or any(report.phase == Phase.NEEDS_ATTENTION for report in reports) else 0
