@@ -188,9 +188,8 @@ def reappear(lab: Lab, host: Host) -> None:
 
 def down(name: str) -> None:
     """Take a lab down with everything that belongs to it, whatever state it is in. Nothing else is touched."""
-    with open(LABS / f"{name}.lock", "w") if LABS.exists() else suppress() as lock:
-        if lock is None:
-            return
+    LABS.mkdir(parents=True, exist_ok=True)
+    with open(LABS / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with suppress(LookupError):
             _clean(load(name).topology)

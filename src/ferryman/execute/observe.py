@@ -1,5 +1,8 @@
 """Observing the site for one request: the guest, both hosts, and what is between them."""
 
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
 from ferryman.model.site import Site
 from ferryman.ports import Ports
 
@@ -8,13 +11,14 @@ def observe(ports: Ports, guest: str, source: str, destination: str) -> Site:
     """Look at the guest, both hosts and what is between them. Changes nothing that stays."""
     here, there = ports.hypervisor(source), ports.hypervisor(destination)
     found = here.guest(guest)
-    return Site(
-        guest=found,
-        source=here.facts(),
-        destination=there.facts(),
-        machine=there.machine(found),
-        cpu=there.compare_cpu(found),
-        disks=ports.between.disks(found, here, there),
-        transport=ports.between.transport(here, there),
-        observed_at=ports.clock.now(),
-    )
+    with ThreadPoolExecutor() as pool:  # each look waits for a network, none for another
+        looks: dict[str, Future[Any]] = {
+            "source": pool.submit(here.facts),
+            "destination": pool.submit(there.facts),
+            "machine": pool.submit(there.machine, found),
+            "cpu": pool.submit(there.compare_cpu, found),
+            "disks": pool.submit(ports.between.disks, found, here, there),
+            "transport": pool.submit(ports.between.transport, here, there),
+        }
+        seen: dict[str, Any] = {name: look.result() for name, look in looks.items()}
+    return Site(guest=found, **seen, observed_at=ports.clock.now())

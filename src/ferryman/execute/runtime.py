@@ -43,13 +43,16 @@ class Runtime:
 
     def start(self) -> None:
         """Take a slot, and every abandoned one with work in it; then run what is found there."""
+        with self.slots.starting():  # one start at a time: the first one makes DBOS's tables
+            self._start()
+
+    def _start(self) -> None:
+        known = self._database.exists() and self._database.stat().st_size > 0
         self._create_database()
         self.slot = self.slots.take_lowest()
-        unfinished = self._unfinished()
-        abandoned = sorted(
-            {slot for _, slot in unfinished} - {self.slot},
-        )
-        abandoned = [slot for slot in abandoned if self.slots.take(slot)]
+        unfinished = self._unfinished() if known else []
+        others = {slot for _, slot in unfinished} - {self.slot}
+        abandoned = [slot for slot in sorted(others) if self.slots.take(slot)]
         mine = {self.slot, *abandoned}
         self.adopted = tuple(identity for identity, slot in unfinished if slot in mine)
         logging.getLogger("dbos").setLevel(logging.CRITICAL)  # what matters is in our own records

@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -12,6 +14,13 @@ class Slots:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._held: dict[str, int] = {}
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Held while an executor starts: the others wait."""
+        with open(self.directory / "starting", "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def take(self, name: str) -> bool:
         """Take the lock of that slot if nobody holds it."""

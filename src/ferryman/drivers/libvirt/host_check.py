@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 from ferryman import errors
@@ -25,20 +26,21 @@ CLOCK_TOLERANCE = 1.0  # seconds; certificates and logs bear no more
 def transport(source: Host, destination: Host) -> TransportFacts:
     """The ways from the source to the destination, each tried from the source over ssh."""
     peer, address = destination.effective_peer_uri, migration_address(destination)
-    reachable, peer_detail = peer_answers(source, peer)
-    migration, migration_detail = address_answers(source, address)
-    ours, our_detail = certificates_in_place(source, "qemu")
-    theirs, their_detail = certificates_in_place(destination, "qemu")
+    with ThreadPoolExecutor() as pool:
+        way = pool.submit(peer_answers, source, peer)
+        migration = pool.submit(address_answers, source, address)
+        ours = pool.submit(certificates_in_place, source, "qemu")
+        theirs = pool.submit(certificates_in_place, destination, "qemu")
     return TransportFacts(
         peer_uri=peer,
-        peer_reachable=reachable,
-        peer_detail=peer_detail,
+        peer_reachable=way.result()[0],
+        peer_detail=way.result()[1],
         migration_address=address,
-        migration_reachable=migration,
-        migration_detail=migration_detail,
-        source_tls=ours,
-        destination_tls=theirs,
-        tls_detail="; ".join(detail for detail in (our_detail, their_detail) if detail),
+        migration_reachable=migration.result()[0],
+        migration_detail=migration.result()[1],
+        source_tls=ours.result()[0],
+        destination_tls=theirs.result()[0],
+        tls_detail="; ".join(detail for _, detail in (ours.result(), theirs.result()) if detail),
     )
 
 

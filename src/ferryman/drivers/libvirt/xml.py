@@ -135,6 +135,9 @@ def _interface(element: Element) -> Interface:
     )
 
 
+_DEVICE_INTERFACES = {"vhostuser": "vhost-user", "vdpa": "vdpa", "hostdev": "pci"}
+
+
 def _host_devices(root: Element) -> tuple[HostDevice, ...]:
     found = []
     for element in root.findall("devices/hostdev"):
@@ -147,11 +150,11 @@ def _host_devices(root: Element) -> tuple[HostDevice, ...]:
         driver, source = element.find("driver"), element.find("source")
         kind = "virtiofs" if driver is not None and driver.get("type") == "virtiofs" else "9p"
         found.append(HostDevice(kind, source_of(source)))
-    for element in root.findall("devices/interface"):
-        if element.get("type") in ("vhostuser", "vdpa", "hostdev"):
-            found.append(
-                HostDevice({"vhostuser": "vhost-user"}.get(element.get("type", ""), "pci"), _interface(element).mac)
-            )
+    found += [
+        HostDevice(_DEVICE_INTERFACES[element.get("type", "")], _interface(element).mac)
+        for element in root.findall("devices/interface")
+        if element.get("type") in _DEVICE_INTERFACES
+    ]
     found += [HostDevice("shmem", element.get("name", "")) for element in root.findall("devices/shmem")]
     return tuple(found)
 
