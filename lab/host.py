@@ -88,7 +88,7 @@ class Host(Member):
                 try:
                     if os.stat(entry / "ns/pid").st_ino == namespace:
                         found.append(int(entry.name))
-                except (FileNotFoundError, ProcessLookupError):
+                except OSError:
                     continue
         return found
 

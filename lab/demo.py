@@ -1,0 +1,160 @@
+"""The demo: two hosts, one guest with a client connected. There; a failure that rolls back; home again. Then the proof.
+
+ferryman is used as its users use it, by its command line; everything in the last table but downtime and blackout comes
+from the witness.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from threading import Thread
+from typing import Any
+
+from lab import faults, guests, lifecycle, witness
+from lab.guests import Guest, GuestSpec
+from lab.host import Lab
+
+SPEC = GuestSpec(name="web", memory_mib=256, dirty="24:8:t,8:4:r", autostart=True, title="the demo's web server")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One migration of the demo."""
+
+    name: str
+    method: str
+    outcome: str
+    total_s: float
+    downtime_ms: float | None
+    blackout_ms: float | None
+    counts_lost: int
+    wrong_blocks: int
+    copies_running: int
+
+
+class Demo:
+    """A lab, a guest, and a client that counts."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.state = lab.directory / "ferryman"
+
+    def ferryman(self, *arguments: str, show: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run ferryman at the controller; shown, it draws on our terminal."""
+        if show:
+            print(f"\n$ ferryman {' '.join(arguments)}", flush=True)
+        command = self.lab.controller.command(
+            ["env", f"FERRYMAN_STATE_DIRECTORY={self.state}", sys.executable, "-m", "ferryman", *arguments]
+        )
+        return subprocess.run(command, text=True, stdout=None if show else subprocess.PIPE, stdin=subprocess.DEVNULL)
+
+    def migrate(self, name: str, guest: Guest, to: str, *more: str, during: Callable[[], None] | None = None) -> Row:
+        """One migration with the client connected all the way, and what the witness saw of it."""
+        accomplice = Thread(target=during) if during else None
+        with witness.Counter(self.lab, guest) as counter:
+            began = time.monotonic()
+            if accomplice:
+                accomplice.start()
+            self.ferryman(
+                "migrate", guest.name, "--to", to, "--yes", "--probe", f"{guest.address}:{guests.HEALTH_PORT}", *more
+            )
+            total = time.monotonic() - began
+            if accomplice:
+                accomplice.join()
+            time.sleep(0.5)
+            seen = counter.report()
+        newest = json.loads(self.ferryman("history", "--json", "--limit", "1", show=False).stdout)[0]
+        outcome: dict[str, Any] = newest["outcome"] or {"status": "unknown"}
+        health = guests.health(self.lab, guest)
+        running = witness.running_at(self.lab, guest)
+        disk = (
+            witness.check_disk(self.lab, guest, at=running[0], acknowledged=health["acknowledged"]) if running else None
+        )
+        return Row(
+            name=name,
+            method="live",
+            outcome=outcome["status"],
+            total_s=round(total, 2),
+            downtime_ms=_milliseconds(outcome.get("downtime")),
+            blackout_ms=round(seen.longest_gap * 1000),
+            counts_lost=seen.lost + seen.repeated + (seen.connections - 1),
+            wrong_blocks=disk.wrong + disk.missing + health["wrong"] if disk else -1,
+            copies_running=len(running),
+        )
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo; exit code 0 only when everything went as it should."""
+    parser = argparse.ArgumentParser(
+        prog="./dev demo", description="A guest moves between two real hosts while its client counts."
+    )
+    parser.add_argument("--name", default="demo", help="the lab to use (default: demo); it stays up for a second run")
+    parser.add_argument("--report", help="write the table as JSON into this file too")
+    options = parser.parse_args(arguments)
+    print("Two hosts, a guest, and a client that is connected to it. A minute or two.", flush=True)
+    lab = lifecycle.up(options.name)
+    demo = Demo(lab)
+    for host in ("a", "b"):
+        demo.ferryman("host", "add", host, f"qemu+tls://{host}/system", "--migration-address", f"{host}-migration")
+    for left in lab.hosts:  # a guest of an earlier demo
+        uuid = left.run(["virsh", "domuuid", SPEC.name], check=False).stdout.strip()
+        if uuid:
+            guests.remove(lab, Guest(SPEC, uuid, ""))
+    guest = guests.start(lab, "a", SPEC)
+    demo.ferryman("guests")
+
+    def kill_at_destination() -> None:
+        """As soon as the incoming QEMU is there, it is killed: memory is still on its way."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and not any(copy.host == "a" for copy in witness.copies(lab, guest, look=0)):
+            time.sleep(0.05)
+        time.sleep(0.5)
+        faults.kill_guest_process(lab, "a", guest)
+        print("    (the destination's QEMU was killed just now, on purpose)", flush=True)
+
+    rows = [
+        demo.migrate("there", guest, "b"),
+        demo.migrate("failure, rolled back", guest, "a", "--bandwidth", "20M", during=kill_at_destination),
+        demo.migrate("home again", guest, "a"),
+    ]
+    _table(rows)
+    if options.report:
+        with open(options.report, "w") as file:
+            json.dump({"migrations": [asdict(row) for row in rows]}, file, indent=2)
+    print(f"\nThe lab '{lab.name}' stays up. Try next:\n"
+          f"  ./dev lab shell --name {lab.name} controller\n"
+          f"  export FERRYMAN_STATE_DIRECTORY={demo.state}; . .venv/bin/activate\n"
+          "  ferryman history; ferryman show ID; ferryman migrate web --to b\n"
+          f"  ./dev lab down --name {lab.name}")  # fmt: skip
+    good = [row.outcome for row in rows] == ["succeeded", "failed", "succeeded"]
+    return (
+        0
+        if good and all(not row.counts_lost and not row.wrong_blocks and row.copies_running == 1 for row in rows)
+        else 1
+    )
+
+
+def _table(rows: Sequence[Row]) -> None:
+    headers = ("migration", "outcome", "total", "downtime", "blackout", "counts lost", "wrong blocks", "copies running")
+    lines = [headers] + [
+        (row.name, row.outcome, f"{row.total_s:.1f} s", f"{row.downtime_ms:.0f} ms" if row.downtime_ms is not None else "-",
+         f"{row.blackout_ms:.0f} ms" if row.blackout_ms is not None else "-", str(row.counts_lost), str(row.wrong_blocks),
+         str(row.copies_running))
+        for row in rows
+    ]  # fmt: skip
+    widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
+    print()
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

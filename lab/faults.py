@@ -1,0 +1,163 @@
+"""Faults, each caused for real and each with its cure. All act inside the lab's own namespaces."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from lab import lifecycle, netns, process
+from lab.guests import Guest
+from lab.host import Host, Lab
+from lab.topology import CONTROL, MIGRATION
+from lab.witness import copies
+
+NETWORKS = {"all": (CONTROL, MIGRATION), CONTROL: (CONTROL,), MIGRATION: (MIGRATION,)}
+
+
+# ---- links ----
+
+
+def link_down(lab: Lab, host: str, network: str = "all") -> None:
+    """Cut a host's cable at the switch; `network` is all, control or migration."""
+    _set_links(lab, host, network, "down")
+
+
+def link_up(lab: Lab, host: str, network: str = "all") -> None:
+    """Plug it in again."""
+    _set_links(lab, host, network, "up")
+
+
+def _set_links(lab: Lab, host: str, network: str, state: str) -> None:
+    for one in NETWORKS[network]:
+        netns.ip("link", "set", netns.port(host, one), state, namespace=lab.topology.namespace("switch"))
+
+
+@contextmanager
+def cut(lab: Lab, *hosts: str, network: str = "all") -> Iterator[None]:
+    """Cables cut for the length of a `with`."""
+    for host in hosts:
+        link_down(lab, host, network)
+    try:
+        yield
+    finally:
+        for host in hosts:
+            link_up(lab, host, network)
+
+
+def flap(lab: Lab, host: str, network: str = "all", *, times: int = 5, seconds: float = 0.5) -> None:
+    """Cut and plug in, again and again."""
+    for _ in range(times):
+        with cut(lab, host, network=network):
+            time.sleep(seconds)
+        time.sleep(seconds)
+
+
+def loss(lab: Lab, host: str, percent: int) -> None:
+    """Drop that share of what comes in at a host; 0 heals."""
+    if percent:
+        _filter(lab, host, "loss", f"numgen random mod 100 < {percent} drop")
+    else:
+        _unfilter(lab, host, "loss")
+
+
+def partition(lab: Lab, one: str, other: str) -> None:
+    """The two hosts hear nothing of each other any more; everybody else still hears both."""
+    for host, silent in ((one, other), (other, one)):
+        addresses = ", ".join(lab.topology.address(silent, network) for network in (CONTROL, MIGRATION))
+        _filter(lab, host, f"partition{silent}", f"ip saddr {{ {addresses} }} drop")
+
+
+def one_way(lab: Lab, deaf: str, to: str) -> None:
+    """`deaf` hears nothing of `to`, which still hears it."""
+    addresses = ", ".join(lab.topology.address(to, network) for network in (CONTROL, MIGRATION))
+    _filter(lab, deaf, f"partition{to}", f"ip saddr {{ {addresses} }} drop")
+
+
+def heal(lab: Lab) -> None:
+    """Take away every loss and partition, plug in every cable, let every stopped daemon go on."""
+    for host in lab.hosts:
+        if host.up:
+            for table in netns.tool("nft", "list", "tables", namespace=lab.topology.namespace(host.name)).splitlines():
+                if "lab" in table:
+                    _unfilter(lab, host.name, table.split()[-1].removeprefix("lab"))
+            link_up(lab, host.name)
+            for daemon in ("libvirtd", "virtlogd"):
+                continue_daemon(lab, host.name, daemon)
+
+
+def _filter(lab: Lab, host: str, name: str, rule: str) -> None:
+    table = f"lab{name}"
+    text = f"table inet {table} {{ chain input {{ type filter hook input priority -300; {rule}; }} }}\n"
+    netns.tool("nft", "-f", "-", namespace=lab.topology.namespace(host), text=text)
+
+
+def _unfilter(lab: Lab, host: str, name: str) -> None:
+    netns.tool("nft", "delete", "table", "inet", f"lab{name}", namespace=lab.topology.namespace(host), check=False)
+
+
+# ---- processes ----
+
+
+def daemon_pid(lab: Lab, host: str, daemon: str = "libvirtd") -> int:
+    """A host's daemon as the machine numbers it; 0 when it does not run."""
+    for pid in lab.host(host).processes():
+        with suppress(OSError):
+            if Path(f"/proc/{pid}/comm").read_text().strip() == daemon and process.state(pid) != "Z":
+                return pid
+    return 0
+
+
+def kill_daemon(lab: Lab, host: str, daemon: str = "libvirtd") -> None:
+    """SIGKILL."""
+    _signal(daemon_pid(lab, host, daemon), signal.SIGKILL)
+
+
+def stop_daemon(lab: Lab, host: str, daemon: str = "libvirtd") -> None:
+    """SIGSTOP: it is there, and silent."""
+    _signal(daemon_pid(lab, host, daemon), signal.SIGSTOP)
+
+
+def continue_daemon(lab: Lab, host: str, daemon: str = "libvirtd") -> None:
+    """SIGCONT."""
+    if pid := daemon_pid(lab, host, daemon):
+        _signal(pid, signal.SIGCONT)
+
+
+def start_daemon(lab: Lab, host: str, daemon: str = "libvirtd") -> None:
+    """Start a daemon that was killed, unless it runs."""
+    if not daemon_pid(lab, host, daemon):
+        if daemon == "libvirtd":
+            lifecycle.start_libvirtd(lab.host(host))
+        else:
+            lab.host(host).run([f"/usr/sbin/{daemon}", "--daemon"])
+
+
+def kill_guest_process(lab: Lab, host: str, guest: Guest) -> None:
+    """SIGKILL to the QEMU of a guest at a host."""
+    for copy in copies(lab, guest, look=0):
+        if copy.host == host:
+            _signal(copy.pid, signal.SIGKILL)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    if not pid:
+        raise RuntimeError("there is no such process at that host")
+    os.kill(pid, number)
+
+
+# ---- hosts ----
+
+
+def vanish(lab: Lab, host: str) -> None:
+    """The power goes: cables dead first, then every process at once."""
+    link_down(lab, host)
+    process.end(*lab.host(host).init)
+
+
+def reappear(lab: Lab, host: str) -> Host:
+    """The power comes back: the host boots with the disk it had."""
+    link_up(lab, host)
+    lifecycle.reappear(lab, lab.host(host))
+    return lab.host(host)
