@@ -18,6 +18,7 @@ from lab.topology import LABS, Topology, topology
 from lab.workload.initrd import make_boot_files
 
 CONFIGURATION = Path(__file__).parent / "configuration"
+_holders: list[subprocess.Popen[bytes]] = []  # started here; they outlive us, or are reaped when their lab goes down
 
 
 def up(name: str = "demo", hosts: int = 2, link: str = "1gbit", *, owner: int = 0) -> Lab:
@@ -143,6 +144,7 @@ def _start_init(member: Host | Controller, unshare: list[str], script: str, argu
              str(member.directory), *arguments],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
+    _holders.append(outer)
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         inner = process.children(outer.pid)
@@ -207,6 +209,7 @@ def _clean(wanted: Topology) -> None:
     for part in ("switch", "controller", *known.hosts):
         for pid in process.in_network_namespace(known.namespace(part)):
             process.end(pid, process.start_time(pid))
+    _holders[:] = [holder for holder in _holders if holder.poll() is None]
     netns.remove(known)
     if known.directory.exists():
         shutil.rmtree(known.directory)

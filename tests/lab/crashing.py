@@ -1,0 +1,59 @@
+"""Runs ferryman so that it is killed (SIGKILL, no handler, no clean-up) at a chosen moment.
+
+The moment is STEP:before, STEP:inside (the act is done, its result not yet stored), STEP:after, or asked (between the
+note "asked" and the call to the hypervisor). Only this wrapper knows; ferryman itself has no such switch.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def die() -> None:
+    """As kill -9 would."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main() -> None:
+    """Patch, then run the program."""
+    moment = sys.argv.pop(1)
+    name, _, when = moment.partition(":")
+    from ferryman.execute import runtime
+
+    original = runtime.step
+
+    def step(step_name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        if step_name != name:
+            return original(step_name, function, *arguments)
+        if when == "before":
+            die()
+
+        def inside(*these: Any) -> Any:
+            result = function(*these)
+            if when == "inside":
+                die()
+            return result
+
+        result = original(step_name, inside, *arguments)
+        die()
+        return result
+
+    runtime.step = step  # type: ignore[assignment]
+    if moment == "asked":
+        from ferryman.drivers.database.records import DatabaseRecords
+
+        mark = DatabaseRecords.mark_asked
+
+        def mark_and_die(self: DatabaseRecords, request_id: str) -> None:
+            mark(self, request_id)
+            die()
+
+        DatabaseRecords.mark_asked = mark_and_die  # type: ignore[method-assign]
+    from ferryman.__main__ import main as run
+
+    run()
+
+
+main()

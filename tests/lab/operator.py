@@ -1,0 +1,142 @@
+"""An operator at the controller: runs ferryman as a program, kills it, reads its records; and the judge of what is left."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ferryman.drivers.database.records import open_records
+from ferryman.model.host import Host
+from lab import faults, guests, witness
+from lab.guests import Guest
+from lab.host import Lab
+from lab.witness import CountReport
+
+CRASHING = Path(__file__).with_name("crashing.py")
+SUCCEEDED, REFUSED, PUT_BACK, ATTENTION = 0, 3, 4, 5
+
+
+class Operator:
+    """Someone with a state directory. Programs they start are ended with them."""
+
+    def __init__(self, lab: Lab, name: str) -> None:
+        self.lab = lab
+        self.state = lab.directory / f"state-{name}-{time.monotonic_ns()}"
+        self.records = open_records(self.state)
+        for host in lab.topology.hosts:
+            self.records.add_host(Host(host, f"qemu+tls://{host}/system", migration_address=f"{host}-migration"))
+        self._started: list[subprocess.Popen[str]] = []
+
+    def command(self, *arguments: str, crash: str = "") -> list[str]:
+        """The command line; `crash` names a moment at which ferryman kills itself (see crashing.py)."""
+        program = [sys.executable, str(CRASHING), crash] if crash else [sys.executable, "-m", "ferryman"]
+        return self.lab.controller.command(["env", f"FERRYMAN_STATE_DIRECTORY={self.state}", *program, *arguments])
+
+    def run(self, *arguments: str, crash: str = "", timeout: float = 240) -> subprocess.CompletedProcess[str]:
+        """Run to the end."""
+        return subprocess.run(
+            self.command(*arguments, crash=crash),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def start(self, *arguments: str, crash: str = "") -> subprocess.Popen[str]:
+        """Run in the background, as a process group of its own."""
+        process = subprocess.Popen(
+            self.command(*arguments, crash=crash), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        self._started.append(process)
+        return process
+
+    def migrate(self, guest: Guest, to: str = "b", *more: str, crash: str = "") -> subprocess.CompletedProcess[str]:
+        """A whole migration in the foreground."""
+        return self.run(*self._migrate(guest, to, *more), crash=crash)
+
+    def start_migration(self, guest: Guest, to: str = "b", *more: str, crash: str = "") -> subprocess.Popen[str]:
+        """A migration in the background."""
+        return self.start(*self._migrate(guest, to, *more), crash=crash)
+
+    def _migrate(self, guest: Guest, to: str, *more: str) -> tuple[str, ...]:
+        return ("migrate", guest.name, "--to", to, "--yes", "--probe", f"{guest.address}:{guests.HEALTH_PORT}", *more)
+
+    def kill(self, process: subprocess.Popen[str], number: signal.Signals = signal.SIGKILL) -> None:
+        """A signal to ferryman; SIGKILL is waited for."""
+        os.kill(process.pid, number)  # nsenter and env become the program: it is this pid
+        if number is signal.SIGKILL:
+            process.wait(10)
+
+    def last(self) -> dict[str, Any]:
+        """The newest request's report."""
+        return dict(json.loads(self.run("history", "--json", "--limit", "1").stdout)[0])
+
+    def status(self) -> str:
+        """How the newest request ended."""
+        report = self.last()
+        return str(report["outcome"]["status"] if report["outcome"] else report["phase"])
+
+    def request_id(self) -> str:
+        """The newest request."""
+        return self.records.requests(limit=1)[0].id
+
+    def wait_for(self, reached: Callable[[], bool], what: str, within: float = 60) -> None:
+        """Wait until something is so."""
+        deadline = time.monotonic() + within
+        while not reached():
+            assert time.monotonic() < deadline, f"{what}: not within {within} s"
+            time.sleep(0.02)
+
+    def wait_for_bytes(self, within: float = 60) -> None:
+        """Until memory of the newest request is on its way."""
+        self.wait_for(lambda: self._sent() > 0, "bytes on their way", within)
+
+    def _sent(self) -> int:
+        found = self.records.requests(limit=1)
+        sample = self.records.last_sample(found[0].id) if found else None
+        return sample.processed if sample else 0
+
+    def leave(self) -> None:
+        """End what was started and is still there."""
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+        self.records.engine.dispose()
+
+
+def judge(
+    lab: Lab, guest: Guest, *, at: str, seen: CountReport | None = None, operator: Operator | None = None
+) -> None:
+    """Exactly one copy, at that host; disks right; no count lost; nothing left behind; autostart where the guest is."""
+    copies = witness.copies(lab, guest)
+    assert [(copy.host, copy.executing) for copy in copies] == [(at, True)], f"copies: {copies}"
+    for host in lab.hosts:
+        listed = host.run(["virsh", "list", "--all", "--name"]).stdout.split()
+        assert (guest.name in listed) == (host.name == at), f"{host.name} lists {listed}"
+    health = guests.health(lab, guest)
+    assert health["wrong"] == 0
+    if guest.spec.disks:
+        disk = witness.check_disk(lab, guest, at=at, acknowledged=health["acknowledged"])
+        assert (disk.wrong, disk.missing) == (0, 0), disk
+    if guest.spec.autostart:
+        info = lab.host(at).run(["virsh", "dominfo", guest.name]).stdout
+        assert "Autostart:      enable" in info, info
+    assert witness.who_answers(lab, guest) == (guest.mac, at)
+    for host in lab.hosts:
+        left = host.run(["ls", "/srv/shared"]).stdout
+        assert "ferryman-marker" not in left
+    if seen is not None:
+        assert (seen.lost, seen.repeated, seen.connections) == (0, 0, 1), seen
+    if operator is not None:
+        assert operator.records.lease(guest.uuid) == ""
+        assert not operator.records.requests(open_only=True)
+
+
+__all__ = ["ATTENTION", "PUT_BACK", "REFUSED", "SUCCEEDED", "Operator", "faults", "judge"]
