@@ -11,7 +11,7 @@ import lab as labs
 from lab import faults, guests, lifecycle
 from lab.guests import Guest, GuestSpec
 from lab.host import Lab
-from tests.lab.operator import Operator
+from tests.lab.operators import Operator
 
 SPEC = GuestSpec(name="web", memory_mib=192, dirty="20:8:t,8:4:r", autostart=True, title="a title", description="words")
 

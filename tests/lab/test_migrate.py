@@ -8,7 +8,7 @@ import pytest
 from lab import guests, witness
 from lab.guests import Guest, GuestSpec
 from lab.host import Lab
-from tests.lab.operator import PUT_BACK, REFUSED, SUCCEEDED, Operator, judge
+from tests.lab.operators import PUT_BACK, REFUSED, SUCCEEDED, Operator, judge
 
 pytestmark = pytest.mark.lab
 

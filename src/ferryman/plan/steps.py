@@ -58,3 +58,30 @@ def migration_uri(site: Site) -> str:
     """Where QEMU connects: the destination's migration address, by default the address of its peer URI."""
     address = site.transport.migration_address
     return f"tcp://[{address}]" if ":" in address else f"tcp://{address}"
+
+
+# The durable steps of the workflow in the order they may run, by their stored names. Tests kill ferryman at each of them,
+# and hold this list against what execute/ really runs.
+WORKFLOW_STEPS = (
+    "admit",
+    "plan",
+    "watch",
+    "save-definition",
+    "replace-definition",
+    "autostart-off",
+    "transfer",
+    "settle",
+    "enter-completing",
+    "destroy-husk",
+    "undefine-source",
+    "keep-definition",
+    "autostart-on",
+    "drop-undo",
+    "verify",
+    "enter-rolling-back",
+    "resume-source",
+    "undo",
+    "undo-refused",
+    "read-facts",
+    "report",
+)

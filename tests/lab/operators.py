@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from ferryman.drivers.database.records import open_records
@@ -17,7 +16,6 @@ from lab.guests import Guest
 from lab.host import Lab
 from lab.witness import CountReport
 
-CRASHING = Path(__file__).with_name("crashing.py")
 SUCCEEDED, REFUSED, PUT_BACK, ATTENTION = 0, 3, 4, 5
 
 
@@ -34,7 +32,7 @@ class Operator:
 
     def command(self, *arguments: str, crash: str = "") -> list[str]:
         """The command line; `crash` names a moment at which ferryman kills itself (see crashing.py)."""
-        program = [sys.executable, str(CRASHING), crash] if crash else [sys.executable, "-m", "ferryman"]
+        program = [sys.executable, "-m", "tests.lab.crashing", crash] if crash else [sys.executable, "-m", "ferryman"]
         return self.lab.controller.command(["env", f"FERRYMAN_STATE_DIRECTORY={self.state}", *program, *arguments])
 
     def run(self, *arguments: str, crash: str = "", timeout: float = 240) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,93 @@
+"""A site where everything is right, to be changed in one respect by each test."""
+
+from dataclasses import replace
+from typing import Any
+
+from ferryman.model.guest import Disk, Guest, Interface, State
+from ferryman.model.host import Host, HostFacts, Machine, Network, Pool
+from ferryman.model.site import CpuComparison, CpuMatch, DiskReach, Reach, Site, TransportFacts
+from ferryman.model.units import GIB, MIB
+
+UUID = "6a1f0f3e-0000-4000-8000-000000000001"
+MAC = "52:54:00:00:00:01"
+
+
+def host_facts(name: str) -> HostFacts:
+    return HostFacts(
+        host=Host(name, f"qemu+tls://{name}/system"),
+        hostname=name,
+        uuid=f"uuid-of-{name}",
+        libvirt_version=(11, 3, 0),
+        qemu_version=(10, 0, 2),
+        architecture="x86_64",
+        cpus=8,
+        memory_total=64 * GIB,
+        memory_free=32 * GIB,
+        hugepages_free={2 * MIB: 1024},
+        pools=(Pool("shared", "dir", True, True, "/srv/shared", 100 * GIB),),
+        networks=(Network("default", True, "virbr0"),),
+        bridges=("br0",),
+    )
+
+
+def good_guest() -> Guest:
+    return Guest(
+        uuid=UUID,
+        name="web",
+        host="a",
+        state=State.RUNNING,
+        persistent=True,
+        autostart=True,
+        xml="<domain/>",
+        inactive_xml="<domain/>",
+        architecture="x86_64",
+        virtualization="kvm",
+        machine="pc-q35-10.0",
+        emulator="/usr/bin/qemu-system-x86_64",
+        vcpus=2,
+        memory=4 * GIB,
+        memory_used=3 * GIB,
+        cpu_mode="custom",
+        cpu_xml="<cpu mode='custom'><model>Skylake-Client</model></cpu>",
+        disks=(Disk("vda", "disk", "file", "/srv/shared/web.qcow2", "qcow2", "none", False, False),),
+        interfaces=(Interface(MAC, "bridge", "br0", "virtio"),),
+    )
+
+
+def good_site() -> Site:
+    return Site(
+        guest=good_guest(),
+        source=host_facts("a"),
+        destination=host_facts("b"),
+        machine=Machine("/usr/bin/qemu-system-x86_64", "pc-q35-10.0", True),
+        cpu=CpuComparison(CpuMatch.SUPERSET),
+        disks=(DiskReach("vda", Reach.SAME, "a marker was seen", True),),
+        transport=TransportFacts("qemu+tls://b/system", True, "", "b-migration", True, "", True, True),
+        observed_at=0.0,
+    )
+
+
+def with_guest(**changes: Any) -> Site:
+    site = good_site()
+    return replace(site, guest=replace(site.guest, **changes))
+
+
+def with_disk(reach: DiskReach | None = None, **changes: Any) -> Site:
+    site = good_site()
+    disk = replace(site.guest.disks[0], **changes)
+    return replace(site, guest=replace(site.guest, disks=(disk,)), disks=site.disks if reach is None else (reach,))
+
+
+def with_interface(**changes: Any) -> Site:
+    site = good_site()
+    return replace(site, guest=replace(site.guest, interfaces=(replace(site.guest.interfaces[0], **changes),)))
+
+
+def with_destination(**changes: Any) -> Site:
+    site = good_site()
+    return replace(site, destination=replace(site.destination, **changes))
+
+
+def with_transport(**changes: Any) -> Site:
+    site = good_site()
+    return replace(site, transport=replace(site.transport, **changes))

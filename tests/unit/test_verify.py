@@ -1,0 +1,59 @@
+"""Verdicts on pairs of places, and what the network showed."""
+
+import pytest
+
+from ferryman.model.place import Place, Where
+from ferryman.verify.location import Action, judge
+from ferryman.verify.network import network_findings
+
+PLAIN = {
+    (Where.RUNNING, Where.ABSENT): Action.BACK,
+    (Where.RUNNING, Where.OFF): Action.BACK,
+    (Where.ABSENT, Where.RUNNING): Action.FORWARD,
+    (Where.OFF, Where.RUNNING): Action.FORWARD,
+    (Where.STALLED, Where.RUNNING): Action.FORWARD_OVER_HUSK,
+    (Where.STALLED, Where.ABSENT): Action.BACK_RESUME,
+    (Where.STALLED, Where.OFF): Action.BACK_RESUME,
+    (Where.OFF, Where.ABSENT): Action.STOPPED_AT_SOURCE,
+    (Where.OFF, Where.OFF): Action.STOPPED_AT_SOURCE,
+    (Where.ABSENT, Where.OFF): Action.STOPPED_AT_DESTINATION,
+}
+
+
+@pytest.mark.parametrize("source", Where)
+@pytest.mark.parametrize("destination", Where)
+def test_every_pair_has_its_verdict(source: Where, destination: Where) -> None:
+    verdict = judge(Place(source), Place(destination))
+    assert verdict.reason
+    if (source, destination) in PLAIN:
+        assert verdict.action is PLAIN[source, destination]
+    else:
+        assert verdict.action in (Action.WAIT, Action.ATTENTION)
+        assert verdict.remedy
+
+
+def test_two_running_copies_are_never_touched() -> None:
+    assert judge(Place(Where.RUNNING), Place(Where.RUNNING)).action is Action.ATTENTION
+
+
+@pytest.mark.parametrize("destination", Where)
+def test_nothing_is_decided_while_a_job_runs(destination: Where) -> None:
+    assert judge(Place(Where.RUNNING, job="outgoing migration"), Place(destination)).action is Action.WAIT
+
+
+def codes(**changes: object) -> set[str]:
+    usual: dict[str, object] = {
+        "answers": True, "probe": "10.0.0.1:80", "destination": "b", "not_announced": "", "blackout": 0.4, "downtime": 0.3,
+    }  # fmt: skip
+    return {finding.code for finding in network_findings(**(usual | changes))}  # type: ignore[arg-type]
+
+
+def test_what_the_network_showed() -> None:
+    assert codes() == set()
+    assert codes(answers=False) == {"guest-dark"}
+    assert codes(answers=None) == {"answer-not-checked"}
+    assert codes(not_announced="no python3 there") == {"not-announced"}
+    assert codes(blackout=20.0) == {"long-blackout"}
+    assert codes(blackout=20.0, downtime=None) == {"long-blackout"}
+    assert codes(blackout=1.9) == set()
+    assert codes(blackout=None) == set()
