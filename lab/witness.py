@@ -114,6 +114,19 @@ def running_at(lab: Lab, guest: Guest) -> tuple[str, ...]:
     return tuple(copy.host for copy in copies(lab, guest) if copy.executing)
 
 
+def wait_until_executing(lab: Lab, guest: Guest, host: str, *, within: float = 60) -> None:
+    """Return within milliseconds of a guest's first instructions at a host. Raises RuntimeError when none come."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        for copy in copies(lab, guest, look=0):
+            while copy.host == host and process.state(copy.pid) not in ("", "Z") and time.monotonic() < deadline:
+                if _vcpu_time(copy.pid) > 0:
+                    return
+                time.sleep(0.003)
+        time.sleep(0.02)
+    raise RuntimeError(f"guest {guest.name} did not execute at {host} within {within} s")
+
+
 def _is_qemu_of(pid: int, uuid: str) -> bool:
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")

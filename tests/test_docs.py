@@ -3,8 +3,8 @@
 import ast
 import re
 from pathlib import Path
+from typing import Any
 
-import click
 import typer
 
 from ferryman.config import Settings
@@ -14,11 +14,11 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 
 
-def commands() -> dict[str, click.Command]:
+def commands() -> dict[str, Any]:
     """Every command by the words that call it."""
-    found: dict[str, click.Command] = {}
+    found: dict[str, Any] = {}
 
-    def walk(command: click.Command, words: str) -> None:
+    def walk(command: Any, words: str) -> None:
         children = getattr(command, "commands", None)
         if children:
             for name, child in children.items():

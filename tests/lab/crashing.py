@@ -16,9 +16,8 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main() -> None:
-    """Patch, then run the program."""
-    moment = sys.argv.pop(1)
+def arm(moment: str) -> None:
+    """From now on this process dies at that moment. To be called before the workflows are imported."""
     name, _, when = moment.partition(":")
     from ferryman.execute import runtime
 
@@ -51,9 +50,15 @@ def main() -> None:
             die()
 
         DatabaseRecords.mark_asked = mark_and_die  # type: ignore[method-assign]
+
+
+def main() -> None:
+    """Arm, then run the program."""
+    arm(sys.argv.pop(1))
     from ferryman.__main__ import main as run
 
     run()
 
 
-main()
+if __name__ == "__main__":
+    main()

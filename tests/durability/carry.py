@@ -1,0 +1,36 @@
+"""A process that asks for a move in the fake world, or recovers one; killed at a chosen moment when one is named."""
+
+import sys
+from pathlib import Path
+
+
+def main(directory: str, what: str, moment: str) -> None:
+    """`what`: ask, recover, or ask-cancelled (cancel is asked before the workflow begins)."""
+    if moment:
+        from tests.lab.crashing import arm
+
+        arm(moment)
+    from ferryman.app import Moves
+    from ferryman.drivers.database.records import open_records
+    from ferryman.model.host import Host
+    from ferryman.model.request import Options
+    from tests.durability.fakes import FakeSite, World
+
+    state = Path(directory)
+    records = open_records(state)
+    for name in ("a", "b"):
+        records.add_host(Host(name, f"qemu+tls://{name}/system"))
+    moves = Moves(FakeSite(records, World(state / "world.json")), state)
+    if what == "ask":
+        moves.ask("web", "b", Options())
+    else:
+        taken = set(moves.adopt())
+        for view in moves.left():
+            if view.request.id not in taken:
+                moves.settle(view.request.id)
+    moves.wait()
+    moves.stop()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

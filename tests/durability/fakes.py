@@ -1,0 +1,219 @@
+"""Two fake hosts in one JSON file, so that they outlive a killed process as real hosts do; a fake world behind the ports.
+
+A migration is a job with a start and a length: whoever looks after its end finds the guest moved.
+"""
+
+import fcntl
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ferryman.app import Site
+from ferryman.drivers.database.records import DatabaseRecords
+from ferryman.model.guest import Guest
+from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, Machine
+from ferryman.model.place import ABSENT, Place, Where
+from ferryman.model.request import Options
+from ferryman.model.sample import Sample
+from ferryman.model.site import CpuComparison, DiskReach, TransportFacts
+from ferryman.ports import Hypervisor, Ports
+from tests.unit.sites import UUID, good_guest, good_site, host_facts
+
+JOB_SECONDS = 0.6
+
+
+class World:
+    """The file. Every change happens under its lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def made(cls, path: Path) -> "World":
+        path.write_text(json.dumps({"a": {"state": "running", "autostart": True}, "b": None, "job": None, "calls": 0}))
+        return cls(path)
+
+    @contextmanager
+    def opened(self) -> Iterator[dict[str, Any]]:
+        with open(self.path, "r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            content = json.load(file)
+            self._pass_time(content)
+            yield content
+            file.seek(0)
+            file.truncate()
+            json.dump(content, file)
+
+    @staticmethod
+    def _pass_time(content: dict[str, Any]) -> None:
+        """What libvirt would have done by now."""
+        job = content["job"]
+        if job and time.time() - job["started"] > JOB_SECONDS:
+            content["job"] = None
+            if content["a"] and content["a"]["state"] == "running":
+                content["a"], content["b"] = None, {"state": "running", "autostart": False}
+
+    def read(self) -> dict[str, Any]:
+        with self.opened() as content:
+            return dict(content)
+
+
+class FakeTransfer:
+    """Its call returned long ago; only looking tells."""
+
+    ended = True
+    error = None
+
+
+class FakeHypervisor:
+    """Implements ports.Hypervisor over the file."""
+
+    def __init__(self, host: Host, world: World) -> None:
+        self.host, self.world = host, world
+
+    def facts(self) -> HostFacts:
+        return replace(host_facts(self.host.name), host=self.host, guests=self.guests())
+
+    def guests(self) -> tuple[GuestOnHost, ...]:
+        content = self.world.read()[self.host.name]
+        if not content:
+            return ()
+        guest = good_guest()
+        macs = tuple(interface.mac for interface in guest.interfaces)
+        return (
+            GuestOnHost(
+                UUID, guest.name, content["state"], True, content["autostart"], macs, 2, 0, guest.memory, (), ()
+            ),
+        )
+
+    def guest(self, name_or_uuid: str) -> Guest:
+        content = self.world.read()[self.host.name]
+        return replace(good_guest(), host=self.host.name, autostart=content["autostart"])
+
+    def place(self, uuid: str) -> Place:
+        world = self.world.read()
+        content = world[self.host.name]
+        if not content:
+            return ABSENT
+        job = "outgoing migration" if world["job"] and self.host.name == "a" else ""
+        return Place(Where(content["state"]), True, content["autostart"], job)
+
+    def definition(self, uuid: str) -> str:
+        return "<domain/>"
+
+    def define(self, xml: str) -> None:
+        with self.world.opened() as content:
+            content[self.host.name] = content[self.host.name] or {"state": "off", "autostart": False}
+
+    def undefine(self, uuid: str) -> None:
+        with self.world.opened() as content:
+            assert content[self.host.name]["state"] == "off"
+            content[self.host.name] = None
+
+    def set_autostart(self, uuid: str, on: bool) -> None:
+        with self.world.opened() as content:
+            content[self.host.name]["autostart"] = on
+
+    def resume(self, uuid: str) -> None:
+        raise AssertionError("nothing here is ever paused")
+
+    destroy = resume
+
+    def machine(self, guest: Guest) -> Machine:
+        return good_site().machine
+
+    def compare_cpu(self, guest: Guest) -> CpuComparison:
+        return good_site().cpu
+
+    def start_migration(
+        self, uuid: str, *, peer_uri: str, migration_uri: str, options: Options, persistent: bool
+    ) -> FakeTransfer:
+        with self.world.opened() as content:
+            assert not content["job"], "a second job was started"
+            content["job"] = {"started": time.time()}
+            content["calls"] += 1
+        return FakeTransfer()
+
+    def sample(self, uuid: str) -> Sample | None:
+        job = self.world.read()["job"]
+        if not job:
+            return None
+        done = int((time.time() - job["started"]) / JOB_SECONDS * 1000)
+        return Sample(time.time(), time.time() - job["started"], False, 1000, done, max(1000 - done, 0), 1000.0, 0.0, 1)
+
+    def completed(self, uuid: str) -> Sample | None:
+        return None
+
+    def set_max_downtime(self, uuid: str, seconds: float) -> None:
+        pass
+
+    def abort(self, uuid: str) -> None:
+        with self.world.opened() as content:
+            content["job"] = None
+
+
+class FakeBetween:
+    """Implements ports.Between: all is well."""
+
+    def disks(self, guest: Guest, source: Hypervisor, destination: Hypervisor) -> tuple[DiskReach, ...]:
+        return good_site().disks
+
+    def transport(self, source: Hypervisor, destination: Hypervisor) -> TransportFacts:
+        return good_site().transport
+
+    def check(self, host: Hypervisor, others: Sequence[Hypervisor]) -> tuple[Check, ...]:
+        return ()
+
+
+class FakeWatcher:
+    """Saw nothing."""
+
+    blackout = None
+
+    def stop(self) -> None:
+        pass
+
+
+class FakeNetwork:
+    """Implements ports.Network: everything answers."""
+
+    def watch(self, probe: str) -> FakeWatcher:
+        return FakeWatcher()
+
+    def answers(self, probe: str, within: float) -> bool | None:
+        return True
+
+    def address_of(self, macs: Sequence[str]) -> str:
+        return "192.0.2.1"
+
+    def announce(self, host: Host, macs_by_bridge: Sequence[tuple[str, str]]) -> str:
+        return ""
+
+
+class RealClock:
+    """Implements ports.Clock."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(min(seconds, 0.1))
+
+
+class FakeSite(Site):
+    """The site with the fake world in it."""
+
+    def __init__(self, records: DatabaseRecords, world: World) -> None:
+        super().__init__(records)
+        self.world = world
+
+    def hypervisor(self, name: str) -> Hypervisor:
+        return FakeHypervisor(self.host(name), self.world)
+
+    @property
+    def ports(self) -> Ports:
+        return Ports(self.records, self.hypervisor, FakeBetween(), FakeNetwork(), RealClock())

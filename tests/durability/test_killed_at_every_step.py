@@ -1,0 +1,102 @@
+"""Killed at every step boundary, the next process leads the move to its end: one job, one owner, legal phases, no lease left."""
+
+import itertools
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ferryman.drivers.database.records import open_records
+from ferryman.model.phase import Phase, may_follow
+from tests.durability.fakes import World
+from tests.unit.sites import UUID
+
+STEPS = ("admit", "plan", "watch", "save-definition", "autostart-off", "transfer", "settle", "enter-completing", "undefine-source",
+         "keep-definition", "autostart-on", "drop-undo", "verify", "report")  # fmt: skip
+MOMENTS = ("before", "inside", "after")
+ONCE = [(step, MOMENTS[number % 3]) for number, step in enumerate(STEPS)]
+WHOLE = [(step, moment) for step in STEPS for moment in MOMENTS if (step, moment) not in ONCE]
+
+
+def carry(state: Path, what: str, moment: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tests.durability.carry", str(state), what, moment],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def ends_right(state: Path) -> None:
+    world = World(state / "world.json").read()
+    assert world == {"a": None, "b": {"state": "running", "autostart": True}, "job": None, "calls": 1}
+    records = open_records(state)
+    (request,) = records.requests()
+    report = records.report(request.id)
+    assert report.outcome is not None
+    assert report.outcome.status == "succeeded", report.outcome
+    assert records.lease(UUID) == ""
+    assert {entry.state for entry in report.undo} <= {"dropped"}
+    phases = [Phase(entry.phase) for entry in report.phases]
+    for earlier, later in itertools.pairwise(phases):
+        assert may_follow(earlier, later), phases
+    records.engine.dispose()
+
+
+def killed_and_recovered(state: Path, moment: str) -> None:
+    World.made(state / "world.json")
+    died = carry(state, "ask", moment)
+    assert died.returncode == -signal.SIGKILL, (died.returncode, died.stderr)
+    recovered = carry(state, "recover")
+    assert recovered.returncode == 0, recovered.stderr
+    ends_right(state)
+
+
+def test_a_move_without_a_fault(tmp_path: Path) -> None:
+    World.made(tmp_path / "world.json")
+    carried = carry(tmp_path, "ask")
+    assert carried.returncode == 0, carried.stderr
+    ends_right(tmp_path)
+
+
+@pytest.mark.parametrize(("step", "moment"), ONCE)
+def test_killed_once_at_each_step(tmp_path: Path, step: str, moment: str) -> None:
+    killed_and_recovered(tmp_path, f"{step}:{moment}")
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize(("step", "moment"), WHOLE)
+def test_killed_at_each_step_at_every_moment(tmp_path: Path, step: str, moment: str) -> None:
+    killed_and_recovered(tmp_path, f"{step}:{moment}")
+
+
+def test_killed_between_asked_and_the_call_it_is_asked_for_again_once(tmp_path: Path) -> None:
+    killed_and_recovered(tmp_path, "asked")
+
+
+def test_killed_twice(tmp_path: Path) -> None:
+    World.made(tmp_path / "world.json")
+    carry(tmp_path, "ask", "transfer:before")
+    assert carry(tmp_path, "recover", "settle:inside").returncode == -signal.SIGKILL
+    assert carry(tmp_path, "recover").returncode == 0
+    ends_right(tmp_path)
+
+
+def test_a_guest_that_vanished_needs_attention_and_keeps_lease_and_undo(tmp_path: Path) -> None:
+    World.made(tmp_path / "world.json")
+    carry(tmp_path, "ask", "transfer:before")
+    content = json.loads((tmp_path / "world.json").read_text()) | {"a": None}
+    (tmp_path / "world.json").write_text(json.dumps(content))
+    assert carry(tmp_path, "recover").returncode == 0
+    records = open_records(tmp_path)
+    (request,) = records.requests()
+    report = records.report(request.id)
+    assert report.outcome is not None
+    assert report.outcome.status == "needs attention"
+    assert records.lease(UUID) == request.id
+    assert {entry.state for entry in report.undo} == {"registered"}
+    assert records.definition(request.id, "a") == "<domain/>"
+    records.engine.dispose()

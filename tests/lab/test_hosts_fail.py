@@ -1,0 +1,251 @@
+"""Daemons, QEMUs, links and hosts fail under a move; after each exactly one copy runs, at the place the report names."""
+
+import json
+import time
+from collections.abc import Callable
+
+import pytest
+
+from lab import faults, guests, witness
+from lab.guests import Guest, GuestSpec
+from lab.host import Lab
+from tests.lab.operators import ATTENTION, PUT_BACK, REFUSED, SUCCEEDED, Operator, judge
+
+pytestmark = pytest.mark.lab
+
+SLOW = ("--bandwidth", "12M")
+
+
+def ends_right(lab: Lab, guest: Guest, operator: Operator, code: int, seen: witness.CountReport | None = None) -> str:
+    """Settle what needs attention, then: one copy, where the report says, with the exit code that says so too."""
+    if code == ATTENTION:
+        recovered = operator.run("recover")
+        assert recovered.returncode == 0, recovered.stdout + recovered.stderr
+    (at,) = witness.running_at(lab, guest)
+    status = operator.status()
+    assert status in (("succeeded",) if at == "b" else ("failed", "cancelled")), (at, operator.last()["outcome"])
+    if code != ATTENTION:
+        assert code == (SUCCEEDED if at == "b" else PUT_BACK)
+    judge(lab, guest, at=at, seen=seen, operator=operator)
+    return at
+
+
+def test_the_destinations_qemu_is_killed(whole: Lab, guest: Guest, operator: Operator) -> None:
+    with witness.Counter(whole, guest) as counter:
+        running = operator.start_migration(guest, "b", *SLOW)
+        operator.wait_for_bytes()
+        faults.kill_guest_process(whole, "b", guest)
+        assert running.wait(60) == PUT_BACK
+        judge(whole, guest, at="a", seen=counter.report(), operator=operator)
+        again = operator.migrate(guest, "b")
+        assert again.returncode == SUCCEEDED, again.stdout
+        judge(whole, guest, at="b", seen=counter.report(), operator=operator)
+
+
+@pytest.mark.parametrize("host", ["a", "b"])
+def test_a_libvirtd_is_killed_in_pre_copy(whole: Lab, guest: Guest, operator: Operator, host: str) -> None:
+    with witness.Counter(whole, guest) as counter:
+        running = operator.start_migration(guest, "b", *SLOW)
+        operator.wait_for_bytes()
+        faults.kill_daemon(whole, host)
+        time.sleep(1)
+        faults.start_daemon(whole, host)
+        assert ends_right(whole, guest, operator, running.wait(200), counter.report()) == "a"
+
+
+@pytest.mark.parametrize("host", ["a", "b"])
+def test_a_libvirtd_is_killed_as_the_destination_first_runs(
+    whole: Lab, guest: Guest, operator: Operator, host: str
+) -> None:
+    """A husk may stay at the source: paused, without a job, beside the running copy."""
+    with witness.Counter(whole, guest) as counter:
+        running = operator.start_migration(guest, "b")
+        witness.wait_until_executing(whole, guest, "b")
+        faults.kill_daemon(whole, host)
+        time.sleep(1)
+        faults.start_daemon(whole, host)
+        ends_right(whole, guest, operator, running.wait(200), counter.report())
+
+
+def test_the_destinations_libvirtd_is_silent_over_28_seconds_at_the_switchover(
+    whole: Lab, guest: Guest, operator: Operator
+) -> None:
+    with witness.Counter(whole, guest) as counter:
+        running = operator.start_migration(guest, "b")
+        witness.wait_until_executing(whole, guest, "b")
+        faults.stop_daemon(whole, "b")
+        time.sleep(35)
+        faults.continue_daemon(whole, "b")
+        ends_right(whole, guest, operator, running.wait(200), counter.report())
+
+
+def test_silent_beyond_patience_needs_attention_and_is_settled_later(
+    whole: Lab, guest: Guest, operator: Operator
+) -> None:
+    running = operator.start_migration(guest, "b", *SLOW)
+    operator.wait_for_bytes()
+    faults.stop_daemon(whole, "b")
+    code = running.wait(290)
+    assert code == ATTENTION
+    assert operator.records.lease(guest.uuid) == operator.request_id()
+    refused = operator.migrate(guest, "b")  # the lease is kept: nobody moves it before it is settled
+    assert refused.returncode == REFUSED
+    assert operator.request_id() != operator.records.lease(guest.uuid)
+    faults.kill_daemon(whole, "b")
+    faults.start_daemon(whole, "b")
+    recovered = operator.run("recover")
+    assert recovered.returncode == 0, recovered.stdout + recovered.stderr
+    judge(whole, guest, at="a", operator=operator)
+
+
+def test_all_links_cut_for_5_seconds_it_completes(whole: Lab, guest: Guest, operator: Operator) -> None:
+    running = operator.start_migration(guest, "b", *SLOW)
+    operator.wait_for_bytes()
+    with faults.cut(whole, "b"):
+        time.sleep(5)
+    assert ends_right(whole, guest, operator, running.wait(200)) == "b"
+
+
+def test_all_links_cut_for_60_seconds_it_ends_at_the_source(whole: Lab, guest: Guest, operator: Operator) -> None:
+    running = operator.start_migration(guest, "b", *SLOW)
+    operator.wait_for_bytes()
+    with faults.cut(whole, "b"):
+        time.sleep(60)
+    assert ends_right(whole, guest, operator, running.wait(240)) == "a"
+
+
+def test_the_migration_network_alone_is_cut_for_60_seconds(whole: Lab, guest: Guest, operator: Operator) -> None:
+    """libvirt's keepalive goes over the other network and notices nothing: ferryman aborts by itself."""
+    with witness.Counter(whole, guest) as counter:
+        running = operator.start_migration(guest, "b", *SLOW)
+        operator.wait_for_bytes()
+        with faults.cut(whole, "b", network="migration"):
+            assert ends_right(whole, guest, operator, running.wait(240)) == "a"
+        assert any("no byte" in text for text in operator.records.decisions(operator.request_id()))
+        assert counter.report().lost == 0
+
+
+def test_a_vanished_host_hangs_no_command(whole: Lab, guest: Guest, operator: Operator) -> None:
+    faults.vanish(whole, "b")
+    for command, code in (
+        (("guests",), REFUSED),
+        (("hosts",), SUCCEEDED),
+        (("assess", guest.name, "--to", "b"), REFUSED),
+        (("migrate", guest.name, "--to", "b", "--yes"), REFUSED),
+        (("host", "check", "b"), REFUSED),
+        (("guest", guest.name), SUCCEEDED),
+    ):
+        began = time.monotonic()
+        result = operator.run(*command)
+        assert result.returncode == code, (command, result.stdout, result.stderr)
+        assert time.monotonic() - began < 45, command
+    judge_at_a_alone(whole, guest)
+
+
+def judge_at_a_alone(lab: Lab, guest: Guest) -> None:
+    """While b is gone, only a can be asked."""
+    assert witness.running_at(lab, guest) == ("a",)
+    assert guests.health(lab, guest)["wrong"] == 0
+
+
+def test_the_destination_vanishes_in_the_transfer(whole: Lab, guest: Guest, operator: Operator) -> None:
+    running = operator.start_migration(guest, "b", *SLOW)
+    operator.wait_for_bytes()
+    faults.vanish(whole, "b")
+    code = running.wait(280)
+    assert code in (PUT_BACK, ATTENTION)
+    judge_at_a_alone(whole, guest)
+    faults.reappear(whole, "b")
+    assert ends_right(whole, guest, operator, code) == "a"
+
+
+def test_a_wrong_certificate_is_named_beforehand_and_nothing_changes(
+    whole: Lab, guest: Guest, operator: Operator
+) -> None:
+    from lab import tls
+
+    foreign = whole.directory / "foreign"
+    tls.make_authority(foreign)
+    tls.issue(foreign, "b", ["DNS:b", f"IP:{whole.topology.address('b')}"])
+    etc = guests.host_path(whole.host("b"), "/etc")
+    kept = {path: path.read_bytes() for path in (etc / "pki/libvirt").rglob("*.pem")}
+    try:
+        (etc / "pki/libvirt/servercert.pem").write_bytes((foreign / "b.crt").read_bytes())
+        (etc / "pki/libvirt/private/serverkey.pem").write_bytes((foreign / "b.key").read_bytes())
+        faults.kill_daemon(whole, "b")
+        whole.host("b").run(["/usr/sbin/libvirtd", "--daemon", "--listen"], check=False)
+        time.sleep(2)
+        refused = operator.migrate(guest, "b")
+        assert refused.returncode == REFUSED
+        assert "certificate" in (refused.stdout + refused.stderr).lower()
+        judge_at_a_alone(whole, guest)
+    finally:
+        for path, content in kept.items():
+            path.write_bytes(content)
+        if faults.daemon_pid(whole, "b"):
+            faults.kill_daemon(whole, "b")
+        faults.start_daemon(whole, "b")
+
+
+def test_a_guest_without_an_image_lock_is_warned_of(whole: Lab, operator: Operator) -> None:
+    """Only libvirt stands between two running copies then (it was seen to make them): the operator is told beforehand."""
+    bare = guests.start(whole, "a", GuestSpec(name="bare", address="10.77.0.116", disks=()))
+    try:
+        found = json.loads(operator.run("assess", "bare", "--to", "b", "--json").stdout)["findings"]
+        assert "no-image-lock" in {finding["code"] for finding in found}
+        moved = operator.migrate(bare, "b")
+        assert moved.returncode == SUCCEEDED, moved.stdout + moved.stderr
+        judge(whole, bare, at="b", operator=operator)
+    finally:
+        guests.remove(whole, bare)
+
+
+def test_two_running_copies_are_said_and_never_touched(whole: Lab, operator: Operator) -> None:
+    """Made by hand from a diskless guest, between the kill of ferryman and the recovery."""
+    spec = GuestSpec(name="bare", address="10.77.0.116", disks=())
+    bare = guests.start(whole, "a", spec)
+    try:
+        operator.migrate(bare, "b", crash="transfer:before")
+        whole.host("b").run(["virsh", "create", "/dev/stdin"], text_in=guests.definition(whole, bare))
+        recovered = operator.run("recover")
+        assert recovered.returncode == ATTENTION
+        assert "BOTH hosts run the guest" in recovered.stdout
+        assert {copy.host for copy in witness.copies(whole, bare)} == {"a", "b"}
+        whole.host("b").run(["virsh", "destroy", bare.name])
+        again = operator.run("recover")
+        assert again.returncode == 0, again.stdout
+        assert operator.status() == "failed"
+        assert witness.running_at(whole, bare) == ("a",)
+    finally:
+        guests.remove(whole, bare)
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("moment", ["bytes", "switchover"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda lab, host: faults.kill_daemon(lab, host),
+        lambda lab, host: faults.stop_daemon(lab, host),
+        lambda lab, host: faults.link_down(lab, host, "control"),
+        lambda lab, host: faults.link_down(lab, host, "migration"),
+        lambda lab, host: faults.partition(lab, "a", "b"),
+        lambda lab, host: faults.loss(lab, host, 30),
+    ],
+    ids=["kill libvirtd", "stop libvirtd", "cut control", "cut migration", "partition", "loss"],
+)
+@pytest.mark.parametrize("host", ["a", "b"])
+def test_every_fault_at_either_end_for_20_seconds(
+    whole: Lab, guest: Guest, operator: Operator, fault: Callable[[Lab, str], None], host: str, moment: str
+) -> None:
+    running = operator.start_migration(guest, "b", *SLOW)
+    if moment == "bytes":
+        operator.wait_for_bytes()
+    else:
+        witness.wait_until_executing(whole, guest, "b")
+    fault(whole, host)
+    time.sleep(20)
+    faults.heal(whole)
+    for name in ("a", "b"):
+        faults.start_daemon(whole, name)
+    ends_right(whole, guest, operator, running.wait(290))
