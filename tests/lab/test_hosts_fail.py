@@ -225,8 +225,8 @@ def test_two_running_copies_are_said_and_never_touched(whole: Lab, operator: Ope
 @pytest.mark.parametrize(
     "fault",
     [
-        lambda lab, host: faults.kill_daemon(lab, host),
-        lambda lab, host: faults.stop_daemon(lab, host),
+        faults.kill_daemon,
+        faults.stop_daemon,
         lambda lab, host: faults.link_down(lab, host, "control"),
         lambda lab, host: faults.link_down(lab, host, "migration"),
         lambda lab, host: faults.partition(lab, "a", "b"),
