@@ -12,7 +12,7 @@ from ferryman.model.phase import Phase
 from ferryman.model.place import Place
 from ferryman.model.request import Options, Request
 from ferryman.model.sample import Sample
-from ferryman.model.site import CpuComparison, DiskReach, TransportFacts
+from ferryman.model.site import CpuComparison, Ground
 
 
 class Transfer(Protocol):
@@ -92,11 +92,10 @@ class Hypervisor(Protocol):
 class Between(Protocol):
     """What can only be looked at from both hosts at once."""
 
-    def disks(self, guest: Guest, source: Hypervisor, destination: Hypervisor) -> tuple[DiskReach, ...]:
-        """Each disk's reach, proved by a marker where one can be made; nothing is left behind."""
+    def look(self, guest: Guest, source: Hypervisor, destination: Hypervisor) -> Ground:
+        """Each disk's reach, proved by a marker where one can be made, the ways, the bridges; nothing is left behind."""
         ...
 
-    def transport(self, source: Hypervisor, destination: Hypervisor) -> TransportFacts: ...
     def check(self, host: Hypervisor, others: Sequence[Hypervisor]) -> tuple[Check, ...]:
         """What `host check` prints: what the host lacks to be a source or a destination."""
         ...

@@ -19,7 +19,7 @@ from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, Machine
 from ferryman.model.place import ABSENT, Place, Where
 from ferryman.model.request import Options
 from ferryman.model.sample import Sample
-from ferryman.model.site import CpuComparison, DiskReach, TransportFacts
+from ferryman.model.site import CpuComparison, Ground
 from ferryman.ports import Hypervisor, Ports
 from tests.unit.sites import UUID, good_guest, good_site, host_facts
 
@@ -159,11 +159,8 @@ class FakeHypervisor:
 class FakeBetween:
     """Implements ports.Between: all is well."""
 
-    def disks(self, guest: Guest, source: Hypervisor, destination: Hypervisor) -> tuple[DiskReach, ...]:
-        return good_site().disks
-
-    def transport(self, source: Hypervisor, destination: Hypervisor) -> TransportFacts:
-        return good_site().transport
+    def look(self, guest: Guest, source: Hypervisor, destination: Hypervisor) -> Ground:
+        return good_site().ground
 
     def check(self, host: Hypervisor, others: Sequence[Hypervisor]) -> tuple[Check, ...]:
         return ()

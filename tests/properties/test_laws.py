@@ -168,7 +168,7 @@ def _site(
             interfaces=(Interface("52:54:00:00:00:02", kind, "br0", "virtio"),),
         ),
         destination=replace(host_facts("b"), memory_free=free * GIB, guests=others),
-        disks=(DiskReach("vda", reach, "seen", True),),
+        ground=replace(site.ground, disks=(DiskReach("vda", reach, "seen", True),)),
         cpu=CpuComparison(match, (), "words"),
     )
 

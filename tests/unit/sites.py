@@ -5,7 +5,7 @@ from typing import Any
 
 from ferryman.model.guest import Disk, Guest, Interface, State
 from ferryman.model.host import Host, HostFacts, Machine, Network, Pool
-from ferryman.model.site import CpuComparison, CpuMatch, DiskReach, Reach, Site, TransportFacts
+from ferryman.model.site import CpuComparison, CpuMatch, DiskReach, Ground, Reach, Site, TransportFacts
 from ferryman.model.units import GIB, MIB
 
 UUID = "6a1f0f3e-0000-4000-8000-000000000001"
@@ -26,7 +26,6 @@ def host_facts(name: str) -> HostFacts:
         hugepages_free={2 * MIB: 1024},
         pools=(Pool("shared", "dir", True, True, "/srv/shared", 100 * GIB),),
         networks=(Network("default", True, "virbr0"),),
-        bridges=("br0",),
     )
 
 
@@ -61,8 +60,11 @@ def good_site() -> Site:
         destination=host_facts("b"),
         machine=Machine("/usr/bin/qemu-system-x86_64", "pc-q35-10.0", True),
         cpu=CpuComparison(CpuMatch.SUPERSET),
-        disks=(DiskReach("vda", Reach.SAME, "a marker was seen", True),),
-        transport=TransportFacts("qemu+tls://b/system", True, "", "b-migration", True, "", True, True),
+        ground=Ground(
+            disks=(DiskReach("vda", Reach.SAME, "a marker was seen", True),),
+            transport=TransportFacts("qemu+tls://b/system", True, "", "b-migration", True, "", True, True),
+            bridges=("br0",),
+        ),
         observed_at=0.0,
     )
 
@@ -75,7 +77,8 @@ def with_guest(**changes: Any) -> Site:
 def with_disk(reach: DiskReach | None = None, **changes: Any) -> Site:
     site = good_site()
     disk = replace(site.guest.disks[0], **changes)
-    return replace(site, guest=replace(site.guest, disks=(disk,)), disks=site.disks if reach is None else (reach,))
+    ground = site.ground if reach is None else replace(site.ground, disks=(reach,))
+    return replace(site, guest=replace(site.guest, disks=(disk,)), ground=ground)
 
 
 def with_interface(**changes: Any) -> Site:
@@ -89,5 +92,9 @@ def with_destination(**changes: Any) -> Site:
 
 
 def with_transport(**changes: Any) -> Site:
+    return with_ground(transport=replace(good_site().ground.transport, **changes))
+
+
+def with_ground(**changes: Any) -> Site:
     site = good_site()
-    return replace(site, transport=replace(site.transport, **changes))
+    return replace(site, ground=replace(site.ground, **changes))

@@ -19,6 +19,7 @@ from tests.unit.sites import (
     host_facts,
     with_destination,
     with_disk,
+    with_ground,
     with_guest,
     with_interface,
     with_transport,
@@ -72,7 +73,7 @@ CASES: dict[str, tuple[Site, Severity]] = {
     "disk-cache": (with_disk(reach(Reach.SAME, None), cache="writeback"), BLOCKER),
     "disk-shareable": (with_disk(shareable=True), NOTE),
     "bridge-missing": (with_interface(source="br9"), BLOCKER),
-    "bridge-not-checked": (with_destination(bridges=None, not_looked_at=("bridges, because no ssh",)), NOTE),
+    "bridge-not-checked": (with_ground(bridges=None, bridges_detail="no ssh"), NOTE),
     "network-missing": (with_interface(kind="network", source="dmz"), BLOCKER),
     "network-inactive": (
         replace(with_interface(kind="network", source="dmz"), destination=replace(host_facts("b"), networks=(Network("dmz", False, ""),))),

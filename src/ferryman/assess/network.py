@@ -19,11 +19,11 @@ def _interface(site: Site, interface: Interface) -> Iterator[Finding]:
     name = destination.host.name
     match interface.kind:
         case "bridge":
-            if destination.bridges is None:
-                yield note("bridge-not-checked", what, f"bridge {interface.source} at {name} not checked, because {'; '.join(destination.not_looked_at)}",
+            if site.ground.bridges is None:
+                yield note("bridge-not-checked", what, f"bridge {interface.source} at {name} not checked, because {site.ground.bridges_detail}",
                            "look with: ip link show type bridge")  # fmt: skip
-            elif interface.source not in destination.bridges:
-                has = ", ".join(destination.bridges) or "none"
+            elif interface.source not in site.ground.bridges:
+                has = ", ".join(site.ground.bridges) or "none"
                 yield blocker("bridge-missing", what, f"{name} has no bridge {interface.source} (it has: {has})",
                               f"make a bridge {interface.source} at {name}, on the same network segment")  # fmt: skip
         case "network":

@@ -15,7 +15,7 @@ LOCKING_PROTOCOLS = ("rbd",)  # cooperative locks at best; nfs:// and iscsi:// h
 
 def findings(site: Site) -> Iterator[Finding]:
     """One look at each disk with a source; equal paths prove nothing."""
-    reach = {one.target: one for one in site.disks}
+    reach = {one.target: one for one in site.ground.disks}
     for disk in site.guest.disks:
         if disk.source:
             yield from _disk(site, disk, reach.get(disk.target))

@@ -9,7 +9,7 @@ from ferryman.model.site import Site
 
 def findings(site: Site, options: Options) -> Iterator[Finding]:
     """Peer URI, migration address and certificates, each as tried from where it is used."""
-    ways, source, destination = site.transport, site.source.host.name, site.destination.host.name
+    ways, source, destination = site.ground.transport, site.source.host.name, site.destination.host.name
     what = f"peer URI {ways.peer_uri}"
     if ways.peer_reachable is False:
         yield blocker("peer-unreachable", what, f"libvirt at {source} does not get through: {ways.peer_detail}",
@@ -36,7 +36,7 @@ def findings(site: Site, options: Options) -> Iterator[Finding]:
 
 
 def _encryption(site: Site, options: Options) -> Iterator[Finding]:
-    ways = site.transport
+    ways = site.ground.transport
     what = f"memory of guest {site.guest.name} on the wire"
     if options.insecure:
         yield warning("not-encrypted", what, "it travels readable to everybody on the migration network (--insecure)",

@@ -17,8 +17,7 @@ def observe(ports: Ports, guest: str, source: str, destination: str) -> Site:
             "destination": pool.submit(there.facts),
             "machine": pool.submit(there.machine, found),
             "cpu": pool.submit(there.compare_cpu, found),
-            "disks": pool.submit(ports.between.disks, found, here, there),
-            "transport": pool.submit(ports.between.transport, here, there),
+            "ground": pool.submit(ports.between.look, found, here, there),
         }
         seen: dict[str, Any] = {name: look.result() for name, look in looks.items()}
     return Site(guest=found, **seen, observed_at=ports.clock.now())

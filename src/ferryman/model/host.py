@@ -31,6 +31,11 @@ class Host:
         return self.peer_uri or self.uri.split("?")[0]
 
     @property
+    def effective_migration_address(self) -> str:
+        """Where QEMU's data connections go, by default the address of the peer URI."""
+        return self.migration_address or urlsplit(self.effective_peer_uri).hostname or self.address
+
+    @property
     def effective_ssh(self) -> str:
         """The ssh target; empty when there is none (the local host)."""
         if self.ssh or self.is_local:
@@ -104,10 +109,7 @@ class HostFacts:
     hugepages_free: dict[int, int] = field(default_factory=dict)  # page size in bytes -> free pages
     pools: tuple[Pool, ...] = ()
     networks: tuple[Network, ...] = ()
-    bridges: tuple[str, ...] | None = None  # None: could not be looked at
     guests: tuple[GuestOnHost, ...] = ()
-    clock_offset: float | None = None  # host's clock minus the controller's, seconds; None: not looked at
-    not_looked_at: tuple[str, ...] = ()  # "thing, because reason"
 
     def guest(self, uuid: str) -> GuestOnHost | None:
         """The guest of that UUID in the list."""

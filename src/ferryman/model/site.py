@@ -23,9 +23,7 @@ class DiskReach:
     target: str
     reach: Reach
     how: str  # what was tried and seen
-    declared_shared: bool | None = (
-        None  # libvirt's shared_filesystems or a file system it knows as shared; None unknown
-    )
+    declared_shared: bool | None = None  # libvirt takes it as shared at both hosts; None: not looked at
 
 
 class CpuMatch(StrEnum):
@@ -62,6 +60,16 @@ class TransportFacts:
 
 
 @dataclass(frozen=True)
+class Ground:
+    """What lies between the two hosts, looked at from both."""
+
+    disks: tuple[DiskReach, ...]
+    transport: TransportFacts
+    bridges: tuple[str, ...] | None  # names of those the destination has; None: not looked at
+    bridges_detail: str = ""  # why not
+
+
+@dataclass(frozen=True)
 class Site:
     """One guest, the host it is on, the host it may go to, and what is between them."""
 
@@ -70,6 +78,5 @@ class Site:
     destination: HostFacts
     machine: Machine
     cpu: CpuComparison
-    disks: tuple[DiskReach, ...]
-    transport: TransportFacts
+    ground: Ground
     observed_at: float  # seconds since the epoch

@@ -56,7 +56,7 @@ def live_plan(site: Site, options: Options) -> Plan:
 
 def migration_uri(site: Site) -> str:
     """Where QEMU connects: the destination's migration address, by default the address of its peer URI."""
-    address = site.transport.migration_address
+    address = site.ground.transport.migration_address
     return f"tcp://[{address}]" if ":" in address else f"tcp://{address}"
 
 

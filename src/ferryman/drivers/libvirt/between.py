@@ -2,51 +2,99 @@
 
 import secrets
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 
 import libvirt
 
 from ferryman import errors
-from ferryman.drivers import ssh
 from ferryman.drivers.libvirt import host_check
 from ferryman.drivers.libvirt.connection import Connection
-from ferryman.drivers.libvirt.devices import wwn
+from ferryman.drivers.libvirt.devices import bridges_of, wwn
+from ferryman.drivers.libvirt.visit import Visit, visit
 from ferryman.drivers.libvirt.xml import pool_path
 from ferryman.model.guest import Disk, Guest
 from ferryman.model.host import Check, Host
-from ferryman.model.site import DiskReach, Reach, TransportFacts
+from ferryman.model.site import DiskReach, Ground, Reach, TransportFacts
 from ferryman.ports import Hypervisor
 
 _MARKER = "<volume><name>{name}</name><capacity unit='bytes'>0</capacity><target><format type='raw'/></target></volume>"
 _POOL = "<pool type='dir'><name>{name}</name><target><path>{path}</path></target></pool>"
-_LOOK_WITHIN = 10.0
 
 
 class LibvirtBetween:
     """Implements ports.Between."""
 
-    def disks(self, guest: Guest, source: Hypervisor, destination: Hypervisor) -> tuple[DiskReach, ...]:
-        proved: dict[str, tuple[Reach, str]] = {}  # one marker serves all disks of a directory
-        result = []
-        for disk in guest.disks:
-            if disk.source:
-                reach, how = _reach(guest, disk, source.host, destination.host, proved)
-                result.append(DiskReach(disk.target, reach, how, _declared(disk, (source.host, destination.host))))
-        return tuple(result)
-
-    def transport(self, source: Hypervisor, destination: Hypervisor) -> TransportFacts:
-        return host_check.transport(source.host, destination.host)
+    def look(self, guest: Guest, source: Hypervisor, destination: Hypervisor) -> Ground:
+        directories = {
+            str(PurePosixPath(disk.source).parent) for disk in guest.disks if disk.kind == "file" and disk.source
+        }
+        peer, address = destination.host.effective_peer_uri, destination.host.effective_migration_address
+        with ThreadPoolExecutor(3) as pool:
+            here = pool.submit(visit, source.host, directories=directories, peer_uri=peer, address=address)
+            there = pool.submit(visit, destination.host, directories=directories)
+            reached = pool.submit(_disks, guest, source.host, destination.host)
+        visits = (here.result(), there.result())
+        bridges, why_not = _bridges(destination.host, visits[1])
+        return Ground(
+            disks=tuple(
+                DiskReach(disk.target, reach, how, _taken_as_shared(disk, visits))
+                for disk, reach, how in reached.result()
+            ),
+            transport=_transport(peer, address, visits),
+            bridges=bridges,
+            bridges_detail=why_not,
+        )
 
     def check(self, host: Hypervisor, others: Sequence[Hypervisor]) -> tuple[Check, ...]:
         return host_check.check(host, others)
 
 
-def _reach(
-    guest: Guest, disk: Disk, source: Host, destination: Host, proved: dict[str, tuple[Reach, str]]
-) -> tuple[Reach, str]:
+def _transport(peer: str, address: str, visits: tuple[Visit, Visit]) -> TransportFacts:
+    """The ways as the source tried them, and the certificates at both ends."""
+    source, destination = visits
+    ours, theirs = source.certificates("qemu"), destination.certificates("qemu")
+    return TransportFacts(
+        peer_uri=peer,
+        peer_reachable=source.peer.good,
+        peer_detail=source.peer.detail,
+        migration_address=address,
+        migration_reachable=source.address.good,
+        migration_detail=source.address.detail,
+        source_tls=ours.good,
+        destination_tls=theirs.good,
+        tls_detail="; ".join(way.detail for way in (ours, theirs) if way.detail),
+    )
+
+
+def _bridges(host: Host, seen: Visit) -> tuple[tuple[str, ...] | None, str]:
+    """The bridges of a host; where it could not be visited, those that libvirt's interface driver knows."""
+    if not seen.failed:
+        return seen.bridges, ""
+    try:
+        return Connection(host.uri).look("bridges", bridges_of), ""
+    except errors.DriverError as error:
+        return None, f"{seen.failed}, and libvirt says: {error.why}"
+
+
+def _taken_as_shared(disk: Disk, visits: Sequence[Visit]) -> bool | None:
+    """Whether libvirt at both hosts takes the disk's directory as shared; None when one could not be looked at."""
+    if disk.kind != "file":
+        return None
+    answers = [seen.takes_as_shared(disk.source) for seen in visits]
+    return None if None in answers else all(answers)
+
+
+def _disks(guest: Guest, source: Host, destination: Host) -> list[tuple[Disk, Reach, str]]:
+    """Each disk that has a source, with its reach and how that was found."""
+    proved: dict[str, tuple[Reach, str]] = {}  # one marker serves all disks of a directory
+    here, there = Connection(source.uri), Connection(destination.uri)
+    return [(disk, *_reach(disk, here, there, proved)) for disk in guest.disks if disk.source]
+
+
+def _reach(disk: Disk, here: Connection, there: Connection, proved: dict[str, tuple[Reach, str]]) -> tuple[Reach, str]:
     if disk.kind == "network":
         return Reach.NETWORK, f"network storage {disk.source}"
-    here, there = Connection(source.uri), Connection(destination.uri)
     try:
         if disk.kind == "block":
             return here.look("LUNs", lambda a: there.look("LUNs", lambda b: _same_lun(a, b, disk.source)))
@@ -114,42 +162,3 @@ def _pool_for(link: libvirt.virConnect, directory: str, name: str) -> tuple[libv
         if pool_path(pool.XMLDesc())[1].rstrip("/") == directory.rstrip("/"):
             return pool, False
     return link.storagePoolCreateXML(_POOL.format(name=name, path=directory), 0), True
-
-
-def _declared(disk: Disk, hosts: Sequence[Host]) -> bool | None:
-    """Whether libvirt at every host will take the disk's directory as shared: a file system it knows, or the setting."""
-    if disk.kind != "file":
-        return None
-    answers = []
-    for host in hosts:
-        try:
-            answers.append(_declared_at(host, disk.source))
-        except errors.DriverError:
-            return None
-    return all(answers)
-
-
-_SHARED_FILE_SYSTEMS = (
-    "nfs",
-    "nfs4",
-    "cifs",
-    "smb2",
-    "ceph",
-    "gfs",
-    "gfs2",
-    "ocfs2",
-    "afs",
-    "fuseblk",
-    "fuse.glusterfs",
-    "gpfs",
-)
-
-
-def _declared_at(host: Host, path: str) -> bool:
-    directory = str(PurePosixPath(path).parent)
-    kind = ssh.run(host, ["stat", "--file-system", "--format=%T", directory], timeout=_LOOK_WITHIN).out.strip()
-    if kind in _SHARED_FILE_SYSTEMS:
-        return True
-    settings = ssh.run(host, ["sed", "-n", r"/^[[:space:]]*shared_filesystems/,/\]/p", "/etc/libvirt/qemu.conf"]).out
-    listed = [part for part in settings.replace("[", '"').replace("]", '"').split('"') if part.startswith("/")]
-    return any(PurePosixPath(directory).is_relative_to(entry.rstrip("/") or "/") for entry in listed)

@@ -13,7 +13,10 @@ from ferryman.drivers.libvirt.errors import lost, translate
 T = TypeVar("T")
 
 OPEN_WITHIN = 10.0  # seconds; a host that vanished must not hang a command
-KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 3, 4  # a silent libvirtd is given up after about 15 s
+KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = (
+    3,
+    2,
+)  # a silent libvirtd is given up after about 9 s: with OPEN_WITHIN under 20 s in all
 
 _event_loop_lock = threading.Lock()
 _event_loop: threading.Thread | None = None

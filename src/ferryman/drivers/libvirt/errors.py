@@ -1,18 +1,67 @@
 """libvirt's errors, translated once: a code (and sometimes words) in, one of our errors out, made from the original."""
 
 import re
+from dataclasses import dataclass
 
 import libvirt
 
 from ferryman import errors
 
-# What libvirt says when the other side went away in the middle of a call; the call's outcome is unknown then.
-_LOST = re.compile(
-    r"client socket is closed|keepalive|connection (?:reset|closed)|cannot (?:recv|send) data|broken pipe|end of file"
-    r"|unable to connect|no route|timed out|channel error|connection refused",
-    re.IGNORECASE,
+# Under these libvirt reports everything that befalls a connection; only the words tell what it was.
+_CONNECTION_CODES = (
+    libvirt.VIR_ERR_SYSTEM_ERROR,
+    libvirt.VIR_ERR_RPC,
+    libvirt.VIR_ERR_INTERNAL_ERROR,
+    libvirt.VIR_ERR_NO_CONNECT,
+    libvirt.VIR_ERR_INVALID_CONN,
+    libvirt.VIR_ERR_AUTH_FAILED,
 )
-_TLS = re.compile(r"certificate|TLS handshake|gnutls|x509", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Words:
+    """What a connection error means when its words match."""
+
+    pattern: re.Pattern[str]
+    error: type[errors.DriverError]
+    why: str
+    remedy: str
+
+
+def _words(pattern: str, error: type[errors.DriverError], why: str, remedy: str) -> _Words:
+    return _Words(re.compile(pattern, re.IGNORECASE), error, why, remedy)
+
+
+# The first that matches counts. tests/unit/test_libvirt_errors.py holds what libvirt really said in each case.
+_TABLE = (
+    # A libvirtd that dies in a TLS handshake looks like a failed authentication; it is none.
+    _words(
+        r"non-properly terminated|error in the (?:pull|push) function",
+        errors.Unreachable, "{uri} broke off the connection",
+        "check that its libvirtd runs and stays up",
+    ),
+    _words(
+        r"certificate|TLS handshake|gnutls|x509|TLS packet",
+        errors.Insecure, "the TLS connection to {uri} failed",
+        "compare the certificates at both ends: who signed them, which names they bear, whether they have expired",
+    ),
+    _words(
+        r"resolve (?:address|hostname)",
+        errors.Unreachable, "{uri} names a host that is not known here",
+        "check the name, or put it into DNS or /etc/hosts",
+    ),
+    _words(
+        r"permission denied|host key verification",
+        errors.Unreachable, "{uri} does not let us in",
+        "check the user in the URI and the ssh keys at both ends: try it with the ssh program",
+    ),
+    _words(
+        r"client socket is closed|keepalive|connection (?:reset|closed|refused)|cannot (?:recv|send) data|broken pipe"
+        r"|end of file|unable to connect|failed to connect|no route|timed out|channel error|unreachable",
+        errors.Unreachable, "no answer from {uri}",
+        "check that the host is up and its libvirtd listens there",
+    ),
+)  # fmt: skip
 _BUSY = re.compile(r"already running|is already being migrated|migration job", re.IGNORECASE)
 
 _REMEDIES: dict[int, str] = {
@@ -32,31 +81,21 @@ def code(error: libvirt.libvirtError) -> int:
 
 def lost(error: libvirt.libvirtError) -> bool:
     """Whether the connection went away: the outcome of the call is unknown."""
-    return code(error) in _CONNECTION_CODES and bool(_LOST.search(str(error)))
+    meaning = _meaning(error)
+    return meaning is not None and meaning.error is errors.Unreachable
 
 
-_CONNECTION_CODES = (
-    libvirt.VIR_ERR_SYSTEM_ERROR,
-    libvirt.VIR_ERR_RPC,
-    libvirt.VIR_ERR_INTERNAL_ERROR,
-    libvirt.VIR_ERR_NO_CONNECT,
-    libvirt.VIR_ERR_INVALID_CONN,
-)
+def _meaning(error: libvirt.libvirtError) -> _Words | None:
+    if code(error) not in _CONNECTION_CODES:
+        return None
+    return next((words for words in _TABLE if words.pattern.search(str(error))), None)
 
 
 def translate(error: libvirt.libvirtError, what: str, uri: str) -> errors.DriverError:
     """Our error for libvirt's, naming `what` was being done and where."""
     number, words = code(error), str(error).strip()
-    if number in _CONNECTION_CODES and _TLS.search(words):
-        return errors.Insecure(
-            what,
-            f"the TLS connection to {uri} failed: {words}",
-            "compare the certificates at both ends: who signed them, which names they bear, whether they have expired",
-        )
-    if lost(error):
-        return errors.Unreachable(
-            what, f"no answer from {uri}: {words}", "check that the host is up and its libvirtd listens there"
-        )
+    if (meaning := _meaning(error)) is not None:
+        return meaning.error(what, f"{meaning.why.format(uri=uri)}: {words}", meaning.remedy)
     if number == libvirt.VIR_ERR_OPERATION_INVALID and _BUSY.search(words):
         return errors.AlreadyRunning(
             what, f"another job already works on the guest: {words}", "virsh domjobinfo shows it; wait for its end"

@@ -5,7 +5,6 @@ from typing import Any
 import libvirt
 
 from ferryman.drivers.libvirt import xml
-from ferryman.drivers.libvirt.devices import bridges
 from ferryman.drivers.libvirt.errors import code
 from ferryman.drivers.libvirt.jobs import job_of
 from ferryman.model.guest import Guest, Job, State
@@ -58,7 +57,6 @@ def _guest_on_host(domain: libvirt.virDomain, numbers: dict[str, Any]) -> GuestO
 def host_facts(link: libvirt.virConnect, host: Host) -> HostFacts:
     """Everything observed of a host."""
     memory = link.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS, 0)
-    seen, not_looked_at = bridges(link, host)
     capabilities = link.getCapabilities()
     return HostFacts(
         host=host,
@@ -81,9 +79,7 @@ def host_facts(link: libvirt.virConnect, host: Host) -> HostFacts:
             )
             for network in link.listAllNetworks()
         ),
-        bridges=seen,
         guests=guests(link),
-        not_looked_at=not_looked_at,
     )
 
 

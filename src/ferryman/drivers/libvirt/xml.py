@@ -171,6 +171,11 @@ def network_bridge(xml: str) -> str:
     return "" if bridge is None else bridge.get("name", "")
 
 
+def interface_kind(xml: str) -> str:
+    """What kind of thing a host's network interface is: bridge, ethernet, bond, …"""
+    return ElementTree.fromstring(xml).get("type", "")
+
+
 def machine_names(capabilities: str, architecture: str) -> dict[str, str]:
     """Machine types of an architecture: each name, aliases included, to its canonical name."""
     root = ElementTree.fromstring(capabilities)
