@@ -9,6 +9,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from ferryman.execute.slots import Slots
 
 T = TypeVar("T")
 
+APPLICATION = "ferryman"
 # Work in flight is replayed only by the same version: change it when a workflow's steps change so that replay would fail.
 APPLICATION_VERSION = "1"
 POLL = 0.1  # seconds between two looks at the queue
@@ -47,30 +49,25 @@ class Runtime:
             self._start()
 
     def _start(self) -> None:
-        known = self._database.exists() and self._database.stat().st_size > 0
-        self._create_database()
-        self.slot = self.slots.take_lowest()
-        unfinished = self._unfinished() if known else []
-        others = {slot for _, slot in unfinished} - {self.slot}
-        abandoned = [slot for slot in sorted(others) if self.slots.take(slot)]
-        mine = {self.slot, *abandoned}
-        self.adopted = tuple(identity for identity, slot in unfinished if slot in mine)
         logging.getLogger("dbos").setLevel(logging.CRITICAL)  # what matters is in our own records
-        config = DBOSConfig(
-            name="ferryman",
-            system_database_url=self._url,
-            application_version=APPLICATION_VERSION,
-            executor_id=self.slot,
-            log_level="CRITICAL",
-            run_migrations=True,
-        )
-        DBOS(config=config)
+        self._prepare_database()
+        self.slot = self.slots.take_lowest()
+        client = DBOSClient(system_database_url=self._url, application_name=APPLICATION)
+        try:
+            unfinished = _unfinished(client)
+            others = {slot for _, slot in unfinished} - {self.slot}
+            abandoned = [slot for slot in sorted(others) if self.slots.take(slot)]
+            mine = [self.slot, *abandoned]
+            for slot in mine:  # before the launch: a queue that is registered later is first looked at a second later
+                client.register_queue(slot, polling_interval_sec=POLL)
+        finally:
+            client.destroy()
+        self.adopted = tuple(identity for identity, slot in unfinished if slot in mine)
+        DBOS(config=self._configuration(self.slot))
         for name, function in self._functions.items():
             self._workflows[name] = DBOS.workflow(name=name, max_recovery_attempts=None)(_named(name, function))
-        DBOS.listen_queues([self.slot, *abandoned])
+        DBOS.listen_queues(mine)
         DBOS.launch()
-        for slot in (self.slot, *abandoned):
-            DBOS.register_queue(slot, polling_interval_sec=POLL)
         if abandoned:
             DBOS._recover_pending_workflows(abandoned)
 
@@ -78,20 +75,32 @@ class Runtime:
     def _url(self) -> str:
         return f"sqlite:///{self._database}"
 
-    def _create_database(self) -> None:
-        """WAL must be chosen before DBOS opens the file: it quadruples the rate of steps."""
-        connection = sqlite3.connect(self._database, timeout=30)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.close()
+    def _configuration(self, executor: str) -> DBOSConfig:
+        return DBOSConfig(
+            name=APPLICATION,
+            system_database_url=self._url,
+            application_version=APPLICATION_VERSION,
+            executor_id=executor,
+            log_level="CRITICAL",
+            run_migrations=True,
+            notification_listener_polling_interval_sec=POLL,  # nothing is sent; its thread is waited for when we leave
+        )
 
-    def _unfinished(self) -> list[tuple[str, str]]:
-        """(workflow id, slot) of what has not ended; the slot is the queue's name."""
-        client = DBOSClient(system_database_url=self._url)
-        try:
-            found = client.list_workflows(status=_UNFINISHED, load_input=False, load_output=False)
-            return [(status.workflow_id, status.queue_name or "") for status in found if status.queue_name]
-        finally:
-            client.destroy()
+    def _prepare_database(self) -> None:
+        """DBOS's file and tables, as this version of DBOS wants them; the stamp says that they were made to the end."""
+        stamp = self._database.with_suffix(".version")
+        if stamp.exists() and stamp.read_text() == version("dbos"):
+            return
+        connection = sqlite3.connect(self._database, timeout=30)
+        connection.execute(
+            "PRAGMA journal_mode=WAL"
+        )  # chosen before DBOS opens the file: it quadruples the rate of steps
+        connection.close()
+        DBOS(config=self._configuration("nobody"))
+        DBOS.listen_queues([])
+        DBOS.launch()  # nothing else makes the tables
+        DBOS.destroy(destroy_registry=True)
+        stamp.write_text(version("dbos"))
 
     def submit(self, workflow: str, identity: str, argument: str) -> None:
         """Put a workflow on this executor's queue. The same identity again changes nothing."""
@@ -107,6 +116,12 @@ class Runtime:
         """Leave. Unfinished work stays recorded for the next executor."""
         DBOS.destroy(destroy_registry=True)
         self.slots.release_all()
+
+
+def _unfinished(client: DBOSClient) -> list[tuple[str, str]]:
+    """(workflow id, slot) of what has not ended; the slot is the queue's name."""
+    found = client.list_workflows(status=_UNFINISHED, load_input=False, load_output=False)
+    return [(status.workflow_id, status.queue_name or "") for status in found if status.queue_name]
 
 
 def _named(name: str, function: Callable[[str], Any]) -> Callable[[str], Any]:
