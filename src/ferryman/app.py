@@ -4,7 +4,7 @@ import getpass
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -214,6 +214,14 @@ class View:
         return self.phase in ENDS
 
 
+@dataclass(frozen=True)
+class Left:
+    """What earlier processes left: requests now in our hands, and those that another process carries out."""
+
+    mine: tuple[Request, ...]
+    others: tuple[View, ...]
+
+
 class Moves:
     """Requests: asked, followed, cancelled, looked up, settled."""
 
@@ -235,7 +243,10 @@ class Moves:
         return self._runtime, self._fulfilment
 
     def ask(self, guest: str, destination: str, options: Options, *, source: str = "") -> Request:
-        """Make a request and begin to carry it out in this process."""
+        """Make a request and begin to carry it out in this process. What is left of earlier ones is taken in hand first."""
+        if self.records.requests(limit=1, open_only=True):
+            left = self.settle_left()
+            self.wait(request.id for request in left.mine if guest in (request.guest, request.guest_uuid))
         at, found = self.site.find(guest, source)
         self.site.host(destination)
         request = Request(
@@ -308,35 +319,56 @@ class Moves:
         """Everything known of a request."""
         return self.records.report(self.records.request(request_id).id)
 
-    def adopt(self) -> list[str]:
-        """Become an executor; returns the requests taken over from dead ones, which run from now on in this process."""
-        runtime, _ = self._executor()
-        # A workflow's id is its request's, or settle-REQUEST-TRY.
-        return [identity.split("-")[1] if "-" in identity else identity for identity in runtime.adopted]
-
-    def settle(self, request_id: str) -> None:
-        """Begin to settle a request that nobody carries out; returns at once."""
-        request = self.records.request(request_id)
-        runtime, _ = self._executor()
-        self.records.take_over(request.id, runtime.slot)
-        self._submit("settle", f"settle-{request.id}-{secrets.token_hex(3)}", request.id)
-
     def left(self) -> list[View]:
         """Requests that have not ended well: unfinished, or needing attention."""
-        return [self.view(request.id) for request in self.records.requests(open_only=True)]
+        return [self.view(request.id) for request in self.records.requests(limit=1000, open_only=True)]
 
-    def wait(self) -> None:
-        """Until all workflows of this process, its own and those taken over, have ended."""
+    def settle_left(self) -> "Left":
+        """Become an executor and take in hand all that is left and that no other process carries out.
+
+        What a crash interrupted goes on where it was; what cannot go on, or needs attention, is settled. Returns at once.
+        """
+        runtime, _ = self._executor()
+        adopted = {_request_of(identity) for identity in runtime.adopted}
+        mine, others = [], []
+        for view in self.left():
+            if view.request.id not in adopted:
+                if view.carried_by not in (None, os.getpid()) and not view.ended:
+                    others.append(view)
+                    continue
+                self._settle(view.request)
+            mine.append(view.request)
+        return Left(tuple(mine), tuple(others))
+
+    def _settle(self, request: Request) -> None:
+        runtime, _ = self._executor()
+        self.records.take_over(request.id, runtime.slot)
+        runtime.give_up(request.id)  # left by another version: nobody shall replay it beside us
+        # Two processes that settle the same thing at once choose the same identity, and DBOS runs it once.
+        identity = f"settle-{request.id}-{len(self.records.report(request.id, with_samples=False).phases)}"
+        while runtime.known(identity) and runtime.finished(identity):
+            identity += "+"
+        self._submit("settle", identity, request.id)
+
+    def wait(self, requests: Iterable[str] | None = None) -> None:
+        """Until the workflows in our hands have ended: all, or those of the requests named."""
         if self._runtime is None:
             return
-        while not all(self._runtime.finished(identity) for identity in (*self._submitted, *self._runtime.adopted)):
-            time.sleep(0.1)
+        wanted = None if requests is None else set(requests)
+        for identity in (*self._submitted, *self._runtime.adopted):
+            while (wanted is None or _request_of(identity) in wanted) and not self._runtime.finished(identity):
+                time.sleep(0.05)
 
     def stop(self) -> None:
         """Leave the executor's slot."""
         if self._runtime is not None:
             self._runtime.stop()
             self._runtime = None
+
+
+def _request_of(identity: str) -> str:
+    """A workflow's identity is its request's id, or settle-REQUEST-…."""
+    return identity.split("-")[1] if "-" in identity else identity
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,7 @@ def main(directory: str, what: str, moment: str) -> None:
     if what == "ask":
         moves.ask("web", "b", Options())
     else:
-        taken = set(moves.adopt())
-        for view in moves.left():
-            if view.request.id not in taken:
-                moves.settle(view.request.id)
+        moves.settle_left()
     moves.wait()
     moves.stop()
 

@@ -6,7 +6,7 @@ from ferryman.errors import NeedsAttention, Refused
 from ferryman.execute import undo
 from ferryman.execute.follow import TransferEnd, transfer
 from ferryman.execute.runtime import step
-from ferryman.execute.settle import confirm, look, settle
+from ferryman.execute.settle import PATIENCE, confirm, look, settle
 from ferryman.model.phase import Phase
 from ferryman.model.place import Where
 from ferryman.model.plan import Plan
@@ -29,11 +29,11 @@ def carry_out(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> tup
 
 
 def watched(
-    ports: Ports, request: Request, plan: Plan, *, fresh: bool, may_ask: bool = True
+    ports: Ports, request: Request, plan: Plan, *, fresh: bool, may_ask: bool = True, patience: float = PATIENCE
 ) -> tuple[TransferEnd, Verdict]:
     """The transfer, then settling."""
     end = from_plain(TransferEnd, step("transfer", _transfer, ports, request, plan, fresh, may_ask))
-    verdict = from_plain(Verdict, step("settle", _settle, ports, request))
+    verdict = from_plain(Verdict, step("settle", _settle, ports, request, patience))
     return end, verdict
 
 
@@ -41,8 +41,8 @@ def _transfer(ports: Ports, request: Request, plan: Plan, fresh: bool, may_ask: 
     return to_plain(transfer(ports, request, plan, fresh=fresh, may_ask=may_ask))
 
 
-def _settle(ports: Ports, request: Request) -> Any:
-    return to_plain(settle(ports, request))
+def _settle(ports: Ports, request: Request, patience: float) -> Any:
+    return to_plain(settle(ports, request, patience=patience))
 
 
 # Before the transfer

@@ -10,7 +10,7 @@ from ferryman.execute import live, undo
 from ferryman.execute.follow import TransferEnd
 from ferryman.execute.observe import observe
 from ferryman.execute.runtime import step
-from ferryman.execute.settle import look
+from ferryman.execute.settle import LATER, PATIENCE, look
 from ferryman.model.finding import blockers
 from ferryman.model.outcome import Outcome, Status, Versions
 from ferryman.model.phase import Phase
@@ -58,12 +58,23 @@ class Fulfilment:
         return self._to_an_end(request, lambda: self._settle(request))
 
     def _settle(self, request: Request) -> Outcome:
-        facts = step("read-facts", self.ports.records.facts, request.id)
+        facts = step("read-facts", self._read_facts, request)
         if "plan" not in facts:
             raise Refused(f"request {request.id}", "it ended before anything was changed", "ask again")
         plan = from_plain(Plan, facts["plan"])
-        end, verdict = live.watched(self.ports, request, plan, fresh=False, may_ask=False)
+        end, verdict = live.watched(
+            self.ports,
+            request,
+            plan,
+            fresh=False,
+            may_ask=False,
+            patience=LATER if facts["looked_before"] else PATIENCE,
+        )
         return self.conclude(request, plan, end, verdict)
+
+    def _read_facts(self, request: Request) -> dict[str, Any]:
+        records = self.ports.records
+        return records.facts(request.id) | {"looked_before": records.phase(request.id) is Phase.NEEDS_ATTENTION}
 
     # The parts of the way
 

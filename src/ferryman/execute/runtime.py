@@ -112,6 +112,15 @@ class Runtime:
         status = DBOS.get_workflow_status(identity)
         return status is None or status.status not in _UNFINISHED
 
+    def known(self, identity: str) -> bool:
+        """Whether such a workflow was ever submitted."""
+        return DBOS.get_workflow_status(identity) is not None
+
+    def give_up(self, identity: str) -> None:
+        """Let nobody carry that workflow on. No undo runs."""
+        if not self.finished(identity):
+            DBOS.cancel_workflow(identity)
+
     def stop(self) -> None:
         """Leave. Unfinished work stays recorded for the next executor."""
         DBOS.destroy(destroy_registry=True)
@@ -119,8 +128,10 @@ class Runtime:
 
 
 def _unfinished(client: DBOSClient) -> list[tuple[str, str]]:
-    """(workflow id, slot) of what has not ended; the slot is the queue's name."""
-    found = client.list_workflows(status=_UNFINISHED, load_input=False, load_output=False)
+    """(workflow id, slot) of what has not ended and this version can carry on; the slot is the queue's name."""
+    found = client.list_workflows(
+        status=_UNFINISHED, app_version=APPLICATION_VERSION, load_input=False, load_output=False
+    )
     return [(status.workflow_id, status.queue_name or "") for status in found if status.queue_name]
 
 

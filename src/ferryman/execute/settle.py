@@ -7,6 +7,9 @@ from ferryman.ports import Hypervisor, Ports
 from ferryman.verify.location import Action, Verdict, judge
 
 PATIENCE = 90.0  # seconds for odd pairs: longer than two of libvirt's keepalives (27–30 s each)
+LATER = (
+    10.0  # the same when it was looked at before: libvirt's own timeouts are over, only a stall wants time to be seen
+)
 INTERVAL = 0.25  # seconds between looks, at first
 SLOW_INTERVAL = 1.0  # later
 

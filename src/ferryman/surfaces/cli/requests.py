@@ -5,15 +5,15 @@ from typing import Annotated
 
 import typer
 
-from ferryman.app import View, application
-from ferryman.model.outcome import Status
-from ferryman.model.phase import ENDS, Phase
+from ferryman.app import application
+from ferryman.model.phase import Phase
 from ferryman.model.units import format_duration
 from ferryman.plain import to_plain
 from ferryman.report.timeline import rounds, stretches
 from ferryman.surfaces.cli import render
 from ferryman.surfaces.cli.hosts import Json
 
+PUT_BACK = (Phase.REFUSED, Phase.FAILED, Phase.CANCELLED)
 Id = Annotated[str, typer.Argument(help="The request's id, or its beginning.")]
 
 
@@ -69,38 +69,28 @@ def cancel(request: Id) -> None:
 def recover(json: Json = False) -> int:
     """Settle what a crash or "needs attention" left. Exit code 5 when something still needs attention."""
     here = application()
-    left = here.moves.left()
-    if not left:
+    if not here.moves.left():
         if json:
             render.as_json([])
         else:
             print("nothing is left to settle")
         return 0
-    mine: list[View] = []
     try:
-        taken = set(here.moves.adopt())
-        for view in left:
-            if view.request.id in taken:
-                mine.append(view)
-            elif view.carried_by is not None and view.phase not in ENDS:
-                render.error_lines(
-                    f"request {view.request.id} ({view.request.guest}) is being carried out by process {view.carried_by}"
-                )
-            else:
-                here.moves.settle(view.request.id)
-                mine.append(view)
+        left = here.moves.settle_left()
+        for view in left.others:
+            render.error_lines(
+                f"request {view.request.id} ({view.request.guest}) is being carried out by process {view.carried_by}"
+            )
         here.moves.wait()
     finally:
         here.moves.stop()
-    reports = [here.moves.show(view.request.id) for view in mine]
+    reports = [here.moves.show(request.id) for request in left.mine]
     if json:
         render.as_json(reports)
     else:
         for report in reports:
-            print(
-                f"request {report.request.id}: {report.request.guest} from {report.request.source} to {report.request.destination}"
-            )
+            asked = report.request
+            print(f"request {asked.id}: {asked.guest} from {asked.source} to {asked.destination}")
             if report.outcome:
                 render.outcome(report.outcome)
-    attention = any(report.outcome is None or report.outcome.status is Status.NEEDS_ATTENTION for report in reports)
-    return 5 if attention or any(report.phase == Phase.NEEDS_ATTENTION for report in reports) else 0
+    return 5 if any(report.phase not in (Phase.SUCCEEDED, *PUT_BACK) for report in reports) else 0
