@@ -85,9 +85,9 @@ class Site:
                            "qemu+tls://HOST/system, qemu+ssh://root@HOST/system or qemu:///system")  # fmt: skip
         self.records.add_host(host)
 
-    def remove(self, name: str) -> None:
-        """Forget a host. Refused while an unfinished request needs it."""
-        self.host(name)
+    def remove(self, name: str) -> Host:
+        """Forget a host; returns what it was. Refused while an unfinished request needs it."""
+        host = self.host(name)
         for request in self.records.requests(open_only=True):
             if name in (request.source, request.destination):
                 raise Refused(
@@ -96,6 +96,7 @@ class Site:
                     f"ferryman recover, or ferryman show {request.id}",
                 )
         self.records.remove_host(name)
+        return host
 
     def hypervisor(self, name: str) -> "Hypervisor":
         """The libvirtd of a registered host; one connection a process."""
@@ -345,7 +346,7 @@ class Moves:
         self.records.take_over(request.id, runtime.slot)
         runtime.give_up(request.id)  # left by another version: nobody shall replay it beside us
         # Two processes that settle the same thing at once choose the same identity, and DBOS runs it once.
-        identity = f"settle-{request.id}-{len(self.records.report(request.id, with_samples=False).phases)}"
+        identity = f"settle-{request.id}-{len(self.records.phases(request.id))}"
         while runtime.known(identity) and runtime.finished(identity):
             identity += "+"
         self._submit("settle", identity, request.id)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from ferryman.model.finding import Finding
 from ferryman.model.guest import Guest
 from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, Machine
-from ferryman.model.outcome import Outcome, Report, UndoEntry, Versions
+from ferryman.model.outcome import Outcome, PhaseEntry, Report, UndoEntry, Versions
 from ferryman.model.phase import Phase
 from ferryman.model.place import Place
 from ferryman.model.request import Options, Request
@@ -144,6 +144,9 @@ class Records(Protocol):
     def slot(self, request_id: str) -> str: ...
     def enter(self, request_id: str, phase: Phase) -> None: ...
     def phase(self, request_id: str) -> Phase: ...
+    def phases(self, request_id: str) -> tuple[PhaseEntry, ...]:
+        """All that were entered, in order."""
+        ...
 
     def take_lease(self, guest_uuid: str, request_id: str) -> str:
         """Take it, or keep it if it is ours; returns the id of the request that holds it."""

@@ -1,6 +1,5 @@
 """An operator at the controller: runs ferryman as a program, kills it, reads its records; and the judge of what is left."""
 
-import json
 import os
 import signal
 import subprocess
@@ -11,6 +10,7 @@ from typing import Any
 
 from ferryman.drivers.database.records import open_records
 from ferryman.model.host import Host
+from ferryman.plain import to_plain
 from lab import faults, guests, witness
 from lab.guests import Guest
 from lab.host import Lab
@@ -73,7 +73,7 @@ class Operator:
 
     def last(self) -> dict[str, Any]:
         """The newest request's report."""
-        return dict(json.loads(self.run("history", "--json", "--limit", "1").stdout)[0])
+        return dict(to_plain(self.records.report(self.request_id(), with_samples=False)))
 
     def status(self) -> str:
         """How the newest request ended."""

@@ -133,6 +133,9 @@ class DatabaseRecords:
     def phase(self, request_id: str) -> Phase:
         return Phase(self._column(request_id, schema.requests.c.phase))
 
+    def phases(self, request_id: str) -> tuple[PhaseEntry, ...]:
+        return tuple(PhaseEntry(row.phase, row.at) for row in self._rows(schema.phases, request_id))
+
     # Leases
 
     def take_lease(self, guest_uuid: str, request_id: str) -> str:
@@ -276,7 +279,7 @@ class DatabaseRecords:
             request=self.request(request_id),
             outcome=None if outcome is None else from_plain(Outcome, from_json(outcome)),
             phase=self.phase(request_id),
-            phases=tuple(PhaseEntry(row.phase, row.at) for row in self._rows(schema.phases, request_id)),
+            phases=self.phases(request_id),
             samples=samples,
             findings_before=tuple(found["before"]),
             findings_after=tuple(found["after"]),

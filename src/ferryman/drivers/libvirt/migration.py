@@ -75,6 +75,7 @@ def sample_from(statistics: dict[str, Any], *, paused: bool) -> Sample:
     def number(name: str) -> int:
         return int(statistics.get(name, 0))
 
+    iteration = number("memory_iteration")
     dirty_pages, page = statistics.get("memory_dirty_rate"), number("memory_page_size") or 4096
     downtime = statistics.get("downtime") if not statistics.get("memory_remaining") else None
     return Sample(
@@ -85,8 +86,9 @@ def sample_from(statistics: dict[str, Any], *, paused: bool) -> Sample:
         memory_processed=number("memory_processed"),
         memory_remaining=number("memory_remaining"),
         memory_rate=float(statistics["memory_bps"]) if statistics.get("memory_bps") else None,
-        dirty_rate=None if dirty_pages is None else float(dirty_pages) * page,
-        iteration=number("memory_iteration"),
+        # In the first pass QEMU has not looked yet and says 0.
+        dirty_rate=float(dirty_pages) * page if dirty_pages and iteration > 1 else None,
+        iteration=iteration,
         disk_total=number("disk_total"),
         disk_processed=number("disk_processed"),
         disk_remaining=number("disk_remaining"),

@@ -1,10 +1,10 @@
 """A migration under way: a live picture in a terminal, plain lines elsewhere, or one JSON event a line."""
 
 import sys
-import time
 from typing import TYPE_CHECKING
 
 from ferryman.app import Moves, View
+from ferryman.model.outcome import Round
 from ferryman.model.phase import Phase
 from ferryman.model.sample import Sample
 from ferryman.model.units import format_duration, format_size
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 def events(moves: Moves, request_id: str) -> View:
     """Print an event for each phase, sample and decision, and one for the end; returns the last view."""
-    told_phase, told_sample, told_decisions = None, None, 0
+    told_sample, told_phases, told_decisions = None, 0, 0
     print(to_json({"event": "request", **to_plain(moves.view(request_id).request)}), flush=True)
     for view in moves.follow(request_id):
         if view.sample is not None and view.sample != told_sample:
             told_sample = view.sample
             print(to_json({"event": "sample", **to_plain(view.sample)}), flush=True)
-        if view.phase != told_phase:
-            told_phase = view.phase
-            print(to_json({"event": "phase", "phase": view.phase, "at": time.time()}), flush=True)
+        for entry in moves.records.phases(request_id)[told_phases:]:
+            told_phases += 1
+            print(to_json({"event": "phase", **to_plain(entry)}), flush=True)
         for text in moves.records.decisions(request_id)[told_decisions:]:
             told_decisions += 1
             print(to_json({"event": "decision", "text": text}), flush=True)
@@ -43,26 +43,29 @@ def live(moves: Moves, request_id: str) -> View:
 
 
 def _lines(moves: Moves, request_id: str) -> View:
-    """Without a terminal: a line for each phase and each round."""
-    phase, told_rounds = None, 0
+    """Without a terminal: a line for each phase, and for each round when it is over."""
+    told_rounds = told_phases = 0
     print(f"request {request_id}", flush=True)
     for view in moves.follow(request_id):
-        if view.sample is not None and view.sample.iteration > told_rounds:
-            told_rounds = view.sample.iteration
-            print(f"  {sample_line(view.sample)}", flush=True)
-        if view.phase != phase:
-            phase = view.phase
-            print(f"{view.phase}", flush=True)
+        phases = moves.records.phases(view.request.id)
+        transferring = phases[-1].phase in (Phase.QUEUED, Phase.PREPARING, Phase.TRANSFERRING)
+        done = rounds(moves.records.samples(request_id))
+        for one in done[told_rounds : len(done) - 1 if transferring else len(done)]:
+            told_rounds += 1
+            print(f"  {round_line(one)}", flush=True)
+        for entry in phases[told_phases:]:
+            told_phases += 1
+            print(entry.phase, flush=True)
     return view
 
 
-def sample_line(sample: Sample) -> str:
-    """One sample in words; what the hypervisor does not say is "unknown"."""
-    rate = f"{format_size(sample.memory_rate)}/s" if sample.memory_rate else "unknown"
-    dirty = f"{format_size(sample.dirty_rate)}/s" if sample.dirty_rate is not None else "unknown"
+def round_line(one: Round) -> str:
+    """One round in words; what the hypervisor does not say is "unknown"."""
+    rate = f"{format_size(one.bandwidth)}/s" if one.bandwidth is not None else "unknown"
+    dirty = f"{format_size(one.dirty_rate)}/s" if one.dirty_rate is not None else "unknown"
     return (
-        f"round {sample.iteration}: sent {format_size(sample.processed)}, remaining {format_size(sample.remaining)}, "
-        f"bandwidth {rate}, dirty rate {dirty}"
+        f"round {one.number}: sent {format_size(one.sent)} in {format_duration(one.duration)}, "
+        f"remaining {format_size(one.remaining)}, bandwidth {rate}, dirty rate {dirty}"
     )
 
 

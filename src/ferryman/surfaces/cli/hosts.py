@@ -35,15 +35,24 @@ def add(
     ssh: Annotated[
         str, typer.Option(help="USER@ADDRESS for what libvirt cannot do. Default: root at the URI's address.")
     ] = "",
+    json: Json = False,
 ) -> None:
     """Register a host."""
-    application().site.add(Host(name, uri, peer_uri, migration_address, ssh))
+    host = Host(name, uri, peer_uri, migration_address, ssh)
+    application().site.add(host)
+    if json:
+        render.as_json(host)
+        return
     print(f"host {name} registered; try: ferryman host check {name}")
 
 
-def remove(name: str) -> None:
+def remove(name: str, json: Json = False) -> None:
     """Forget a host. Nothing at the host changes."""
-    application().site.remove(name)
+    host = application().site.remove(name)
+    if json:
+        render.as_json(host)
+    else:
+        print(f"host {name} forgotten")
 
 
 def check(

@@ -59,10 +59,13 @@ def show(
         render.report(report)
 
 
-def cancel(request: Id) -> None:
+def cancel(request: Id, json: Json = False) -> None:
     """Roll a migration back. Refused with the reason once the switchover has begun."""
     here = application()
     asked = here.moves.cancel(request)
+    if json:
+        render.as_json(asked)
+        return
     print(f"cancel of {asked.id} asked; see it end with: ferryman follow {asked.id}")
 
 
