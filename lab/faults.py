@@ -110,8 +110,11 @@ def daemon_pid(lab: Lab, host: str, daemon: str = "libvirtd") -> int:
 
 
 def kill_daemon(lab: Lab, host: str, daemon: str = "libvirtd") -> None:
-    """SIGKILL."""
-    _signal(daemon_pid(lab, host, daemon), signal.SIGKILL)
+    """SIGKILL; returns when it is gone."""
+    pid = daemon_pid(lab, host, daemon)
+    _signal(pid, signal.SIGKILL)
+    while process.state(pid) not in ("", "Z"):
+        time.sleep(0.01)
 
 
 def stop_daemon(lab: Lab, host: str, daemon: str = "libvirtd") -> None:

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import tempfile
 import time
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -179,21 +180,20 @@ def check_disk(lab: Lab, guest: Guest, *, at: str, acknowledged: int, number: in
     Ask the guest's health for `acknowledged` before. A block that is being written at the moment is read again.
     """
     for attempt in range(3):
-        report = _read_disk(lab, guest, at, acknowledged, number)
+        report = judge_blocks(raw_image(lab, guest, at=at, number=number), acknowledged)
         if not report.wrong and not report.missing:
             break
         time.sleep(0.2 * (attempt + 1))
     return report
 
 
-def _read_disk(lab: Lab, guest: Guest, at: str, acknowledged: int, number: int) -> DiskReport:
-    host, path = lab.host(at), guest.disk_path(number)
+def raw_image(lab: Lab, guest: Guest, *, at: str, number: int = 0) -> bytes:
+    """The blocks that the workload writes, as the image at a host holds them now."""
     with tempfile.TemporaryDirectory(dir=lab.directory / "shared") as directory:
         inside = f"/srv/shared/{Path(directory).name}/image"
-        host.run(["qemu-img", "convert", "-U", "-O", "raw", path, inside])
+        lab.host(at).run(["qemu-img", "convert", "-U", "-O", "raw", guest.disk_path(number), inside])
         with open(Path(directory) / "image", "rb") as image:
-            content = image.read(BLOCK * SLOTS)
-    return judge_blocks(content, acknowledged)
+            return image.read(BLOCK * SLOTS)
 
 
 def judge_blocks(content: bytes, acknowledged: int) -> DiskReport:
@@ -208,7 +208,7 @@ def judge_blocks(content: bytes, acknowledged: int) -> DiskReport:
             missing += expected[slot] > 0
             continue
         magic, where, sequence = struct.unpack_from("<QQQ", block)
-        if magic != _MAGIC or where != slot or _digest(block[:-8]) != struct.unpack_from("<Q", block, BLOCK - 8)[0]:
+        if magic != _MAGIC or where != slot or zlib.crc32(block[:-8]) != struct.unpack_from("<Q", block, BLOCK - 8)[0]:
             wrong += 1
             continue
         blocks, newest = blocks + 1, max(newest, sequence)
@@ -222,14 +222,6 @@ def _mix(x: int) -> int:
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
     return x ^ (x >> 31)
-
-
-def _digest(data: bytes) -> int:
-    """FNV-1a, 64 bit, as in the workload."""
-    value = 0xCBF29CE484222325
-    for byte in data:
-        value = ((value ^ byte) * 0x100000001B3) & _MASK
-    return value
 
 
 def image_digest(lab: Lab, guest: Guest, *, at: str, number: int = 0) -> str:

@@ -167,12 +167,15 @@ static void rewrite_memory(void) {
 
 /* ---- disk ----
  * Sequence number s goes to slot mix(s) % SLOTS. A block: magic, slot, s, filler by mix(s + i), and in its last eight
- * bytes the FNV-1a digest of all before. */
+ * bytes the CRC-32 (as zlib's) of all before. */
 
 static uint64_t digest(const uint8_t *block) {
-    uint64_t hash = 0xcbf29ce484222325ULL;
-    for (int at = 0; at < BLOCK - 8; at++) hash = (hash ^ block[at]) * 0x100000001b3ULL;
-    return hash;
+    uint32_t crc = 0xffffffff;
+    for (int at = 0; at < BLOCK - 8; at++) {
+        crc ^= block[at];
+        for (int bit = 0; bit < 8; bit++) crc = (crc >> 1) ^ (crc & 1 ? 0xedb88320 : 0);
+    }
+    return crc ^ 0xffffffff;
 }
 
 static void make_block(uint8_t *block, uint64_t slot, uint64_t sequence) {

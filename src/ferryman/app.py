@@ -135,7 +135,10 @@ class Site:
         ]
 
     def find(self, name_or_uuid: str, at: str = "") -> tuple[str, GuestOnHost]:
-        """(host, guest). An active guest comes before inactive definitions of it. Raises NotFound or BadInput."""
+        """(host, guest). One that runs comes before paused copies (an incoming one is paused), these before definitions.
+
+        Raises NotFound, or BadInput when several are left.
+        """
         answers = [answer for answer in self.guests() if not at or answer.host.name == at]
         if at:
             self.host(at)
@@ -145,18 +148,15 @@ class Site:
             for guest in answer.guests
             if name_or_uuid in (guest.name, guest.uuid)
         ]
-        active = [one for one in found if one[1].state not in (State.SHUT_OFF, State.CRASHED)]
-        chosen = active or found
+        chosen = _most_alive(found)
         if len(chosen) == 1:
             return chosen[0]
         silent = [f"{answer.host.name} does not answer ({answer.error.why})" for answer in answers if answer.error]
         if not chosen:
             where = "; ".join([f"no host that answers has it ({len(answers) - len(silent)} do)", *silent])
             raise NotFound(f"guest {name_or_uuid}", where, "ferryman guests lists all")
-        hosts = ", ".join(host for host, _ in chosen)
-        raise BadInput(
-            f"guest {name_or_uuid}", f"it is {'active' if active else 'defined'} at {hosts}", "name one with --from"
-        )
+        places = ", ".join(f"{guest.state} at {host}" for host, guest in chosen)
+        raise BadInput(f"guest {name_or_uuid}", f"it is {places}", "name one with --from")
 
     def guest(self, name: str) -> "Guest":
         """One guest in full."""
@@ -197,6 +197,14 @@ class Site:
         self.host(destination)
         site = observe(self.ports, found.uuid, at, destination)
         return assess(site, options), live_plan(site, options)
+
+
+def _most_alive(found: "list[tuple[str, GuestOnHost]]") -> "list[tuple[str, GuestOnHost]]":
+    """Those of the liveliest state that there is."""
+    for states in ((State.RUNNING, State.BLOCKED), (State.PAUSED, State.SUSPENDED, State.SHUTTING_DOWN, State.UNKNOWN)):
+        if chosen := [one for one in found if one[1].state in states]:
+            return chosen
+    return found
 
 
 @dataclass(frozen=True)
@@ -283,7 +291,9 @@ class Moves:
 
     def _carrier(self, request_id: str) -> int | None:
         if self._runtime is not None:
-            return self._runtime.slots.holder(self.records.slot(request_id))
+            holder = self._runtime.slots.holder(self.records.slot(request_id))
+            ours = [one for one in (*self._submitted, *self._runtime.adopted) if _request_of(one) == request_id]
+            return None if holder == os.getpid() and all(map(self._runtime.finished, ours)) else holder
         from ferryman.execute.slots import Slots
 
         return Slots(self._directory / "slots").holder(self.records.slot(request_id))
@@ -293,7 +303,10 @@ class Moves:
         while True:
             view = self.view(request_id)
             yield view
-            if view.ended or view.carried_by is None:
+            if view.ended:
+                return
+            if view.carried_by is None:
+                yield self.view(request_id)  # it may have ended between the look at its phase and that at its carrier
                 return
             time.sleep(every)
 

@@ -74,6 +74,10 @@ def test_the_destinations_libvirtd_is_silent_over_28_seconds_at_the_switchover(
         running = operator.start_migration(guest, "b")
         witness.wait_until_executing(whole, guest, "b")
         faults.stop_daemon(whole, "b")
+        operator.wait_for(lambda: operator.last()["phase"] == "switching over", "the switchover")
+        refused = operator.run("cancel", operator.request_id())
+        assert refused.returncode == REFUSED
+        assert "only forward" in refused.stderr
         time.sleep(35)
         faults.continue_daemon(whole, "b")
         ends_right(whole, guest, operator, running.wait(200), counter.report())
@@ -146,6 +150,18 @@ def judge_at_a_alone(lab: Lab, guest: Guest) -> None:
     """While b is gone, only a can be asked."""
     assert witness.running_at(lab, guest) == ("a",)
     assert guests.health(lab, guest)["wrong"] == 0
+
+
+def test_the_destination_vanishes_before_the_transfer(whole: Lab, guest: Guest, operator: Operator) -> None:
+    operator.migrate(guest, "b", crash="transfer:before")
+    assert "disable" in whole.host("a").run(["virsh", "dominfo", guest.name]).stdout
+    faults.vanish(whole, "b")
+    recovered = operator.run("recover")
+    assert recovered.returncode == 0, recovered.stdout + recovered.stderr
+    assert operator.status() == "refused"
+    judge_at_a_alone(whole, guest)
+    faults.reappear(whole, "b")
+    judge(whole, guest, at="a", operator=operator)
 
 
 def test_the_destination_vanishes_in_the_transfer(whole: Lab, guest: Guest, operator: Operator) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ferryman.errors import AlreadyRunning, DriverError, Refused
+from ferryman.execute import undo
 from ferryman.execute.settle import look
 from ferryman.model.phase import Phase
 from ferryman.model.place import Where
@@ -92,6 +93,9 @@ def transfer(ports: Ports, request: Request, plan: Plan, *, fresh: bool, may_ask
     if (stop := _why_not_ask(ports, request, asked_at, fresh=fresh, may_ask=may_ask)) is not None:
         return stop
     destination = look(ports.hypervisor(request.destination), request.guest_uuid)
+    if asked_at is None and place.where is Where.RUNNING and destination.where is Where.UNREACHABLE:
+        raise Refused(f"host {request.destination}", f"it does not answer any more: {destination.detail}",
+                      f"ferryman host check {request.destination}")  # fmt: skip
     if place.where is not Where.RUNNING or destination.where not in (Where.ABSENT, Where.OFF):
         return TransferEnd(
             f"the guest is {place.where} at the source, {destination.where} at the destination", asked=False
@@ -101,6 +105,8 @@ def transfer(ports: Ports, request: Request, plan: Plan, *, fresh: bool, may_ask
         raise Refused(
             f"guest {request.guest}", f"its lease is held by request {holder or 'nobody'}", f"ferryman show {holder}"
         )
+    if destination.where is Where.ABSENT:
+        ports.records.register_undo(request.id, undo.REMOVE_NEW_DEFINITION, {"host": request.destination})
     ports.records.mark_asked(request.id)
     ports.records.enter(request.id, Phase.TRANSFERRING)
     call = source.start_migration(

@@ -6,7 +6,7 @@ from ferryman.errors import NeedsAttention, Refused
 from ferryman.execute import undo
 from ferryman.execute.follow import TransferEnd, transfer
 from ferryman.execute.runtime import step
-from ferryman.execute.settle import PATIENCE, confirm, look, settle
+from ferryman.execute.settle import PATIENCE, confirm, settle
 from ferryman.model.phase import Phase
 from ferryman.model.place import Where
 from ferryman.model.plan import Plan
@@ -53,8 +53,6 @@ def save_definition(ports: Ports, request: Request) -> None:
     source = ports.hypervisor(request.source)
     if not ports.records.definition(request.id, request.source):
         ports.records.keep_definition(request.id, request.source, source.definition(request.guest_uuid))
-    if look(ports.hypervisor(request.destination), request.guest_uuid).where is Where.ABSENT:
-        ports.records.register_undo(request.id, undo.REMOVE_NEW_DEFINITION, {"host": request.destination})
 
 
 def replace_definition(ports: Ports, request: Request) -> None:

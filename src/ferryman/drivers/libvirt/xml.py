@@ -138,14 +138,20 @@ def _interface(element: Element) -> Interface:
 _DEVICE_INTERFACES = {"vhostuser": "vhost-user", "vdpa": "vdpa", "hostdev": "pci"}
 
 
+def _name_of(source: Element | None) -> str:
+    """A host device's address, its UUID, or vendor:product of a USB device that is named by them."""
+    if source is None:
+        return "unnamed"
+    if (address := source.find("address")) is not None:
+        return address.get("uuid") or ":".join(value for key, value in address.attrib.items() if key != "type")
+    ids = [element.get("id", "") for element in source if element.tag in ("vendor", "product")]
+    return ":".join(ids) or "unnamed"
+
+
 def _host_devices(root: Element) -> tuple[HostDevice, ...]:
     found = []
     for element in root.findall("devices/hostdev"):
-        source = element.find("source")
-        address = None if source is None else source.find("address")
-        parts = {} if address is None else dict(address.attrib)
-        name = parts.get("uuid") or ":".join(value for key, value in parts.items() if key != "type")
-        found.append(HostDevice(element.get("type", "") or element.get("mode", ""), name or "unnamed"))
+        found.append(HostDevice(element.get("type", "") or element.get("mode", ""), _name_of(element.find("source"))))
     for element in root.findall("devices/filesystem"):
         driver, source = element.find("driver"), element.find("source")
         kind = "virtiofs" if driver is not None and driver.get("type") == "virtiofs" else "9p"
@@ -174,25 +180,6 @@ def network_bridge(xml: str) -> str:
 def interface_kind(xml: str) -> str:
     """What kind of thing a host's network interface is: bridge, ethernet, bond, …"""
     return ElementTree.fromstring(xml).get("type", "")
-
-
-def machine_names(capabilities: str, architecture: str) -> dict[str, str]:
-    """Machine types of an architecture: each name, aliases included, to its canonical name."""
-    root = ElementTree.fromstring(capabilities)
-    names: dict[str, str] = {}
-    for arch in root.findall("guest/arch"):
-        if arch.get("name") == architecture:
-            for element in arch.iter("machine"):
-                if element.text:
-                    names[element.text] = element.get("canonical", element.text)
-    return names
-
-
-def emulators(capabilities: str, architecture: str) -> tuple[str, ...]:
-    """The emulators of an architecture."""
-    root = ElementTree.fromstring(capabilities)
-    found = [arch.findtext("emulator") or "" for arch in root.findall("guest/arch") if arch.get("name") == architecture]
-    return tuple(dict.fromkeys(path for path in found if path))
 
 
 def block_device_wwns(xml: str) -> tuple[str, str]:

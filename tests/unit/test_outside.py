@@ -1,0 +1,104 @@
+"""Looks at the outside world, made at this machine: probes, slots, and a visit to a host."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ferryman.drivers import probe
+from ferryman.drivers.libvirt import visit as visits
+from ferryman.drivers.libvirt.visit import Visit, visit
+from ferryman.execute.slots import Slots
+from ferryman.model.host import Host
+
+HERE = Host("here", "qemu:///system")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("10.0.0.1", ("10.0.0.1", 0)), ("10.0.0.1:80", ("10.0.0.1", 80)), ("[fe80::1]:80", ("fe80::1", 80)), ("fe80::1", ("fe80::1", 0))],
+)  # fmt: skip
+def test_a_probe_is_an_address_and_maybe_a_port(text: str, expected: tuple[str, int]) -> None:
+    assert probe.parse(text) == expected
+
+
+def test_a_listener_and_a_refusal_are_answers_and_silence_is_none() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        assert probe.asks("127.0.0.1", port)
+    assert probe.asks("127.0.0.1", port)  # refused: somebody is there
+    with socket.socket() as full:  # its queue is full: whoever asks then hears nothing
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        waiting = [socket.socket() for _ in range(3)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        assert not probe.asks("127.0.0.1", full.getsockname()[1], 0.2)
+        for one in waiting:
+            one.close()
+
+
+def test_a_slot_belongs_to_one_process_until_it_ends(tmp_path: Path) -> None:
+    slots = Slots(tmp_path)
+    assert slots.take_lowest() == "slot0"
+    assert slots.holder("slot0") == os.getpid()
+    program = (
+        "import sys; from pathlib import Path; from ferryman.execute.slots import Slots; s = Slots(Path(sys.argv[1]));"
+        " print(s.take('slot0'), s.take_lowest(), s.holder('slot0'), flush=True); input()"
+    )
+    other = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # fmt: skip
+    assert other.stdout is not None
+    assert other.stdout.readline().split() == ["False", "slot1", str(os.getpid())]
+    assert slots.holder("slot1") == other.pid
+    assert not slots.take("slot1")
+    other.kill()
+    other.communicate()
+    assert slots.holder("slot1") is None
+    assert slots.take("slot1")
+    slots.release_all()
+    assert slots.holder("slot0") is None
+
+
+def test_a_visit_sees_file_systems_certificates_and_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, missing = tmp_path / "there.pem", tmp_path / "missing.pem"
+    there.touch()
+    monkeypatch.setattr(visits, "CERTIFICATES", {"qemu": (str(there), str(missing))})
+    seen = visit(
+        HERE, directories=[str(tmp_path), "/proc"], peer_uri="qemu+tcp://127.0.0.1:1/system", address="127.0.0.1"
+    )
+    assert seen.failed == ""
+    assert seen.missing == (str(missing),)
+    assert seen.certificates("qemu").good is False
+    assert seen.file_systems["/proc"] == "proc"
+    assert set(seen.file_systems) == {str(tmp_path), "/proc"}
+    assert abs(seen.clock_offset) <= seen.clock_uncertainty + 0.1
+    assert seen.peer.good is False
+    assert "refused" in seen.peer.detail.lower()
+    assert seen.address.good is True  # a refusal: the address is reached
+
+
+def test_a_host_that_cannot_be_visited_is_not_checked() -> None:
+    seen = visit(Host("nowhere", "qemu+ssh://root@host.invalid/system"), peer_uri="x", address="y")
+    assert seen.failed
+    assert (seen.peer.good, seen.address.good, seen.certificates("qemu").good) == (None, None, None)
+    assert seen.takes_as_shared("/srv/shared/x") is None
+
+
+def test_what_libvirt_takes_as_shared() -> None:
+    seen = Visit(HERE, shared_directories=("/srv/shared",), file_systems={"/srv/shared/deep": "ext2/ext3", "/mnt": "nfs", "/var": "xfs"})  # fmt: skip
+    assert seen.takes_as_shared("/srv/shared/deep/disk.qcow2") is True
+    assert seen.takes_as_shared("/mnt/disk.raw") is True
+    assert seen.takes_as_shared("/var/disk.raw") is False
+    assert seen.takes_as_shared("/elsewhere/disk.raw") is None
+
+
+def test_the_setting_is_read_as_libvirt_writes_it() -> None:
+    assert visits._listed(['shared_filesystems = [   "/srv/shared",   "/srv/other/" ] ']) == (
+        "/srv/shared",
+        "/srv/other",
+    )
+    assert visits._listed([]) == ()

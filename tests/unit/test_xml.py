@@ -1,0 +1,102 @@
+"""libvirt's XML as real daemons (11.3) wrote it, and the facts that are read from it."""
+
+from pathlib import Path
+
+import pytest
+
+from ferryman.drivers.libvirt import xml
+from ferryman.model.guest import HostDevice
+from ferryman.model.units import GIB, MIB
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+
+
+@pytest.fixture(scope="module")
+def running() -> xml.Definition:
+    return xml.definition((DATA / "running-guest.xml").read_text())
+
+
+@pytest.fixture(scope="module")
+def everything() -> xml.Definition:
+    return xml.definition((DATA / "guest-with-everything.xml").read_text())
+
+
+def test_a_running_guest(running: xml.Definition) -> None:
+    assert (running.name, running.uuid) == ("web", "b207adc8-b1f3-42f7-883d-2bf4d308566c")
+    assert (running.virtualization, running.architecture, running.machine) == ("qemu", "x86_64", "pc-q35-10.0")
+    assert (running.vcpus, running.memory) == (1, 192 * MIB)
+    assert running.cpu_mode == "custom"
+    assert "lahf_lm" in running.cpu_xml
+    assert running.emulator == "/usr/bin/qemu-system-x86_64"
+    assert (running.host_devices, running.hugepage_size, running.nvram, running.tpm) == ((), 0, "", "")
+    (disk,) = running.disks
+    assert (disk.target, disk.kind, disk.source, disk.format, disk.cache) == ("vda", "file", "/srv/shared/web-0.qcow2", "qcow2", "none")  # fmt: skip
+    assert disk.backing == ()
+    (interface,) = running.interfaces
+    assert (interface.kind, interface.source, interface.model, interface.link_up) == ("bridge", "br0", "virtio", True)
+
+
+def test_memory_firmware_and_tpm(everything: xml.Definition) -> None:
+    assert everything.memory == 4 * GIB
+    assert everything.hugepage_size == 2 * MIB
+    assert everything.nvram.endswith("rich_VARS.fd")
+    assert everything.tpm == "emulator"
+    assert everything.cpu_mode == "maximum"
+    assert everything.title == "everything at once"
+
+
+def test_every_kind_of_disk(everything: xml.Definition) -> None:
+    seen = {disk.target: (disk.device, disk.kind, disk.source) for disk in everything.disks}
+    assert seen == {
+        "vda": ("disk", "file", "/srv/images/top.qcow2"),
+        "vdb": ("disk", "network", "rbd:pool/image@mon1:6789,mon2"),
+        "sda": ("lun", "block", "/dev/disk/by-id/wwn-0x5000"),
+        "vdc": ("disk", "volume", "shared/data.raw"),
+        "sdb": ("cdrom", "file", "/srv/iso/debian.iso"),
+        "sdc": ("cdrom", "file", ""),
+    }
+    disks = {disk.target: disk for disk in everything.disks}
+    assert disks["vda"].backing == ("/srv/images/base.qcow2",)
+    assert disks["vda"].cache == "writeback"
+    assert disks["sda"].shareable
+    assert disks["sdb"].read_only
+    assert disks["vdc"].pool == "shared"
+
+
+def test_every_kind_of_interface(everything: xml.Definition) -> None:
+    seen = [(one.mac[-2:], one.kind, one.source, one.link_up) for one in everything.interfaces]
+    assert seen == [
+        ("01", "bridge", "br0", False),
+        ("02", "network", "default", True),
+        ("03", "direct", "eno1", True),
+        ("04", "vhostuser", "/run/vhost.sock", True),
+        ("05", "user", "", True),
+    ]
+
+
+def test_every_device_that_cannot_travel(everything: xml.Definition) -> None:
+    assert set(everything.host_devices) == {
+        HostDevice("pci", "0x0000:0x3b:0x00:0x1"),
+        HostDevice("usb", "0x1234:0xbeef"),
+        HostDevice("mdev", "c2177883-f1bb-47f0-914d-32a22e3a8804"),
+        HostDevice("virtiofs", "/srv/share"),
+        HostDevice("vhost-user", "52:54:00:aa:00:04"),
+        HostDevice("shmem", "ivshmem0"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("<m unit='MiB'>3</m>", 3 * MIB), ("<m>2</m>", 2048), ("<m unit='GB'>1</m>", 10**9), ("<m unit='bytes'>7</m>", 7), ("<m/>", 0)],
+)  # fmt: skip
+def test_sizes_bear_units(text: str, expected: int) -> None:
+    from xml.etree import ElementTree
+
+    assert xml.size(ElementTree.fromstring(text)) == expected
+
+
+def test_a_lun_is_known_by_its_wwn() -> None:
+    device = """<device><name>block_sdb</name><capability type='storage'><block>/dev/sdb</block>
+      <serial>3600140</serial><wwn>0x6001405</wwn></capability></device>"""
+    assert xml.block_device_wwns(device) == ("/dev/sdb", "0x6001405")
+    assert xml.block_device_wwns(device.replace("<wwn>0x6001405</wwn>", "")) == ("/dev/sdb", "3600140")
