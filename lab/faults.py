@@ -89,7 +89,7 @@ def heal(lab: Lab) -> None:
 
 def _filter(lab: Lab, host: str, name: str, rule: str) -> None:
     table = f"lab{name}"
-    text = f"table inet {table} {{ chain input {{ type filter hook input priority -300; {rule}; }} }}\n"
+    text = f"table inet {table} {{ chain input {{ type filter hook input priority -300; {rule}\n}}\n}}\n"
     netns.tool("nft", "-f", "-", namespace=lab.topology.namespace(host), text=text)
 
 
@@ -118,8 +118,11 @@ def kill_daemon(lab: Lab, host: str, daemon: str = "libvirtd") -> None:
 
 
 def stop_daemon(lab: Lab, host: str, daemon: str = "libvirtd") -> None:
-    """SIGSTOP: it is there, and silent."""
-    _signal(daemon_pid(lab, host, daemon), signal.SIGSTOP)
+    """SIGSTOP: it is there, and silent. Returns when it stands still."""
+    pid = daemon_pid(lab, host, daemon)
+    _signal(pid, signal.SIGSTOP)
+    while process.state(pid) not in ("T", "", "Z"):
+        time.sleep(0.01)
 
 
 def continue_daemon(lab: Lab, host: str, daemon: str = "libvirtd") -> None:

@@ -212,6 +212,8 @@ def test_a_second_migration_of_the_same_guest_is_refused(whole: Lab, guest: Gues
     running = operator.start_migration(guest, "b", "--bandwidth", "12M")
     operator.wait_for_bytes()
     first = operator.request_id()
+    listed = operator.run("guests", timeout=10)  # an incoming guest must not hold the list up
+    assert [line.split()[1:3] for line in listed.stdout.splitlines()[1:]] == [["a", "running"], ["b", "paused"]]
     second = operator.migrate(guest, "b")
     assert second.returncode == REFUSED
     assert first in second.stdout + second.stderr

@@ -2,11 +2,12 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from lab import faults, guests, witness
+from lab import faults, guests, tls, witness
 from lab.guests import Guest, GuestSpec
 from lab.host import Lab
 from tests.lab.operators import ATTENTION, PUT_BACK, REFUSED, SUCCEEDED, Operator, judge
@@ -175,32 +176,55 @@ def test_the_destination_vanishes_in_the_transfer(whole: Lab, guest: Guest, oper
     assert ends_right(whole, guest, operator, code) == "a"
 
 
-def test_a_wrong_certificate_is_named_beforehand_and_nothing_changes(
-    whole: Lab, guest: Guest, operator: Operator
-) -> None:
-    from lab import tls
-
-    foreign = whole.directory / "foreign"
-    tls.make_authority(foreign)
-    tls.issue(foreign, "b", ["DNS:b", f"IP:{whole.topology.address('b')}"])
-    etc = guests.host_path(whole.host("b"), "/etc")
-    kept = {path: path.read_bytes() for path in (etc / "pki/libvirt").rglob("*.pem")}
+@contextmanager
+def another_certificate(lab: Lab, host: str, service: str) -> Iterator[None]:
+    """For the length of a `with`, a host shows a certificate of the right authority that bears somebody else's name."""
+    keys = lab.directory / "keys"
+    certificate, key = tls.issue(keys, "somebody", ["DNS:somebody"])
+    pki = guests.host_path(lab.host(host), f"/etc/pki/{service}")
+    names = (
+        ("servercert.pem", "private/serverkey.pem") if service == "libvirt" else ("server-cert.pem", "server-key.pem")
+    )
+    kept = {pki / name: (pki / name).read_bytes() for name in names}
+    for path, other in zip(kept, (certificate, key), strict=True):
+        path.write_bytes(other.read_bytes())
     try:
-        (etc / "pki/libvirt/servercert.pem").write_bytes((foreign / "b.crt").read_bytes())
-        (etc / "pki/libvirt/private/serverkey.pem").write_bytes((foreign / "b.key").read_bytes())
-        faults.kill_daemon(whole, "b")
-        whole.host("b").run(["/usr/sbin/libvirtd", "--daemon", "--listen"], check=False)
-        time.sleep(2)
-        refused = operator.migrate(guest, "b")
-        assert refused.returncode == REFUSED
-        assert "certificate" in (refused.stdout + refused.stderr).lower()
-        judge_at_a_alone(whole, guest)
+        yield
     finally:
         for path, content in kept.items():
             path.write_bytes(content)
-        if faults.daemon_pid(whole, "b"):
-            faults.kill_daemon(whole, "b")
-        faults.start_daemon(whole, "b")
+
+
+def restart_libvirtd(lab: Lab, host: str) -> None:
+    faults.kill_daemon(lab, host)
+    faults.start_daemon(lab, host)
+
+
+def test_a_wrong_certificate_of_libvirt_is_named_beforehand_and_nothing_changes(
+    whole: Lab, guest: Guest, operator: Operator
+) -> None:
+    try:
+        with another_certificate(whole, "b", "libvirt"):
+            restart_libvirtd(whole, "b")
+            refused = operator.migrate(guest, "b")
+            assert refused.returncode == REFUSED
+            assert "certificate" in (refused.stdout + refused.stderr).lower()
+            assert "which names they bear" in refused.stdout + refused.stderr
+            judge_at_a_alone(whole, guest)
+    finally:
+        restart_libvirtd(whole, "b")
+    judge(whole, guest, at="a", operator=operator)
+
+
+def test_a_wrong_certificate_of_qemu_ends_the_transfer_and_all_is_put_back(
+    whole: Lab, guest: Guest, operator: Operator
+) -> None:
+    with witness.Counter(whole, guest) as counter:
+        with another_certificate(whole, "b", "qemu"):
+            failed = operator.migrate(guest, "b")
+        assert failed.returncode == PUT_BACK, failed.stdout
+        assert "certificate" in failed.stdout.lower()
+        judge(whole, guest, at="a", seen=counter.report(), operator=operator)
 
 
 def test_a_guest_without_an_image_lock_is_warned_of(whole: Lab, operator: Operator) -> None:

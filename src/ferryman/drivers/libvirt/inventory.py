@@ -30,7 +30,8 @@ def version(number: int) -> tuple[int, int, int]:
 def guests(link: libvirt.virConnect) -> tuple[GuestOnHost, ...]:
     """All guests of a host, active and defined, by name."""
     groups = libvirt.VIR_DOMAIN_STATS_STATE | libvirt.VIR_DOMAIN_STATS_BALLOON
-    statistics = link.getAllDomainStats(groups, 0)
+    # Without NOWAIT an incoming guest holds the whole answer up until its migration has ended.
+    statistics = link.getAllDomainStats(groups, libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT)
     return tuple(
         sorted((_guest_on_host(domain, numbers) for domain, numbers in statistics), key=lambda found: found.name)
     )

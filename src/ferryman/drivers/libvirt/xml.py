@@ -149,9 +149,10 @@ def _name_of(source: Element | None) -> str:
 
 
 def _host_devices(root: Element) -> tuple[HostDevice, ...]:
-    found = []
-    for element in root.findall("devices/hostdev"):
-        found.append(HostDevice(element.get("type", "") or element.get("mode", ""), _name_of(element.find("source"))))
+    found = [
+        HostDevice(element.get("type", "") or element.get("mode", ""), _name_of(element.find("source")))
+        for element in root.findall("devices/hostdev")
+    ]
     for element in root.findall("devices/filesystem"):
         driver, source = element.find("driver"), element.find("source")
         kind = "virtiofs" if driver is not None and driver.get("type") == "virtiofs" else "9p"
