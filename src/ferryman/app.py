@@ -8,12 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ferryman import config
-from ferryman.drivers.database.records import DatabaseRecords, open_records
 from ferryman.errors import BadInput, DriverError, FerrymanError, NotFound, Refused
 from ferryman.model.finding import Finding
 from ferryman.model.guest import State
@@ -25,6 +23,7 @@ from ferryman.model.request import Options, Request
 from ferryman.model.sample import Sample
 
 if TYPE_CHECKING:  # heavy, and not needed by every command
+    from ferryman.drivers.database.records import DatabaseRecords
     from ferryman.execute.request import Fulfilment
     from ferryman.execute.runtime import Runtime
     from ferryman.model.guest import Guest
@@ -55,7 +54,7 @@ class HostGuests:
 class Site:
     """Hosts and guests, as they are now."""
 
-    def __init__(self, records: DatabaseRecords) -> None:
+    def __init__(self, records: "DatabaseRecords") -> None:
         self.records = records
         self._hypervisors: dict[str, Hypervisor] = {}
 
@@ -256,6 +255,8 @@ class Moves:
         if self.records.requests(limit=1, open_only=True):
             left = self.settle_left()
             self.wait(request.id for request in left.mine if guest in (request.guest, request.guest_uuid))
+        from importlib.metadata import version  # 12 ms that only a move needs
+
         at, found = self.site.find(guest, source)
         self.site.host(destination)
         request = Request(
@@ -396,6 +397,8 @@ class Application:
 
 def application() -> Application:
     """Put the parts together from the settings in force."""
+    from ferryman.drivers.database.records import open_records
+
     settings = config.load()
     try:
         records = open_records(settings.directory)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, delete, event, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from ferryman.drivers.database import schema
 from ferryman.errors import BadInput, NotFound
@@ -24,18 +24,26 @@ def open_records(directory: Path) -> "DatabaseRecords":
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     engine = create_engine(f"sqlite:///{directory / 'ferryman.sqlite'}", connect_args={"timeout": 30})
     event.listen(engine, "connect", _prepare_sqlite)
-    schema.metadata.create_all(engine)
-    with engine.begin() as connection:
-        version = connection.execute(select(schema.schema_version.c.version)).scalar()
-        if version is None:
+    try:
+        version = _schema_version(engine)
+    except OperationalError:  # no tables yet; looking first saves each command the look at every table
+        schema.metadata.create_all(engine)
+        version = _schema_version(engine)
+    if version is None:
+        with engine.begin() as connection:
             connection.execute(insert(schema.schema_version).values(version=schema.SCHEMA_VERSION))
-        elif version != schema.SCHEMA_VERSION:
-            raise BadInput(
-                f"records in {directory}",
-                f"they have schema version {version}, this ferryman knows {schema.SCHEMA_VERSION}",
-                "use the ferryman that wrote them, or another state directory",
-            )
+    elif version != schema.SCHEMA_VERSION:
+        raise BadInput(
+            f"records in {directory}",
+            f"they have schema version {version}, this ferryman knows {schema.SCHEMA_VERSION}",
+            "use the ferryman that wrote them, or another state directory",
+        )
     return DatabaseRecords(engine)
+
+
+def _schema_version(engine: Engine) -> int | None:
+    with engine.connect() as connection:
+        return connection.execute(select(schema.schema_version.c.version)).scalar()
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
