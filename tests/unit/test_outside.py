@@ -4,6 +4,8 @@ import os
 import socket
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -102,3 +104,36 @@ def test_the_setting_is_read_as_libvirt_writes_it() -> None:
         "/srv/other",
     )
     assert visits._listed([]) == ()
+
+
+def test_the_watcher_sees_how_long_nobody_answered() -> None:
+    listening = socket.create_server(("127.0.0.1", 0), backlog=64)
+    address = listening.getsockname()
+    watcher = probe.ThreadedWatcher(f"127.0.0.1:{address[1]}")
+    time.sleep(0.4)
+    accepted = []
+    listening.setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            accepted.append(listening.accept())
+    listening.listen(0)  # from now on the queue is full after one: connections hang
+    time.sleep(1.0)
+    listening.listen(64)
+    for one, _ in accepted:
+        one.close()
+    time.sleep(0.4)
+    watcher.stop()
+    listening.close()
+    assert watcher.blackout is not None
+    assert 0.7 < watcher.blackout < 1.8
+
+
+def test_a_watcher_that_was_never_answered_knows_no_blackout() -> None:
+    watcher = probe.ThreadedWatcher("127.0.0.1:1")  # refused is an answer
+    time.sleep(0.2)
+    watcher.stop()
+    assert watcher.blackout is not None
+    silent = probe.ThreadedWatcher("host.invalid:1")
+    time.sleep(0.2)
+    silent.stop()
+    assert silent.blackout is None

@@ -1,5 +1,6 @@
 """Looking at a guest as its clients do, and telling the network where it is."""
 
+import itertools
 import json
 import os
 import socket
@@ -8,6 +9,8 @@ import subprocess
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from ferryman import errors
 from ferryman.drivers import ssh
@@ -54,20 +57,24 @@ def asks(address: str, port: int, timeout: float = PROBE_TIMEOUT) -> bool:
     return _echo(address, timeout)
 
 
+_sequences = itertools.count(1)
+
+
 def _echo(address: str, timeout: float) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as asking:
         asking.settimeout(timeout)
         identity = os.getpid() & 0xFFFF
-        packet = struct.pack("!BBHHH", 8, 0, 0, identity, 1)
+        sequence = next(_sequences) & 0xFFFF
+        packet = struct.pack("!BBHHH", 8, 0, 0, identity, sequence)
         total = sum(struct.unpack("!4H", packet))
         checksum = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
         try:
-            asking.sendto(struct.pack("!BBHHH", 8, 0, checksum, identity, 1), (address, 0))
+            asking.sendto(struct.pack("!BBHHH", 8, 0, checksum, identity, sequence), (address, 0))
             deadline = time.monotonic() + timeout
             while time.monotonic() < deadline:
                 answer, (sender, _) = asking.recvfrom(2048)
                 header = (answer[0] & 15) * 4
-                if sender == address and answer[header] == 0 and answer[header + 4 : header + 6] == packet[4:6]:
+                if sender == address and answer[header] == 0 and answer[header + 4 : header + 8] == packet[4:8]:
                     return True
         except OSError:
             return False
@@ -75,39 +82,38 @@ def _echo(address: str, timeout: float) -> bool:
 
 
 class ThreadedWatcher:
-    """Implements ports.Watcher: probes all the time, and remembers the longest time without an answer."""
+    """Implements ports.Watcher: asks every INTERVAL, whether or not the last one was answered, and notes when answers came."""
 
     def __init__(self, probe: str) -> None:
         self._address, self._port = parse(probe)
         self._stopping = threading.Event()
-        self._answered: list[float] = []
-        self._longest = 0.0
+        self._answers: list[float] = []
+        self._ended = 0.0
         self._thread = threading.Thread(target=self._run, name=f"probe {probe}", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        last: float | None = None
-        while not self._stopping.is_set():
-            asked = time.monotonic()
-            try:
-                if asks(self._address, self._port, 0.25):
-                    if last is not None:
-                        self._longest = max(self._longest, asked - last)
-                    last = asked
-                    self._answered = [last]
-            except PermissionError:
-                return
-            self._stopping.wait(max(0.0, INTERVAL - (time.monotonic() - asked)))
-        if last is not None:
-            self._longest = max(self._longest, time.monotonic() - last)
+        askers = ThreadPoolExecutor(int(PROBE_TIMEOUT / INTERVAL) + 2)
+        while not self._stopping.wait(INTERVAL):
+            askers.submit(self._ask)
+        self._ended = time.monotonic()
+        askers.shutdown(wait=False, cancel_futures=True)
+
+    def _ask(self) -> None:
+        with suppress(PermissionError):  # this machine may not send echoes
+            if asks(self._address, self._port):
+                self._answers.append(time.monotonic())
 
     def stop(self) -> None:
         self._stopping.set()
-        self._thread.join(2)
+        self._thread.join(2 * PROBE_TIMEOUT)
 
     @property
     def blackout(self) -> float | None:
-        return self._longest if self._answered else None
+        if not self._answers:
+            return None
+        times = sorted([*self._answers, max(self._ended, self._answers[-1])])
+        return max(later - earlier for earlier, later in itertools.pairwise(times))
 
 
 class HostNetwork:

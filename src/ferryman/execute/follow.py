@@ -219,7 +219,7 @@ def _watch(ports: Ports, request: Request, call: Transfer | None) -> TransferEnd
         if first_abort and now - first_abort > ABORT_GIVEN_UP_AFTER:
             return TransferEnd(f"{why.reason}; the job is still there {ABORT_GIVEN_UP_AFTER:.0f} s after the abort",
                                cancelled=why.cancelled)  # fmt: skip
-        clock.sleep(POLL)
+        clock.sleep(POLL / 4 if sample.guest_paused else POLL)
 
 
 def _set_downtime(ports: Ports, request: Request) -> bool:

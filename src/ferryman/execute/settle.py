@@ -10,7 +10,7 @@ PATIENCE = 90.0  # seconds for odd pairs: longer than two of libvirt's keepalive
 LATER = (
     10.0  # the same when it was looked at before: libvirt's own timeouts are over, only a stall wants time to be seen
 )
-INTERVAL = 0.25  # seconds between looks, at first
+INTERVAL = 0.1  # seconds between looks, at first
 SLOW_INTERVAL = 1.0  # later
 
 
