@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -19,6 +20,8 @@ _FAULTS = (
     "stop",
     "continue",
     "start",
+    "kill-guest",
+    "stop-guest",
     "vanish",
     "reappear",
 )
@@ -59,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     fault = command("fault", "cause or heal a fault")
     fault.add_argument("fault", choices=_FAULTS)
     fault.add_argument("host", nargs="?", default="")
-    fault.add_argument("what", nargs="?", default="", help="network, daemon, other host, or percent")
+    fault.add_argument("what", nargs="?", default="", help="network, daemon, guest, other host, or percent")
     return parser
 
 
@@ -137,6 +140,10 @@ def _cause(lab: Lab, fault: str, host: str, what: str) -> None:
             faults.continue_daemon(lab, host, what or "libvirtd")
         case "start":
             faults.start_daemon(lab, host, what or "libvirtd")
+        case "kill-guest":
+            faults.signal_guest(lab, host, what, signal.SIGKILL)
+        case "stop-guest":
+            faults.signal_guest(lab, host, what, signal.SIGSTOP)
         case "vanish":
             faults.vanish(lab, host)
         case "reappear":

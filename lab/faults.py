@@ -147,6 +147,17 @@ def kill_guest_process(lab: Lab, host: str, guest: Guest) -> None:
             _signal(copy.pid, signal.SIGKILL)
 
 
+def signal_guest(lab: Lab, host: str, name: str, number: signal.Signals) -> None:
+    """A signal to the QEMU of the guest of that name at a host."""
+    for pid in lab.host(host).processes():
+        with suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if b"qemu-system" in words[0] and any(word.startswith(f"guest={name},".encode()) for word in words):
+                _signal(pid, number)
+                return
+    raise RuntimeError(f"no guest '{name}' runs at {host}")
+
+
 def _signal(pid: int, number: signal.Signals) -> None:
     if not pid:
         raise RuntimeError("there is no such process at that host")

@@ -12,7 +12,7 @@ import pytest
 from lab import guests, witness
 from lab.guests import Guest, GuestSpec
 from lab.host import Lab
-from tests.lab.operators import PUT_BACK, REFUSED, SUCCEEDED, Operator, judge
+from tests.lab.operators import ATTENTION, PUT_BACK, REFUSED, SUCCEEDED, Operator, judge
 
 pytestmark = pytest.mark.lab
 
@@ -132,6 +132,25 @@ def test_a_guest_that_dirties_faster_than_the_link_is_put_back_at_the_timeout_or
         judge(whole, busy, at="a", operator=operator)
     finally:
         guests.remove(whole, busy)
+
+
+def test_a_guest_that_nobody_reaches_afterwards_needs_attention_until_it_answers(
+    whole: Lab, guest: Guest, operator: Operator
+) -> None:
+    """It runs, and clients see nothing: that is no success. The address asked is one that nobody has yet."""
+    late = whole.topology.guest_address(150)
+    moved = operator.run("migrate", guest.name, "--to", "b", "--yes", "--probe", f"{late}:7001")
+    assert moved.returncode == ATTENTION, moved.stdout
+    assert "guest-dark" in moved.stdout
+    assert witness.running_at(whole, guest) == ("b",)
+    device = ["ip", "address", "add", f"{late}/24", "dev", "eth0"]
+    whole.controller.run(device)  # now somebody answers there (a refusal is an answer)
+    try:
+        assert operator.run("recover").returncode == SUCCEEDED
+    finally:
+        whole.controller.run(["ip", "address", "del", f"{late}/24", "dev", "eth0"])
+    assert operator.status() == "succeeded"
+    judge(whole, guest, at="b", operator=operator)
 
 
 def test_in_a_terminal_it_asks_first_and_draws_one_picture_that_never_runs_backwards(
