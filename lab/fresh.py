@@ -1,0 +1,86 @@
+"""`./dev fresh [SUITE …]`: are root and apt really all that is needed? A clone of the project in a new Debian root, its demo run there."""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from lab.host import PROJECT
+
+SUITES = ("bookworm", "trixie")
+# How this machine reaches packages is no part of what is proved: its settings are taken along.
+SETTINGS = (
+    "etc/pip.conf",
+    "etc/uv",
+    "etc/ssl/certs",
+    "usr/local/share/ca-certificates",
+    "etc/resolv.conf",
+    "etc/hosts",
+)
+PASSED_ON = ("PIP_", "UV_", "SSL_", "http", "HTTP", "no_proxy", "NO_PROXY")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prove each suite in turn; exit code 1 when one fails."""
+    parser = argparse.ArgumentParser(prog="./dev fresh", description=__doc__)
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"{', '.join(SUITES)}; both when none is named")
+    parser.add_argument(
+        "--run", default="./dev demo --name fresh && ./dev lab down --name fresh", help="what is run in the clone"
+    )
+    options = parser.parse_args(arguments)
+    results = {suite: prove(suite, options.run) for suite in options.suites or SUITES}
+    for suite, seconds in results.items():
+        print(f"{suite}: {'FAILED' if seconds is None else f'good, {seconds:.0f} s'}")
+    return 0 if None not in results.values() else 1
+
+
+def prove(suite: str, command: str) -> float | None:
+    """Seconds that the command took in a new root of that suite; None when it failed. The root is removed."""
+    root = Path(tempfile.mkdtemp(prefix=f"ferryman-fresh-{suite}-"))
+    try:
+        print(f"{suite}: making a root with nothing but apt in it", flush=True)
+        subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", suite, str(root)], check=True)
+        for name in SETTINGS:
+            _take_along(Path("/") / name, root / name)
+        clone = root / "srv/ferryman"
+        subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(clone)], check=True)
+        began = time.monotonic()
+        result = subprocess.run(["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", _ENTER, "sh", str(root), command],
+                                env=_environment(), stdin=subprocess.DEVNULL)  # fmt: skip
+        return time.monotonic() - began if result.returncode == 0 else None
+    finally:
+        shutil.rmtree(root)
+
+
+# In namespaces of its own, so that no mount and no process is left.
+_ENTER = """
+set -e
+mount --bind "$1" "$1"
+mount -t proc proc "$1/proc"
+mount --rbind /sys "$1/sys"
+mount --rbind /dev "$1/dev"
+mount -t tmpfs tmpfs "$1/run"
+exec chroot "$1" sh -c "cd /srv/ferryman && $2"
+"""
+
+
+def _take_along(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, symlinks=False, dirs_exist_ok=True, ignore_dangling_symlinks=True)
+    elif source.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+    return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8", **kept}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
