@@ -57,7 +57,7 @@ def flap(lab: Lab, host: str, network: str = "all", *, times: int = 5, seconds: 
 def loss(lab: Lab, host: str, percent: int) -> None:
     """Drop that share of what comes in at a host; 0 heals."""
     if percent:
-        _filter(lab, host, "loss", f"numgen random mod 100 < {percent} drop")
+        _filter(lab, host, "loss", f"numgen random mod 100 <= {percent - 1} drop")  # nft compares with 0 to 99 only
     else:
         _unfilter(lab, host, "loss")
 
