@@ -1,6 +1,7 @@
 """Start reading here: a request from being asked to its report, every step durable."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -135,9 +136,13 @@ class Fulfilment:
         records.enter(request.id, Phase.VERIFYING)
         facts = records.facts(request.id)
         host = self.ports.hypervisor(request.destination).host
-        not_announced = network.announce(host, [(mac, bridge) for mac, bridge in facts.get("bridged", ())])
         probe = facts.get("probe", "")
-        answers = network.answers(probe, ANSWERS_WITHIN) if probe else None
+        with ThreadPoolExecutor(1) as pool:
+            announcing = pool.submit(
+                network.announce, host, [(mac, bridge) for mac, bridge in facts.get("bridged", ())]
+            )
+            answers = network.answers(probe, ANSWERS_WITHIN) if probe else None
+            not_announced = announcing.result()
         watcher = self._watchers.pop(request.id, None)
         if watcher is not None:
             watcher.stop()

@@ -120,11 +120,8 @@ def _see_it_through(here: Application, request_id: str, json: bool) -> int:
 
     signal.signal(signal.SIGINT, interrupted)
     signal.signal(signal.SIGHUP, hung_up)
-    try:
-        code = _tell(here, request_id, json)
-        here.moves.wait()
-    finally:
-        here.moves.stop()
+    code = _tell(here, request_id, json)
+    here.moves.wait()
     return code
 
 

@@ -78,15 +78,12 @@ def recover(json: Json = False) -> int:
         else:
             print("nothing is left to settle")
         return 0
-    try:
-        left = here.moves.settle_left()
-        for view in left.others:
-            render.error_lines(
-                f"request {view.request.id} ({view.request.guest}) is being carried out by process {view.carried_by}"
-            )
-        here.moves.wait()
-    finally:
-        here.moves.stop()
+    left = here.moves.settle_left()
+    for view in left.others:
+        render.error_lines(
+            f"request {view.request.id} ({view.request.guest}) is being carried out by process {view.carried_by}"
+        )
+    here.moves.wait()
     reports = [here.moves.show(request.id) for request in left.mine]
     if json:
         render.as_json(reports)
