@@ -1,0 +1,35 @@
+"""The only place where the parts are put together: Site looks at hosts and guests, Moves carries out and remembers."""
+
+from dataclasses import dataclass
+
+from ferryman import config
+from ferryman.app.moves import Left, Moves, View
+from ferryman.app.site import HostGuests, Site
+from ferryman.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Application:
+    """Everything a surface needs."""
+
+    settings: config.Settings
+    site: Site
+    moves: Moves
+
+
+def application() -> Application:
+    """Put the parts together from the settings in force."""
+    from ferryman.drivers.database.records import open_records
+
+    settings = config.load()
+    try:
+        records = open_records(settings.directory)
+    except OSError as error:
+        raise BadInput(
+            f"state directory {settings.directory}", str(error), "set FERRYMAN_STATE_DIRECTORY, or run as root"
+        ) from error
+    site = Site(records)
+    return Application(settings, site, Moves(site, settings.directory))
+
+
+__all__ = ["Application", "HostGuests", "Left", "Moves", "Site", "View", "application"]

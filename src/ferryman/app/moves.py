@@ -1,0 +1,205 @@
+"""Requests: asked, followed, cancelled, looked up, settled."""
+
+import getpass
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ferryman.app.site import Site
+from ferryman.errors import Refused
+from ferryman.model.outcome import Report
+from ferryman.model.phase import ENDS, Phase
+from ferryman.model.request import Options, Request
+from ferryman.model.sample import Sample
+
+if TYPE_CHECKING:  # heavy, and not needed by every command
+    from ferryman.execute.request import Fulfilment
+    from ferryman.execute.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class View:
+    """One look at a request while it is carried out."""
+
+    request: Request
+    phase: Phase
+    sample: Sample | None
+    decisions: int
+    carried_by: int | None  # the process that executes it; None: nobody does
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has come to an end (attention needed is one)."""
+        return self.phase in ENDS
+
+
+@dataclass(frozen=True)
+class Left:
+    """What earlier processes left: requests now in our hands, and those that another process carries out."""
+
+    mine: tuple[Request, ...]
+    others: tuple[View, ...]
+
+
+class Moves:
+    """Requests: asked, followed, cancelled, looked up, settled."""
+
+    def __init__(self, site: Site, directory: Path) -> None:
+        self.site, self.records, self._directory = site, site.records, directory
+        self._fulfilment: Fulfilment | None = None
+        self._runtime: Runtime | None = None
+        self._submitted: list[str] = []  # workflows of this process
+
+    def _executor(self) -> "tuple[Runtime, Fulfilment]":
+        """This process becomes an executor; it takes over what dead ones left."""
+        if self._runtime is None or self._fulfilment is None:
+            from ferryman.execute.request import Fulfilment
+            from ferryman.execute.runtime import Runtime
+
+            self._fulfilment = Fulfilment(self.site.ports)
+            self._runtime = Runtime(self._directory, self._fulfilment.workflows)
+            self._runtime.start()
+        return self._runtime, self._fulfilment
+
+    def ask(self, guest: str, destination: str, options: Options, *, source: str = "") -> Request:
+        """Make a request and begin to carry it out in this process. What is left of earlier ones is taken in hand first."""
+        # DBOS takes 0.3 s to import: the hosts are asked meanwhile.
+        threading.Thread(target=import_module, args=("ferryman.execute.runtime",), daemon=True).start()
+        if self.records.requests(limit=1, open_only=True):
+            left = self.settle_left()
+            self.wait(request.id for request in left.mine if guest in (request.guest, request.guest_uuid))
+        from importlib.metadata import version  # 12 ms that only a move needs
+
+        at, found = self.site.find(guest, source)
+        self.site.host(destination)
+        request = Request(
+            id=secrets.token_hex(4),
+            guest_uuid=found.uuid,
+            guest=found.name,
+            source=at,
+            destination=destination,
+            options=options,
+            asked_by=f"{getpass.getuser()}@{os.uname().nodename}",
+            asked_at=time.time(),
+            ferryman_version=version("ferryman"),
+        )
+        runtime, fulfilment = self._executor()
+        self.records.add_request(request, runtime.slot)
+        fulfilment.fresh.add(request.id)
+        self._submit("fulfil", request.id, request.id)
+        return request
+
+    def _submit(self, workflow: str, identity: str, request_id: str) -> None:
+        runtime, _ = self._executor()
+        runtime.submit(workflow, identity, request_id)
+        self._submitted.append(identity)
+
+    def view(self, request_id: str) -> View:
+        """How a request stands now."""
+        request = self.records.request(request_id)
+        phase = self.records.phase(request.id)
+        return View(
+            request, phase, self.records.last_sample(request.id), len(self.records.decisions(request.id)),
+            None if phase in ENDS else self._carrier(request.id),
+        )  # fmt: skip
+
+    def _carrier(self, request_id: str) -> int | None:
+        if self._runtime is not None:
+            holder = self._runtime.slots.holder(self.records.slot(request_id))
+            ours = [one for one in (*self._submitted, *self._runtime.adopted) if _request_of(one) == request_id]
+            return None if holder == os.getpid() and all(map(self._runtime.finished, ours)) else holder
+        from ferryman.execute.slots import Slots
+
+        return Slots(self._directory / "slots").holder(self.records.slot(request_id))
+
+    def follow(self, request_id: str, *, every: float = 0.05) -> Iterator[View]:
+        """Look again and again until the request ended, or nobody carries it out any more."""
+        while True:
+            view = self.view(request_id)
+            yield view
+            if view.ended:
+                return
+            if view.carried_by is None:
+                yield self.view(request_id)  # it may have ended between the look at its phase and that at its carrier
+                return
+            time.sleep(every)
+
+    def cancel(self, request_id: str) -> Request:
+        """Ask for a request to be rolled back. Refused with the reason once it is past the point of no return."""
+        request = self.records.request(request_id)
+        phase = self.records.phase(request.id)
+        if phase in ENDS:
+            raise Refused(f"request {request.id}", f"it has ended: {phase}", f"ferryman show {request.id}")
+        if phase in (Phase.SWITCHING_OVER, Phase.COMPLETING, Phase.VERIFYING):
+            raise Refused(
+                f"request {request.id}",
+                f"it is {phase}: past the switchover there is only forward",
+                f"ferryman follow {request.id}",
+            )
+        self.records.ask_cancel(request.id, f"{getpass.getuser()}@{os.uname().nodename}")
+        return request
+
+    def history(self, limit: int = 50) -> list[Report]:
+        """The newest requests, newest first, without their samples."""
+        return [self.records.report(request.id, with_samples=False) for request in self.records.requests(limit=limit)]
+
+    def show(self, request_id: str) -> Report:
+        """Everything known of a request."""
+        return self.records.report(self.records.request(request_id).id)
+
+    def left(self) -> list[View]:
+        """Requests that have not ended well: unfinished, or needing attention."""
+        return [self.view(request.id) for request in self.records.requests(limit=1000, open_only=True)]
+
+    def settle_left(self) -> "Left":
+        """Become an executor and take in hand all that is left and that no other process carries out.
+
+        What a crash interrupted goes on where it was; what cannot go on, or needs attention, is settled. Returns at once.
+        """
+        runtime, _ = self._executor()
+        adopted = {_request_of(identity) for identity in runtime.adopted}
+        mine, others = [], []
+        for view in self.left():
+            if view.request.id not in adopted:
+                if view.carried_by not in (None, os.getpid()) and not view.ended:
+                    others.append(view)
+                    continue
+                self._settle(view.request)
+            mine.append(view.request)
+        return Left(tuple(mine), tuple(others))
+
+    def _settle(self, request: Request) -> None:
+        runtime, _ = self._executor()
+        self.records.take_over(request.id, runtime.slot)
+        runtime.give_up(request.id)  # left by another version: nobody shall replay it beside us
+        # Two processes that settle the same thing at once choose the same identity, and DBOS runs it once.
+        identity = f"settle-{request.id}-{len(self.records.phases(request.id))}"
+        while runtime.known(identity) and runtime.finished(identity):
+            identity += "+"
+        self._submit("settle", identity, request.id)
+
+    def wait(self, requests: Iterable[str] | None = None) -> None:
+        """Until the workflows in our hands have ended: all, or those of the requests named."""
+        if self._runtime is None:
+            return
+        wanted = None if requests is None else set(requests)
+        for identity in (*self._submitted, *self._runtime.adopted):
+            while (wanted is None or _request_of(identity) in wanted) and not self._runtime.finished(identity):
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Leave the executor's slot."""
+        if self._runtime is not None:
+            self._runtime.stop()
+            self._runtime = None
+
+
+def _request_of(identity: str) -> str:
+    """A workflow's identity is its request's id, or settle-REQUEST-…."""
+    return identity.split("-")[1] if "-" in identity else identity

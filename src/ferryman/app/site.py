@@ -1,0 +1,196 @@
+"""Hosts and guests as they are now: found, looked at, checked, assessed."""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+
+from ferryman.errors import BadInput, DriverError, NotFound, Refused
+from ferryman.model.finding import Finding
+from ferryman.model.guest import State
+from ferryman.model.host import Check, GuestOnHost, Host, HostFacts
+from ferryman.model.plan import Plan
+from ferryman.model.request import Options
+
+if TYPE_CHECKING:  # heavy, and not needed by every command
+    from ferryman.drivers.database.records import DatabaseRecords
+    from ferryman.model.guest import Guest
+    from ferryman.ports import Hypervisor, Ports
+
+T = TypeVar("T")
+
+
+class SystemClock:
+    """Implements ports.Clock."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+@dataclass(frozen=True)
+class HostGuests:
+    """A host's answer to "which guests have you?": the guests, or why it did not answer."""
+
+    host: Host
+    guests: tuple[GuestOnHost, ...]
+    error: DriverError | None = None
+
+
+class Site:
+    """Hosts and guests, as they are now."""
+
+    def __init__(self, records: "DatabaseRecords") -> None:
+        self.records = records
+        self._hypervisors: dict[str, Hypervisor] = {}
+
+    def hosts(self) -> tuple[Host, ...]:
+        """All registered hosts."""
+        return self.records.hosts()
+
+    def host(self, name: str) -> Host:
+        """A registered host. Raises NotFound naming those there are."""
+        hosts = {host.name: host for host in self.hosts()}
+        if name not in hosts:
+            known = ", ".join(hosts) or "none yet"
+            raise NotFound(
+                f"host {name}", f"it is not registered (registered: {known})", f"ferryman host add {name} URI"
+            )
+        return hosts[name]
+
+    def add(self, host: Host) -> None:
+        """Register a host, or register it anew."""
+        if not host.name.replace("-", "").replace(".", "").replace("_", "").isalnum():
+            raise BadInput(
+                f"host name '{host.name}'", "only letters, digits, '-', '.' and '_' are allowed", "choose another"
+            )
+        scheme = host.uri.split("://")[0]
+        if scheme not in ("qemu", "qemu+tls", "qemu+ssh", "qemu+unix"):
+            raise BadInput(f"URI '{host.uri}'", f"'{scheme}' is not a scheme ferryman uses",
+                           "qemu+tls://HOST/system, qemu+ssh://root@HOST/system or qemu:///system")  # fmt: skip
+        self.records.add_host(host)
+
+    def remove(self, name: str) -> Host:
+        """Forget a host; returns what it was. Refused while an unfinished request needs it."""
+        host = self.host(name)
+        for request in self.records.requests(open_only=True):
+            if name in (request.source, request.destination):
+                raise Refused(
+                    f"host {name}",
+                    f"request {request.id} is not settled",
+                    f"ferryman recover, or ferryman show {request.id}",
+                )
+        self.records.remove_host(name)
+        return host
+
+    def hypervisor(self, name: str) -> "Hypervisor":
+        """The libvirtd of a registered host; one connection a process."""
+        if name not in self._hypervisors:
+            from ferryman.drivers.libvirt.hypervisor import LibvirtHypervisor
+
+            self._hypervisors[name] = LibvirtHypervisor(self.host(name))
+        return self._hypervisors[name]
+
+    def each(self, look: "Callable[[Hypervisor], T]", names: Sequence[str] = ()) -> list[tuple[Host, T | DriverError]]:
+        """Ask hosts (all, when none is named) at once; an error is an answer too."""
+        hosts = [self.host(name) for name in names] or list(self.hosts())
+        for host in hosts:
+            self.hypervisor(host.name)
+
+        def ask(host: Host) -> T | DriverError:
+            try:
+                return look(self.hypervisor(host.name))
+            except DriverError as error:
+                return error
+
+        if not hosts:
+            return []
+        with ThreadPoolExecutor(len(hosts)) as pool:
+            return list(zip(hosts, pool.map(ask, hosts), strict=True))
+
+    def facts(self) -> list[tuple[Host, HostFacts | DriverError]]:
+        """What is observed of every host."""
+        return self.each(lambda hypervisor: hypervisor.facts())
+
+    def guests(self) -> list[HostGuests]:
+        """Every host's guests."""
+        return [
+            HostGuests(host, (), answer) if isinstance(answer, DriverError) else HostGuests(host, answer)
+            for host, answer in self.each(lambda hypervisor: hypervisor.guests())
+        ]
+
+    def find(self, name_or_uuid: str, at: str = "") -> tuple[str, GuestOnHost]:
+        """(host, guest). One that runs comes before paused copies (an incoming one is paused), these before definitions.
+
+        Raises NotFound, or BadInput when several are left.
+        """
+        answers = [answer for answer in self.guests() if not at or answer.host.name == at]
+        if at:
+            self.host(at)
+        found = [
+            (answer.host.name, guest)
+            for answer in answers
+            for guest in answer.guests
+            if name_or_uuid in (guest.name, guest.uuid)
+        ]
+        chosen = _most_alive(found)
+        if len(chosen) == 1:
+            return chosen[0]
+        silent = [f"{answer.host.name} does not answer ({answer.error.why})" for answer in answers if answer.error]
+        if not chosen:
+            where = "; ".join([f"no host that answers has it ({len(answers) - len(silent)} do)", *silent])
+            raise NotFound(f"guest {name_or_uuid}", where, "ferryman guests lists all")
+        places = ", ".join(f"{guest.state} at {host}" for host, guest in chosen)
+        raise BadInput(f"guest {name_or_uuid}", f"it is {places}", "name one with --from")
+
+    def guest(self, name: str) -> "Guest":
+        """One guest in full."""
+        host, found = self.find(name)
+        return self.hypervisor(host).guest(found.uuid)
+
+    def check(self, names: Sequence[str]) -> list[Check]:
+        """What the named hosts lack (all, when none is named); ways are tried from every other registered host."""
+        from ferryman.drivers.libvirt.between import LibvirtBetween
+
+        others = [self.hypervisor(host.name) for host in self.hosts()]
+        answers = self.each(lambda hypervisor: LibvirtBetween().check(hypervisor, others), names)
+        checks: list[Check] = []
+        for _, answer in answers:
+            if isinstance(answer, DriverError):
+                raise answer
+            checks += answer
+        return checks
+
+    @cached_property
+    def ports(self) -> "Ports":
+        """The outside world as the workflows see it."""
+        from ferryman.drivers.libvirt.between import LibvirtBetween
+        from ferryman.drivers.probe import HostNetwork
+        from ferryman.ports import Ports
+
+        return Ports(self.records, self.hypervisor, LibvirtBetween(), HostNetwork(), SystemClock())
+
+    def assess(
+        self, guest: str, destination: str, options: Options, *, source: str = ""
+    ) -> tuple[tuple[Finding, ...], Plan]:
+        """What speaks against moving that guest there, and the plan that would be carried out."""
+        from ferryman.assess import assess
+        from ferryman.execute.observe import observe
+        from ferryman.plan.steps import live_plan
+
+        at, found = self.find(guest, source)
+        self.host(destination)
+        site = observe(self.ports, found.uuid, at, destination)
+        return assess(site, options), live_plan(site, options)
+
+
+def _most_alive(found: "list[tuple[str, GuestOnHost]]") -> "list[tuple[str, GuestOnHost]]":
+    """Those of the liveliest state that there is."""
+    for states in ((State.RUNNING, State.BLOCKED), (State.PAUSED, State.SUSPENDED, State.SHUTTING_DOWN, State.UNKNOWN)):
+        if chosen := [one for one in found if one[1].state in states]:
+            return chosen
+    return found
