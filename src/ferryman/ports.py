@@ -10,7 +10,8 @@ from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, Machine
 from ferryman.model.outcome import Outcome, PhaseEntry, Report, UndoEntry, Versions
 from ferryman.model.phase import Phase
 from ferryman.model.place import Place
-from ferryman.model.request import Options, Request
+from ferryman.model.plan import Order
+from ferryman.model.request import Request
 from ferryman.model.sample import Sample
 from ferryman.model.site import CpuComparison, Ground
 
@@ -63,13 +64,8 @@ class Hypervisor(Protocol):
 
     def compare_cpu(self, guest: Guest) -> CpuComparison: ...
 
-    def start_migration(
-        self, uuid: str, *, peer_uri: str, migration_uri: str, options: Options, persistent: bool
-    ) -> Transfer:
-        """Ask this host to send the guest, peer to peer. Returns at once: the blocking call has its own thread and connection.
-
-        `migration_uri`: such as tcp://b-migration, libvirt chooses the port. Options: TLS, rate, downtime, auto-converge.
-        """
+    def start_migration(self, uuid: str, order: Order) -> Transfer:
+        """Ask this host to send the guest. Returns at once: the blocking call has its own thread and connection."""
         ...
 
     def sample(self, uuid: str) -> Sample | None:

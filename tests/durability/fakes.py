@@ -17,7 +17,7 @@ from ferryman.drivers.database.records import DatabaseRecords
 from ferryman.model.guest import Guest
 from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, Machine
 from ferryman.model.place import ABSENT, Place, Where
-from ferryman.model.request import Options
+from ferryman.model.plan import Order
 from ferryman.model.sample import Sample
 from ferryman.model.site import CpuComparison, Ground
 from ferryman.ports import Hypervisor, Ports
@@ -134,9 +134,7 @@ class FakeHypervisor:
     def compare_cpu(self, guest: Guest) -> CpuComparison:
         return good_site().cpu
 
-    def start_migration(
-        self, uuid: str, *, peer_uri: str, migration_uri: str, options: Options, persistent: bool
-    ) -> FakeTransfer:
+    def start_migration(self, uuid: str, order: Order) -> FakeTransfer:
         with self.world.opened() as content:
             assert not content["job"], "a second job was started"
             content["job"] = {"started": time.time()}

@@ -11,7 +11,7 @@ from ferryman.execute import undo
 from ferryman.execute.settle import look
 from ferryman.model.phase import Phase
 from ferryman.model.place import Where
-from ferryman.model.plan import Plan
+from ferryman.model.plan import Order, Plan
 from ferryman.model.request import Request
 from ferryman.model.sample import Sample
 from ferryman.ports import Ports, Transfer
@@ -110,11 +110,7 @@ def transfer(ports: Ports, request: Request, plan: Plan, *, fresh: bool, may_ask
     ports.records.mark_asked(request.id)
     ports.records.enter(request.id, Phase.TRANSFERRING)
     call = source.start_migration(
-        request.guest_uuid,
-        peer_uri=plan.peer_uri,
-        migration_uri=plan.migration_uri,
-        options=request.options,
-        persistent=plan.persistent,
+        request.guest_uuid, Order(plan.peer_uri, plan.migration_uri, plan.persistent, request.options)
     )
     return _watch(ports, request, call)
 

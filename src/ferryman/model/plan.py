@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ferryman.model.request import Options
+
 
 @dataclass(frozen=True)
 class Step:
@@ -27,3 +29,13 @@ class Plan:
     encrypted: bool
     persistent: bool
     autostart: bool
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the source's hypervisor is asked for."""
+
+    peer_uri: str  # how the source's daemon reaches the destination's
+    migration_uri: str  # where QEMU connects, such as tcp://b-migration: libvirt chooses the port
+    persistent: bool
+    options: Options  # encryption, rate, auto-converge

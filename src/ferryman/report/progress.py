@@ -35,7 +35,7 @@ def time_left(sample: Sample) -> float | None:
 
     In the first pass the dirty rate is not known to the hypervisor yet: then the rate alone counts.
     """
-    if not sample.memory_rate:
+    if not sample.memory_rate or sample.memory_rate < 1:  # less than a byte a second is no rate
         return None
     gain = sample.memory_rate - (sample.dirty_rate or 0.0)
     if gain <= 0.05 * sample.memory_rate:

@@ -14,7 +14,7 @@ from ferryman.drivers.libvirt.jobs import job_of
 from ferryman.model.guest import Guest
 from ferryman.model.host import GuestOnHost, Host, HostFacts, Machine
 from ferryman.model.place import ABSENT, Place, Where
-from ferryman.model.request import Options
+from ferryman.model.plan import Order
 from ferryman.model.sample import Sample
 from ferryman.model.site import CpuComparison
 
@@ -120,10 +120,8 @@ class LibvirtHypervisor:
 
     # Migration
 
-    def start_migration(
-        self, uuid: str, *, peer_uri: str, migration_uri: str, options: Options, persistent: bool
-    ) -> migration.LibvirtTransfer:
-        return migration.LibvirtTransfer(self.host.uri, uuid, peer_uri, migration_uri, options, persistent)
+    def start_migration(self, uuid: str, order: Order) -> migration.LibvirtTransfer:
+        return migration.LibvirtTransfer(self.host.uri, uuid, order)
 
     def sample(self, uuid: str) -> Sample | None:
         def read(domain: libvirt.virDomain) -> Sample | None:

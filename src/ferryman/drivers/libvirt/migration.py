@@ -9,40 +9,36 @@ import libvirt
 from ferryman import errors
 from ferryman.drivers.libvirt.connection import open_connection
 from ferryman.drivers.libvirt.errors import translate
-from ferryman.model.request import Options
+from ferryman.model.plan import Order
 from ferryman.model.sample import Sample
 from ferryman.model.units import MIB
 
 
-def flags_for(options: Options, *, persistent: bool) -> int:
+def flags_for(order: Order) -> int:
     """libvirt's migration flags. Peer to peer, so that the migration outlives whoever asked for it."""
     flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
-    if persistent:
+    if order.persistent:
         flags |= libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
-    if not options.insecure:
+    if not order.options.insecure:
         flags |= libvirt.VIR_MIGRATE_TLS
-    if options.auto_converge:
+    if order.options.auto_converge:
         flags |= libvirt.VIR_MIGRATE_AUTO_CONVERGE
     return int(flags)
 
 
-def parameters_for(options: Options, migration_uri: str) -> dict[str, Any]:
+def parameters_for(order: Order) -> dict[str, Any]:
     """libvirt's typed parameters. Its bandwidth is in MiB/s, rounded up so that a small limit is not none."""
-    parameters: dict[str, Any] = {libvirt.VIR_MIGRATE_PARAM_URI: migration_uri}
-    if options.bandwidth:
-        parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = -(-options.bandwidth // MIB)
+    parameters: dict[str, Any] = {libvirt.VIR_MIGRATE_PARAM_URI: order.migration_uri}
+    if order.options.bandwidth:
+        parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = -(-order.options.bandwidth // MIB)
     return parameters
 
 
 class LibvirtTransfer:
     """Implements ports.Transfer: the blocking call in a thread and on a connection of its own."""
 
-    def __init__(
-        self, uri: str, uuid: str, peer_uri: str, migration_uri: str, options: Options, persistent: bool
-    ) -> None:
-        self._uri, self._uuid, self._peer_uri = uri, uuid, peer_uri
-        self._flags = flags_for(options, persistent=persistent)
-        self._parameters = parameters_for(options, migration_uri)
+    def __init__(self, uri: str, uuid: str, order: Order) -> None:
+        self._uri, self._uuid, self._order = uri, uuid, order
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._call, name=f"migrate {uuid}", daemon=True)
         self._thread.start()
@@ -52,11 +48,11 @@ class LibvirtTransfer:
             connection = open_connection(self._uri)
             try:
                 domain = connection.lookupByUUIDString(self._uuid)
-                domain.migrateToURI3(self._peer_uri, self._parameters, self._flags)
+                domain.migrateToURI3(self._order.peer_uri, parameters_for(self._order), flags_for(self._order))
             finally:
                 connection.close()
         except libvirt.libvirtError as error:
-            self._error = translate(error, f"migration to {self._peer_uri}", self._uri)
+            self._error = translate(error, f"migration to {self._order.peer_uri}", self._uri)
         except errors.FerrymanError as error:
             self._error = error
 
