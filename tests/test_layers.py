@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "model": set(),
     "errors": set(),
     "plain": set(),
-    "assess": {"model"},
+    "assess": {"model", "plan"},  # which volumes are planned decides what is assessed
     "plan": {"model"},
     "verify": {"model"},
     "report": {"model"},

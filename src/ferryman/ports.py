@@ -10,10 +10,12 @@ from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, Machine
 from ferryman.model.outcome import Outcome, PhaseEntry, Report, UndoEntry, Versions
 from ferryman.model.phase import Phase
 from ferryman.model.place import Place
-from ferryman.model.plan import Order
+from ferryman.model.plan import Changes, NewDisk, Order, Volume
 from ferryman.model.request import Request
 from ferryman.model.sample import Sample
 from ferryman.model.site import CpuComparison, Ground
+
+NO_CHANGES = Changes()
 
 
 class Transfer(Protocol):
@@ -47,7 +49,10 @@ class Hypervisor(Protocol):
         """The persistent definition with its secrets (XML); of a transient guest the live one."""
         ...
 
-    def define(self, xml: str) -> None: ...
+    def define(self, xml: str, changes: Changes = NO_CHANGES) -> None:
+        """Keep a definition, changed as said."""
+        ...
+
     def undefine(self, uuid: str) -> None:
         """Remove the definition only: NVRAM, TPM state and disks stay."""
         ...
@@ -56,6 +61,34 @@ class Hypervisor(Protocol):
     def resume(self, uuid: str) -> None: ...
     def destroy(self, uuid: str) -> None:
         """Stop this host's copy at once. Only ever for a copy proved to be a husk."""
+        ...
+
+    def volume_names(self, pool: str) -> tuple[str, ...]:
+        """All names in a pool now, also of files that libvirt did not make."""
+        ...
+
+    def make_volume(self, disk: NewDisk, name: str) -> Volume:
+        """A new, empty volume for that disk. Raises DriverError when the name is taken."""
+        ...
+
+    def volume_path(self, pool: str, name: str) -> str:
+        """Where it is; empty when there is none."""
+        ...
+
+    def remove_volume(self, path: str) -> None:
+        """Remove the volume at that path, if there is one."""
+        ...
+
+    def allocation(self, path: str) -> int | None:
+        """Bytes that the volume at that path takes; None when there is none."""
+        ...
+
+    def eject(self, uuid: str, target: str) -> None:
+        """Take the medium out of a drive, now and in the definition."""
+        ...
+
+    def insert(self, uuid: str, target: str, path: str) -> None:
+        """Put a medium back into its drive, unless something is in it."""
         ...
 
     def machine(self, guest: Guest) -> Machine:
@@ -80,6 +113,14 @@ class Hypervisor(Protocol):
         """The downtime that the running migration may cause."""
         ...
 
+    def limit_mirrors(self, uuid: str, targets: Sequence[str], rate: int) -> None:
+        """The bytes per second that each running mirror may send (0: no limit); those that do not run are left alone."""
+        ...
+
+    def limit_memory(self, uuid: str, rate: int) -> None:
+        """The bytes per second that memory may take of the line."""
+        ...
+
     def abort(self, uuid: str) -> None:
         """Ask the running job to stop. An answer proves nothing."""
         ...
@@ -90,6 +131,10 @@ class Between(Protocol):
 
     def look(self, guest: Guest, source: Hypervisor, destination: Hypervisor) -> Ground:
         """Each disk's reach, proved by a marker where one can be made, the ways, the bridges; nothing is left behind."""
+        ...
+
+    def carry(self, source: Hypervisor, path: str, destination: Hypervisor, volume: Volume) -> int:
+        """Carry a read-only image's bytes to a volume made for them, by way of this machine; returns how many."""
         ...
 
     def check(self, host: Hypervisor, others: Sequence[Hypervisor]) -> tuple[Check, ...]:

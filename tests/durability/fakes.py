@@ -17,10 +17,10 @@ from ferryman.drivers.database.records import DatabaseRecords
 from ferryman.model.guest import Guest
 from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, Machine
 from ferryman.model.place import ABSENT, Place, Where
-from ferryman.model.plan import Order
+from ferryman.model.plan import Changes, NewDisk, Order, Volume
 from ferryman.model.sample import Sample
 from ferryman.model.site import CpuComparison, Ground
-from ferryman.ports import Hypervisor, Ports
+from ferryman.ports import NO_CHANGES, Hypervisor, Ports
 from tests.unit.sites import UUID, good_guest, good_site, host_facts
 
 JOB_SECONDS = 0.6
@@ -34,7 +34,18 @@ class World:
 
     @classmethod
     def made(cls, path: Path) -> "World":
-        path.write_text(json.dumps({"a": {"state": "running", "autostart": True}, "b": None, "job": None, "calls": 0}))
+        path.write_text(
+            json.dumps(
+                {
+                    "a": {"state": "running", "autostart": True},
+                    "b": None,
+                    "job": None,
+                    "calls": 0,
+                    "volumes": [],
+                    "medium": "",
+                }
+            )
+        )
         return cls(path)
 
     @contextmanager
@@ -105,7 +116,7 @@ class FakeHypervisor:
     def definition(self, uuid: str) -> str:
         return "<domain/>"
 
-    def define(self, xml: str) -> None:
+    def define(self, xml: str, changes: Changes = NO_CHANGES) -> None:
         with self.world.opened() as content:
             content[self.host.name] = content[self.host.name] or {"state": "off", "autostart": False}
 
@@ -127,6 +138,36 @@ class FakeHypervisor:
         with self.world.opened() as content:
             assert content[self.host.name]["state"] == "paused", "only ever a husk"
             content[self.host.name]["state"] = "off"
+
+    def volume_names(self, pool: str) -> tuple[str, ...]:
+        return tuple(
+            name.split("/")[2] for name in self.world.read()["volumes"] if name.startswith(f"{self.host.name}/{pool}/")
+        )
+
+    def make_volume(self, disk: NewDisk, name: str) -> Volume:
+        with self.world.opened() as content:
+            assert f"{self.host.name}/{disk.pool}/{name}" not in content["volumes"]
+            content["volumes"].append(f"{self.host.name}/{disk.pool}/{name}")
+        return Volume(disk.target, disk.pool, name, f"{disk.pool}/{name}")
+
+    def volume_path(self, pool: str, name: str) -> str:
+        return f"{pool}/{name}" if name in self.volume_names(pool) else ""
+
+    def remove_volume(self, path: str) -> None:
+        with self.world.opened() as content:
+            if f"{self.host.name}/{path}" in content["volumes"]:
+                content["volumes"].remove(f"{self.host.name}/{path}")
+
+    def allocation(self, path: str) -> int | None:
+        return 1 if f"{self.host.name}/{path}" in self.world.read()["volumes"] else None
+
+    def eject(self, uuid: str, target: str) -> None:
+        with self.world.opened() as content:
+            content["medium"] = ""
+
+    def insert(self, uuid: str, target: str, path: str) -> None:
+        with self.world.opened() as content:
+            content["medium"] = path
 
     def machine(self, guest: Guest) -> Machine:
         return good_site().machine
@@ -154,6 +195,12 @@ class FakeHypervisor:
     def set_max_downtime(self, uuid: str, seconds: float) -> None:
         pass
 
+    def limit_mirrors(self, uuid: str, targets: Sequence[str], rate: int) -> None:
+        pass
+
+    def limit_memory(self, uuid: str, rate: int) -> None:
+        pass
+
     def abort(self, uuid: str) -> None:
         with self.world.opened() as content:
             content["job"] = None
@@ -164,6 +211,9 @@ class FakeBetween:
 
     def look(self, guest: Guest, source: Hypervisor, destination: Hypervisor) -> Ground:
         return good_site().ground
+
+    def carry(self, source: Hypervisor, path: str, destination: Hypervisor, volume: Volume) -> int:
+        return 0
 
     def check(self, host: Hypervisor, others: Sequence[Hypervisor]) -> tuple[Check, ...]:
         return ()

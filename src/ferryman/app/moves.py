@@ -78,13 +78,14 @@ class Moves:
 
         at, found = self.site.find(guest, source)
         self.site.host(destination)
+        self.records.keep_maps(at, destination, options.map_pool, options.map_network)
         request = Request(
             id=secrets.token_hex(4),
             guest_uuid=found.uuid,
             guest=found.name,
             source=at,
             destination=destination,
-            options=options,
+            options=self.site.with_maps(options, at, destination),
             asked_by=f"{getpass.getuser()}@{os.uname().nodename}",
             asked_at=time.time(),
             ferryman_version=version("ferryman"),
@@ -144,6 +145,16 @@ class Moves:
             )
         self.records.ask_cancel(request.id, f"{getpass.getuser()}@{os.uname().nodename}")
         return request
+
+    def retire(self, request_id: str) -> list[str]:
+        """Remove what a move left at its source; returns the paths. Refused where it may be the last copy."""
+        from ferryman.execute.retire import retire
+
+        request = self.records.request(request_id)
+        phase = self.records.phase(request.id)
+        if phase not in ENDS:
+            raise Refused(f"request {request.id}", f"it has not ended: {phase}", f"ferryman follow {request.id}")
+        return retire(self.site.ports, request)
 
     def history(self, limit: int = 50) -> list[Report]:
         """The newest requests, newest first, without their samples."""

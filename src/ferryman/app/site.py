@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
@@ -184,8 +184,14 @@ class Site:
 
         at, found = self.find(guest, source)
         self.host(destination)
+        options = self.with_maps(options, at, destination)
         site = observe(self.ports, found.uuid, at, destination)
         return assess(site, options), live_plan(site, options)
+
+    def with_maps(self, options: Options, source: str, destination: str) -> Options:
+        """The options with the names mapped earlier between these two hosts; what is given now goes before."""
+        pools, networks = self.records.maps(source, destination)
+        return replace(options, map_pool={**pools, **options.map_pool}, map_network={**networks, **options.map_network})
 
 
 def _most_alive(found: "list[tuple[str, GuestOnHost]]") -> "list[tuple[str, GuestOnHost]]":

@@ -13,8 +13,8 @@ def assess(site: Site, options: Options) -> tuple[Finding, ...]:
             *state.findings(site, options),
             *cpu.findings(site),
             *machine.findings(site),
-            *storage.findings(site),
-            *network.findings(site),
+            *storage.findings(site, options),
+            *network.findings(site, options),
             *transport.findings(site, options),
         )
     )

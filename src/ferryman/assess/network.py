@@ -1,16 +1,20 @@
 """Does the destination have the bridges and networks that the guest's interfaces are on?"""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ferryman.model.finding import Finding, blocker, note, warning
 from ferryman.model.guest import Interface
+from ferryman.model.request import Options
 from ferryman.model.site import Site
+from ferryman.plan import disks
 
 
-def findings(site: Site) -> Iterator[Finding]:
+def findings(site: Site, options: Options) -> Iterator[Finding]:
     """One look at each interface, by name; whether the names mean one segment, the probe after the move tells."""
+    new_names = disks.networks(site.guest, options)
     for interface in site.guest.interfaces:
-        yield from _interface(site, interface)
+        yield from _interface(site, replace(interface, source=new_names.get(interface.source, interface.source)))
 
 
 def _interface(site: Site, interface: Interface) -> Iterator[Finding]:

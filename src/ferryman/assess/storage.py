@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 
+from ferryman.assess import volumes
 from ferryman.model.finding import Finding, blocker, note, warning
 from ferryman.model.guest import Disk
+from ferryman.model.request import Options
 from ferryman.model.site import DiskReach, Reach, Site
+from ferryman.plan import disks
 
 # With these QEMU bypasses the host's page cache. libvirt calls others unsafe for a live move unless the storage keeps
 # the hosts' caches coherent (shared directories that it knows as such, RBD, iSCSI by QEMU itself).
@@ -13,19 +16,27 @@ _COHERENT_KINDS = ("network", "nvme")
 LOCKING_PROTOCOLS = ("rbd",)  # cooperative locks at best; nfs:// and iscsi:// have none over hosts
 
 
-def findings(site: Site) -> Iterator[Finding]:
+def findings(site: Site, options: Options) -> Iterator[Finding]:
     """One look at each disk with a source; equal paths prove nothing."""
     reach = {one.target: one for one in site.ground.disks}
+    copied, ejected = disks.to_copy(site, options), disks.ejected(site, options)
     for disk in site.guest.disks:
-        if disk.source:
+        if disk in ejected:
+            yield note(
+                "medium-ejected",
+                _what(site, disk),
+                "it will be taken out of its drive (--eject); put back if the move is",
+            )
+        elif disk.source and disk not in copied:
             yield from _disk(site, disk, reach.get(disk.target))
+    yield from volumes.findings(site, options)
     if not site.guest.disks:
         yield warning("no-image-lock", f"guest {site.guest.name}", "it has no disk, so no image lock stands between two running copies if a libvirtd dies in the switchover",
                       "do not restart libvirtd at either host during the move")  # fmt: skip
 
 
 def _disk(site: Site, disk: Disk, reach: DiskReach | None) -> Iterator[Finding]:
-    what = f"disk {disk.target} ({disk.source}) of guest {site.guest.name}"
+    what = _what(site, disk)
     source, destination = site.source.host.name, site.destination.host.name
     if reach is None or reach.reach is Reach.UNPROVED:
         how = reach.how if reach else "it was not looked at"
@@ -55,6 +66,10 @@ def _disk(site: Site, disk: Disk, reach: DiskReach | None) -> Iterator[Finding]:
         yield note("disk-shareable", what, "it is marked shareable: other guests may be using it at the same time")
 
 
+def _what(site: Site, disk: Disk) -> str:
+    return f"disk {disk.target} ({disk.source}) of guest {site.guest.name}"
+
+
 def _coherent(disk: Disk, reach: DiskReach) -> bool:
     return disk.kind in _COHERENT_KINDS or reach.declared_shared is True
 
@@ -66,5 +81,5 @@ def _no_lock(what: str) -> Finding:
 
 def _remedy_for_local(disk: Disk) -> str:
     if disk.device in ("cdrom", "floppy"):
-        return f"eject it: virsh change-media GUEST {disk.target} --eject"
-    return "put the disk on storage that both hosts share"
+        return "--eject takes it out; --copy-storage auto copies it"
+    return "--copy-storage auto copies it to the destination, or put the disk on storage that both hosts share"

@@ -3,11 +3,12 @@
 The blocking call's return ends nothing, and neither does an accepted abort: only a source that answers and has no job does.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ferryman.errors import AlreadyRunning, DriverError, Refused
-from ferryman.execute import undo
+from ferryman.execute import storage, undo
 from ferryman.execute.settle import look
 from ferryman.model.phase import Phase
 from ferryman.model.place import Where
@@ -89,7 +90,7 @@ def transfer(ports: Ports, request: Request, plan: Plan, *, fresh: bool, may_ask
         if asked_at is None:
             raise Refused(f"guest {request.guest}", f"another job ({place.job}) runs on it, which is not ours",
                           "wait for its end: virsh domjobinfo")  # fmt: skip
-        return _watch(ports, request, None)
+        return _watch(ports, request, plan, None)
     if (stop := _why_not_ask(ports, request, asked_at, fresh=fresh, may_ask=may_ask)) is not None:
         return stop
     destination = look(ports.hypervisor(request.destination), request.guest_uuid)
@@ -110,9 +111,13 @@ def transfer(ports: Ports, request: Request, plan: Plan, *, fresh: bool, may_ask
     ports.records.mark_asked(request.id)
     ports.records.enter(request.id, Phase.TRANSFERRING)
     call = source.start_migration(
-        request.guest_uuid, Order(plan.peer_uri, plan.migration_uri, plan.persistent, request.options)
-    )
-    return _watch(ports, request, call)
+        request.guest_uuid,
+        Order(
+            plan.peer_uri, plan.migration_uri, plan.persistent, request.options,
+            storage.changes(ports, request, plan), storage.mirrored(plan),
+        ),
+    )  # fmt: skip
+    return _watch(ports, request, plan, call)
 
 
 def _why_not_ask(
@@ -148,12 +153,13 @@ class _Progress:
         self.last, self.seen_at = sample, now
 
 
-def _watch(ports: Ports, request: Request, call: Transfer | None) -> TransferEnd:
+def _watch(ports: Ports, request: Request, plan: Plan, call: Transfer | None) -> TransferEnd:
     """Poll until the source answers and has no job. `call` is None when re-attached after a crash."""
     source, records, clock = ports.hypervisor(request.source), ports.records, ports.clock
     records.enter(request.id, Phase.TRANSFERRING)
     began = clock.now()
     asked_at = records.asked_at(request.id) or began
+    caps = storage.Caps(ports, request, plan)
     progress = _Progress(records.last_sample(request.id), began)
     answered_at, aborted_at, first_abort = began, 0.0, 0.0
     why = Decision(Action.WAIT, "")
@@ -189,8 +195,11 @@ def _watch(ports: Ports, request: Request, call: Transfer | None) -> TransferEnd
         records.keep_sample(request.id, sample)
         if sample.guest_paused:
             records.enter(request.id, Phase.SWITCHING_OVER)
-        elif request.options.max_downtime and not downtime_set:
-            downtime_set = _set_downtime(ports, request)
+        else:
+            if request.options.max_downtime and not downtime_set:
+                downtime_set = _set_downtime(ports, request)
+            with suppress(DriverError):  # a mirror may end between two calls; the next sample sets what is left to set
+                caps.apply(request.options.bandwidth, mirroring=sample.memory_processed == 0)
         decision = decide(
             Watch(
                 elapsed=now - asked_at,

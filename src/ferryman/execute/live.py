@@ -3,7 +3,7 @@
 from typing import Any
 
 from ferryman.errors import NeedsAttention, Refused
-from ferryman.execute import undo
+from ferryman.execute import storage, undo
 from ferryman.execute.follow import TransferEnd, transfer
 from ferryman.execute.runtime import step
 from ferryman.execute.settle import PATIENCE, confirm, settle
@@ -23,6 +23,11 @@ def carry_out(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> tup
     step("save-definition", save_definition, ports, request)
     if request.options.replace_definition:
         step("replace-definition", replace_definition, ports, request)
+    if plan.ejected:
+        step("eject-media", storage.eject_media, ports, request, plan)
+    if plan.new_disks:
+        step("make-volumes", storage.make_volumes, ports, request, plan)
+        step("carry-media", storage.carry_media, ports, request, plan)
     if plan.autostart:
         step("autostart-off", autostart_off, ports, request)
     return watched(ports, request, plan, fresh=fresh)
@@ -89,9 +94,11 @@ def forward(ports: Ports, request: Request, plan: Plan, verdict: Verdict) -> Non
         step("destroy-husk", destroy_husk, ports, request)
     step("undefine-source", undefine_source, ports, request)
     if plan.persistent:
-        step("keep-definition", keep_definition, ports, request)
+        step("keep-definition", keep_definition, ports, request, plan)
     if plan.autostart:
         step("autostart-on", autostart_on, ports, request)
+    if plan.new_disks:
+        step("note-left", storage.note_left, ports, request, plan)
     step("drop-undo", undo.drop_all, ports, request)
 
 
@@ -116,12 +123,13 @@ def undefine_source(ports: Ports, request: Request) -> None:
         source.undefine(request.guest_uuid)
 
 
-def keep_definition(ports: Ports, request: Request) -> None:
+def keep_definition(ports: Ports, request: Request, plan: Plan) -> None:
     """A persistent guest stays persistent, also when the handshake broke before libvirt wrote the definition."""
     destination = ports.hypervisor(request.destination)
     place = destination.place(request.guest_uuid)
     if place.where is Where.RUNNING and not place.persistent:
-        destination.define(ports.records.definition(request.id, request.source))
+        xml = ports.records.definition(request.id, request.source)
+        destination.define(xml, storage.changes(ports, request, plan))
 
 
 def autostart_on(ports: Ports, request: Request) -> None:

@@ -10,6 +10,7 @@ from ferryman.errors import Blocked, FerrymanError, NeedsAttention, Refused
 from ferryman.execute import live, undo
 from ferryman.execute.follow import TransferEnd
 from ferryman.execute.observe import observe
+from ferryman.execute.retire import retire_if_asked
 from ferryman.execute.runtime import step
 from ferryman.execute.settle import LATER, PATIENCE, look
 from ferryman.model.finding import blockers
@@ -116,7 +117,10 @@ class Fulfilment:
         match verdict.action:
             case Action.FORWARD | Action.FORWARD_OVER_HUSK:
                 live.forward(self.ports, request, plan, verdict)
-                return from_plain(Outcome, step("verify", self.verify, request))
+                outcome = from_plain(Outcome, step("verify", self.verify, request))
+                if request.options.retire:
+                    step("retire", retire_if_asked, self.ports, request)
+                return outcome
             case Action.BACK | Action.BACK_RESUME:
                 live.back(self.ports, request, verdict)
                 status = Status.CANCELLED if end.cancelled else Status.FAILED

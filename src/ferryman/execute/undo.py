@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from ferryman.errors import FerrymanError
+from ferryman.errors import FerrymanError, NeedsAttention
 from ferryman.model.place import Where
 from ferryman.model.request import Request
 from ferryman.ports import Ports
@@ -11,6 +11,8 @@ from ferryman.ports import Ports
 RESTORE_AUTOSTART = "restore-autostart"
 REMOVE_NEW_DEFINITION = "remove-new-definition"
 RESTORE_DEFINITION = "restore-definition"
+REMOVE_VOLUME = "remove-volume"
+INSERT_MEDIUM = "insert-medium"
 
 
 def undo_all(ports: Ports, request: Request) -> list[str]:
@@ -56,8 +58,39 @@ def _restore_definition(ports: Ports, request: Request, arguments: dict[str, Any
         destination.define(ports.records.definition(request.id, arguments["host"]))
 
 
+def _remove_volume(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    """Only a volume that is noted as made by this request goes, and only while the source still has the guest."""
+    destination, source = ports.hypervisor(arguments["host"]), ports.hypervisor(request.source)
+    pool, name = arguments["pool"], arguments["name"]
+    path = destination.volume_path(pool, name)
+    if not path:
+        return
+    made = ports.records.facts(request.id).get("volumes", {}).get(arguments["target"], {})
+    if (made.get("pool"), made.get("name")) != (pool, name):
+        ports.records.keep_decision(
+            request.id,
+            f"left as it is: volume {name} in pool {pool} at {arguments['host']}, which was not noted as made here; look whether it is of use",
+        )
+        return
+    there = destination.place(request.guest_uuid).where
+    if there not in (Where.ABSENT, Where.OFF) or source.place(request.guest_uuid).where is Where.ABSENT:
+        raise NeedsAttention(
+            f"volume {path} at {arguments['host']}", f"the guest is {there} there, or gone from the source: this may be its only disk",
+            "look at both hosts with virsh list --all",
+        )  # fmt: skip
+    destination.remove_volume(path)
+
+
+def _insert_medium(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    source = ports.hypervisor(arguments["host"])
+    if source.place(request.guest_uuid).where is not Where.ABSENT:
+        source.insert(request.guest_uuid, arguments["target"], arguments["path"])
+
+
 _ACTS: dict[str, Callable[[Ports, Request, dict[str, Any]], None]] = {
     RESTORE_AUTOSTART: _restore_autostart,
     REMOVE_NEW_DEFINITION: _remove_new_definition,
     RESTORE_DEFINITION: _restore_definition,
+    REMOVE_VOLUME: _remove_volume,
+    INSERT_MEDIUM: _insert_medium,
 }

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ferryman.model.finding import Finding
+from ferryman.model.plan import Volume
 from ferryman.model.request import Request
 from ferryman.model.sample import Sample
 
@@ -76,6 +77,16 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class KeptCopy:
+    """A disk's image that stayed at the source. It is removed by `ferryman retire` only."""
+
+    host: str
+    path: str
+    size: int  # bytes on the storage
+    target: str  # the disk it was
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything known of one request, read from the records."""
 
@@ -88,5 +99,6 @@ class Report:
     findings_after: tuple[Finding, ...] = ()
     undo: tuple[UndoEntry, ...] = ()
     versions: Versions | None = None
-    left_to_retire: tuple[str, ...] = field(default=())
+    volumes: tuple[Volume, ...] = ()  # made at the destination
+    left_to_retire: tuple[KeptCopy, ...] = ()
     decisions: tuple[str, ...] = field(default=())  # what was decided under way, each with its reason

@@ -1,6 +1,7 @@
 """A plan: the steps of a move, the undo of each, and where the point of no return lies."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 
 from ferryman.model.request import Options
 
@@ -13,6 +14,46 @@ class Step:
     does: str
     undo: str  # what takes it back; empty: it changes nothing
     past_return: bool = False  # after the point of no return: only forward
+
+
+class Travel(StrEnum):
+    """How the content of a disk gets to the destination."""
+
+    MIRROR = "mirror"  # QEMU's own mirror, while the guest writes
+    MEDIUM = "medium"  # read-only: its bytes are carried over beforehand
+
+
+@dataclass(frozen=True)
+class NewDisk:
+    """A disk that gets a new volume at the destination. Sizes are bytes."""
+
+    target: str  # vda
+    source: str  # path at the source
+    pool: str  # at the destination
+    name: str  # the wanted name; a free one is taken when it is taken meanwhile
+    format: str
+    capacity: int
+    allocation: int  # at the source
+    travel: Travel
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume that was made."""
+
+    target: str  # the disk it is for
+    pool: str
+    name: str
+    path: str
+    allocation: int | None = None  # bytes it takes once it is filled; None: not looked at
+
+
+@dataclass(frozen=True)
+class Changes:
+    """In what the guest's definition at the destination differs from the one at the source."""
+
+    volumes: tuple[Volume, ...] = ()
+    networks: dict[str, str] = field(default_factory=dict)  # bridge or network names, old to new
 
 
 @dataclass(frozen=True)
@@ -29,6 +70,9 @@ class Plan:
     encrypted: bool
     persistent: bool
     autostart: bool
+    new_disks: tuple[NewDisk, ...] = ()
+    ejected: tuple[str, ...] = ()  # drives whose medium is taken out
+    networks: dict[str, str] = field(default_factory=dict)  # bridge or network names, old to new, where they differ
 
 
 @dataclass(frozen=True)
@@ -39,3 +83,5 @@ class Order:
     migration_uri: str  # where QEMU connects, such as tcp://b-migration: libvirt chooses the port
     persistent: bool
     options: Options  # encryption, rate, auto-converge
+    changes: Changes = Changes()
+    mirrored: tuple[str, ...] = ()  # targets of the disks that are copied along

@@ -1,8 +1,17 @@
 """A request: what was asked for, by whom, with which options. Stored as plain values, so it can be carried on later."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 DEFAULT_TIMEOUT = 1800.0  # seconds
+
+
+class CopyStorage(StrEnum):
+    """Which disks are copied to new volumes at the destination."""
+
+    AUTO = "auto"  # those that are not the same storage at both hosts
+    NEVER = "never"  # none: such a disk is a blocker
+    ALL = "all"  # also those that both hosts share
 
 
 @dataclass(frozen=True)
@@ -15,6 +24,13 @@ class Options:
     insecure: bool = False  # allow memory to travel unencrypted
     replace_definition: bool = False  # an inactive definition of the same UUID at the destination is saved and replaced
     auto_converge: bool = True
+    copy_storage: CopyStorage = CopyStorage.AUTO
+    map_pool: dict[str, str] = field(
+        default_factory=dict
+    )  # pool (or directory) at the source -> pool at the destination
+    map_network: dict[str, str] = field(default_factory=dict)  # bridge or network at the source -> at the destination
+    eject: bool = False  # take removable media that the destination does not have out of their drives
+    retire: bool = False  # once the guest runs at the destination, remove the source's copies of its disks
     probe: str = ""  # ADDRESS:PORT or ADDRESS that a client of the guest would use; empty: found by itself
 
 

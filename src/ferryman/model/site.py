@@ -1,6 +1,6 @@
 """The site: everything observed for one request, from which assess and plan decide without looking again."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ferryman.model.guest import Guest
@@ -67,6 +67,7 @@ class Ground:
     transport: TransportFacts
     bridges: tuple[str, ...] | None  # names of those the destination has; None: not looked at
     bridges_detail: str = ""  # why not
+    volumes: dict[str, tuple[str, ...]] = field(default_factory=dict)  # names in each active pool of the destination
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """The steps of a live migration, in order, each with its undo; the workflow in execute/live.py carries out exactly these."""
 
-from ferryman.model.plan import Plan, Step
+from ferryman.model.plan import Plan, Step, Travel
 from ferryman.model.request import Options
 from ferryman.model.site import Site
+from ferryman.model.units import format_size
+from ferryman.plan import disks
 
 
 def live_plan(site: Site, options: Options) -> Plan:
@@ -20,6 +22,19 @@ def live_plan(site: Site, options: Options) -> Plan:
                 f"define it again at {destination}",
             )
         )
+    media, new = disks.ejected(site, options), disks.new_disks(site, options)
+    if media:
+        drives = ", ".join(disk.target for disk in media)
+        steps.append(Step("eject-media", f"take the media out of {drives}", f"put them back into {drives}"))
+    for disk in new:
+        how = "carry its content over" if disk.travel is Travel.MEDIUM else "QEMU copies it along"
+        steps.append(
+            Step(
+                "make-volumes",
+                f"make a volume {disk.name} in pool {disk.pool} at {destination} for {disk.target} ({disk.format}, {format_size(disk.capacity)}); {how}",
+                "remove it again",
+            )
+        )
     if autostart:
         steps.append(
             Step("autostart-off", f"switch autostart off at {source}", f"switch autostart on again at {source}")
@@ -27,7 +42,7 @@ def live_plan(site: Site, options: Options) -> Plan:
     steps += [
         Step(
             "transfer",
-            f"send memory and device state from {source} to {destination}; the hypervisor switches over",
+            f"send {'disks, ' if new else ''}memory and device state from {source} to {destination}; the hypervisor switches over",
             f"abort: the guest goes on at {source}, what was made at {destination} is removed",
         ),
         Step("settle", "ask both hosts who runs the guest, and let that pair decide: forward or back", "", True),
@@ -36,10 +51,16 @@ def live_plan(site: Site, options: Options) -> Plan:
         steps.append(Step("undefine-source", f"remove the definition at {source} if one is left", "", True))
     if autostart:
         steps.append(Step("autostart-on", f"switch autostart on at {destination}", "", True))
+    if new:
+        steps.append(Step("note-left", f"name the disks that stay at {source}, until: ferryman retire", "", True))
     steps += [
         Step("announce", "make the network learn the guest's new place", "", True),
         Step("verify", "look from outside whether the guest answers from the destination", "", True),
     ]
+    if new and options.retire:
+        steps.append(
+            Step("retire", f"remove the disks that stay at {source}, once both hosts say who runs the guest", "", True)
+        )
     return Plan(
         method="live",
         guest=guest.name,
@@ -51,6 +72,9 @@ def live_plan(site: Site, options: Options) -> Plan:
         encrypted=not options.insecure,
         persistent=guest.persistent,
         autostart=autostart,
+        new_disks=new,
+        ejected=tuple(disk.target for disk in media),
+        networks=disks.networks(guest, options),
     )
 
 
@@ -68,6 +92,9 @@ WORKFLOW_STEPS = (
     "watch",
     "save-definition",
     "replace-definition",
+    "eject-media",
+    "make-volumes",
+    "carry-media",
     "autostart-off",
     "transfer",
     "settle",
@@ -76,8 +103,10 @@ WORKFLOW_STEPS = (
     "undefine-source",
     "keep-definition",
     "autostart-on",
+    "note-left",
     "drop-undo",
     "verify",
+    "retire",
     "enter-rolling-back",
     "resume-source",
     "undo",

@@ -12,8 +12,9 @@ from ferryman.drivers.database import schema
 from ferryman.errors import BadInput, NotFound
 from ferryman.model.finding import Finding
 from ferryman.model.host import Host
-from ferryman.model.outcome import Outcome, PhaseEntry, Report, UndoEntry, Versions
+from ferryman.model.outcome import KeptCopy, Outcome, PhaseEntry, Report, UndoEntry, Versions
 from ferryman.model.phase import ENDS, Phase
+from ferryman.model.plan import Volume
 from ferryman.model.request import Request
 from ferryman.model.sample import Sample
 from ferryman.plain import from_json, from_plain, to_json
@@ -72,6 +73,26 @@ class DatabaseRecords:
     def remove_host(self, name: str) -> None:
         with self.engine.begin() as connection:
             connection.execute(delete(schema.hosts).where(schema.hosts.c.name == name))
+
+    def keep_maps(self, source: str, destination: str, pools: Mapping[str, str], networks: Mapping[str, str]) -> None:
+        """Remember names that differ between two hosts; one mapped before is mapped anew."""
+        pair = {"source": source, "destination": destination}
+        with self.engine.begin() as connection:
+            for kind, names in (("pool", pools), ("network", networks)):
+                for old, new in names.items():
+                    key = {**pair, "kind": kind, "old": old}
+                    connection.execute(delete(schema.maps).filter_by(**key))
+                    connection.execute(insert(schema.maps).values(**key, new=new))
+
+    def maps(self, source: str, destination: str) -> tuple[dict[str, str], dict[str, str]]:
+        """(pools, networks) mapped between two hosts, old name to new."""
+        table = schema.maps
+        query = select(table).where(table.c.source == source).where(table.c.destination == destination)
+        found: dict[str, dict[str, str]] = {"pool": {}, "network": {}}
+        with self.engine.connect() as connection:
+            for row in connection.execute(query):
+                found[row.kind][row.old] = row.new
+        return found["pool"], found["network"]
 
     # Requests
 
@@ -283,6 +304,7 @@ class DatabaseRecords:
         outcome = self._column(request_id, schema.requests.c.outcome)
         versions = self._column(request_id, schema.requests.c.versions)
         samples = self.samples(request_id) if with_samples else ()
+        facts = self.facts(request_id)
         return Report(
             request=self.request(request_id),
             outcome=None if outcome is None else from_plain(Outcome, from_json(outcome)),
@@ -293,6 +315,7 @@ class DatabaseRecords:
             findings_after=tuple(found["after"]),
             undo=self.undo_entries(request_id),
             versions=None if versions is None else from_plain(Versions, from_json(versions)),
-            left_to_retire=tuple(self.facts(request_id).get("left_to_retire", ())),
+            volumes=tuple(from_plain(Volume, one) for one in facts.get("volumes", {}).values()),
+            left_to_retire=tuple(from_plain(KeptCopy, one) for one in facts.get("left_to_retire", ())),
             decisions=self.decisions(request_id),
         )

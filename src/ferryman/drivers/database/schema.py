@@ -30,6 +30,17 @@ def _of_request() -> Column[str]:
     return Column("request_id", String, ForeignKey("requests.id"), nullable=False, index=True)
 
 
+# Names that differ between two hosts, as the operator mapped them. `kind` is pool or network.
+maps = Table(
+    "maps",
+    metadata,
+    Column("source", String, primary_key=True),
+    Column("destination", String, primary_key=True),
+    Column("kind", String, primary_key=True),
+    Column("old", String, primary_key=True),
+    Column("new", String, nullable=False),
+)
+
 # One guest is held by one request: the primary key is the lock.
 leases = Table("leases", metadata, Column("guest_uuid", String, primary_key=True), _of_request(), Column("at", Float))
 

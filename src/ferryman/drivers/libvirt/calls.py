@@ -14,6 +14,8 @@ class Call(StrEnum):
     ABORT = "abort the job"
     MAX_DOWNTIME = "set the allowed downtime"
     MAX_SPEED = "set the bandwidth"
+    MIRROR_SPEED = "set the speed of a mirror"
+    MEDIUM = "change a medium"
     MIGRATE = "migrate"
     DEFINE = "define"
     UNDEFINE = "undefine"
@@ -24,7 +26,16 @@ class Call(StrEnum):
 
 # During a migration: seen on libvirt 11.3 (AUTOSTART and RESUME block until the job ends; MIGRATE fails with E55).
 LEGAL_DURING_JOB = frozenset(
-    {Call.LOOK, Call.DEFINITION, Call.STATISTICS, Call.ABORT, Call.MAX_DOWNTIME, Call.MAX_SPEED, Call.DEFINE}
+    {
+        Call.LOOK,
+        Call.DEFINITION,
+        Call.STATISTICS,
+        Call.ABORT,
+        Call.MAX_DOWNTIME,
+        Call.MAX_SPEED,
+        Call.MIRROR_SPEED,
+        Call.DEFINE,
+    }
 )
 
 

@@ -1,12 +1,13 @@
 """One host's libvirtd as ports.Hypervisor: looks and acts on its guests. What is observed of the host is in inventory.py."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import libvirt
 
 from ferryman import errors
-from ferryman.drivers.libvirt import inventory, migration
+from ferryman.drivers.libvirt import inventory, media, migration, storage
+from ferryman.drivers.libvirt.adapt import adapted
 from ferryman.drivers.libvirt.calls import Call, guard
 from ferryman.drivers.libvirt.connection import Connection
 from ferryman.drivers.libvirt.errors import code
@@ -14,9 +15,11 @@ from ferryman.drivers.libvirt.jobs import job_of
 from ferryman.model.guest import Guest
 from ferryman.model.host import GuestOnHost, Host, HostFacts, Machine
 from ferryman.model.place import ABSENT, Place, Where
-from ferryman.model.plan import Order
+from ferryman.model.plan import Changes, NewDisk, Order, Volume
 from ferryman.model.sample import Sample
 from ferryman.model.site import CpuComparison
+from ferryman.model.units import MIB
+from ferryman.ports import NO_CHANGES
 
 T = TypeVar("T")
 
@@ -102,8 +105,8 @@ class LibvirtHypervisor:
 
         return self._look(uuid, "definition", read)
 
-    def define(self, xml: str) -> None:
-        self.connection.act(f"define a guest at {self.host.name}", lambda link: link.defineXML(xml))
+    def define(self, xml: str, changes: Changes = NO_CHANGES) -> None:
+        self.connection.act(f"define a guest at {self.host.name}", lambda link: link.defineXML(adapted(xml, changes)))
 
     def undefine(self, uuid: str) -> None:
         flags = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | getattr(libvirt, "VIR_DOMAIN_UNDEFINE_KEEP_TPM", 0)
@@ -117,6 +120,30 @@ class LibvirtHypervisor:
 
     def destroy(self, uuid: str) -> None:
         self._act(uuid, Call.DESTROY, lambda domain: domain.destroy())
+
+    # Storage
+
+    def volume_names(self, pool: str) -> tuple[str, ...]:
+        return self.connection.look(f"pool {pool} at {self.host.name}", lambda link: storage.names_now(link, pool))
+
+    def make_volume(self, disk: NewDisk, name: str) -> Volume:
+        what = f"make volume {name} in pool {disk.pool} at {self.host.name}"
+        return self.connection.act(what, lambda link: storage.make(link, disk, name))
+
+    def volume_path(self, pool: str, name: str) -> str:
+        return self.connection.look(f"pool {pool} at {self.host.name}", lambda link: storage.path_of(link, pool, name))
+
+    def remove_volume(self, path: str) -> None:
+        self.connection.act(f"remove {path} at {self.host.name}", lambda link: storage.remove(link, path))
+
+    def allocation(self, path: str) -> int | None:
+        return self.connection.look(f"{path} at {self.host.name}", lambda link: storage.allocation(link, path))
+
+    def eject(self, uuid: str, target: str) -> None:
+        self._act(uuid, Call.MEDIUM, lambda domain: media.put(domain, target, ""))
+
+    def insert(self, uuid: str, target: str, path: str) -> None:
+        self._act(uuid, Call.MEDIUM, lambda domain: media.put(domain, target, path))
 
     # Migration
 
@@ -157,6 +184,17 @@ class LibvirtHypervisor:
 
     def set_max_downtime(self, uuid: str, seconds: float) -> None:
         self._act(uuid, Call.MAX_DOWNTIME, lambda domain: domain.migrateSetMaxDowntime(int(seconds * 1000)))
+
+    def limit_mirrors(self, uuid: str, targets: Sequence[str], rate: int) -> None:
+        def limit(domain: libvirt.virDomain) -> None:
+            for target in targets:
+                if domain.blockJobInfo(target):
+                    domain.blockJobSetSpeed(target, rate, libvirt.VIR_DOMAIN_BLOCK_JOB_SPEED_BANDWIDTH_BYTES)
+
+        self._act(uuid, Call.MIRROR_SPEED, limit)
+
+    def limit_memory(self, uuid: str, rate: int) -> None:
+        self._act(uuid, Call.MAX_SPEED, lambda domain: domain.migrateSetMaxSpeed(max(1, -(-rate // MIB))))
 
     def abort(self, uuid: str) -> None:
         self._act(uuid, Call.ABORT, lambda domain: domain.abortJob())

@@ -1,5 +1,6 @@
 """What a host is and has, and what a guest is: looked at in as few round trips as libvirt allows."""
 
+from dataclasses import replace
 from typing import Any
 
 import libvirt
@@ -7,7 +8,7 @@ import libvirt
 from ferryman.drivers.libvirt import xml
 from ferryman.drivers.libvirt.errors import code
 from ferryman.drivers.libvirt.jobs import job_of
-from ferryman.model.guest import Guest, Job, State
+from ferryman.model.guest import Disk, Guest, Job, State
 from ferryman.model.host import GuestOnHost, Host, HostFacts, Machine, Network, Pool
 from ferryman.model.site import CpuComparison, CpuMatch
 
@@ -141,7 +142,7 @@ def guest(link: libvirt.virConnect, host: str, name_or_uuid: str) -> Guest | Non
         memory_used=rss,
         cpu_mode=definition.cpu_mode,
         cpu_xml=definition.cpu_xml,
-        disks=definition.disks,
+        disks=tuple(_sized(domain, disk) for disk in definition.disks),
         interfaces=definition.interfaces,
         host_devices=definition.host_devices,
         hugepage_size=definition.hugepage_size,
@@ -154,6 +155,17 @@ def guest(link: libvirt.virConnect, host: str, name_or_uuid: str) -> Guest | Non
         jobs=(*((Job(job),) if job else ()), *_block_jobs(domain, definition, active)),
         addresses=_addresses(domain) if active else (),
     )
+
+
+def _sized(domain: libvirt.virDomain, disk: Disk) -> Disk:
+    """The disk with its sizes, where the host can look at it."""
+    if not disk.source:
+        return disk
+    try:
+        capacity, allocation, _ = domain.blockInfo(disk.target)
+    except libvirt.libvirtError:
+        return disk  # of an inactive guest whose storage is away
+    return replace(disk, capacity=capacity, allocation=allocation)
 
 
 def _block_jobs(domain: libvirt.virDomain, definition: xml.Definition, active: bool) -> tuple[Job, ...]:

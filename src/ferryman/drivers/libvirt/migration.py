@@ -7,6 +7,7 @@ from typing import Any
 import libvirt
 
 from ferryman import errors
+from ferryman.drivers.libvirt.adapt import adapted
 from ferryman.drivers.libvirt.connection import open_connection
 from ferryman.drivers.libvirt.errors import translate
 from ferryman.model.plan import Order
@@ -17,6 +18,8 @@ from ferryman.model.units import MIB
 def flags_for(order: Order) -> int:
     """libvirt's migration flags. Peer to peer, so that the migration outlives whoever asked for it."""
     flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
+    if order.mirrored:
+        flags |= libvirt.VIR_MIGRATE_NON_SHARED_DISK
     if order.persistent:
         flags |= libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
     if not order.options.insecure:
@@ -26,11 +29,21 @@ def flags_for(order: Order) -> int:
     return int(flags)
 
 
-def parameters_for(order: Order) -> dict[str, Any]:
-    """libvirt's typed parameters. Its bandwidth is in MiB/s, rounded up so that a small limit is not none."""
+def parameters_for(order: Order, domain: libvirt.virDomain) -> dict[str, Any]:
+    """libvirt's typed parameters: the way, the limits, and the definitions where they differ at the destination.
+
+    Its bandwidth is in MiB/s, rounded up so that a small limit is not none."""
     parameters: dict[str, Any] = {libvirt.VIR_MIGRATE_PARAM_URI: order.migration_uri}
     if order.options.bandwidth:
         parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = -(-order.options.bandwidth // MIB)
+    if order.mirrored:
+        parameters[libvirt.VIR_MIGRATE_PARAM_MIGRATE_DISKS] = list(order.mirrored)
+    if order.changes.volumes or order.changes.networks:
+        live = libvirt.VIR_DOMAIN_XML_SECURE | libvirt.VIR_DOMAIN_XML_MIGRATABLE
+        parameters[libvirt.VIR_MIGRATE_PARAM_DEST_XML] = adapted(domain.XMLDesc(live), order.changes)
+        if order.persistent:
+            kept = libvirt.VIR_DOMAIN_XML_SECURE | libvirt.VIR_DOMAIN_XML_INACTIVE
+            parameters[libvirt.VIR_MIGRATE_PARAM_PERSIST_XML] = adapted(domain.XMLDesc(kept), order.changes)
     return parameters
 
 
@@ -48,7 +61,7 @@ class LibvirtTransfer:
             connection = open_connection(self._uri)
             try:
                 domain = connection.lookupByUUIDString(self._uuid)
-                domain.migrateToURI3(self._order.peer_uri, parameters_for(self._order), flags_for(self._order))
+                domain.migrateToURI3(self._order.peer_uri, parameters_for(self._order, domain), flags_for(self._order))
             finally:
                 connection.close()
         except libvirt.libvirtError as error:

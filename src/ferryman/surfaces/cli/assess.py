@@ -5,10 +5,44 @@ from typing import Annotated
 import typer
 
 from ferryman.app import application
+from ferryman.errors import BadInput
 from ferryman.model.finding import blockers
-from ferryman.model.request import Options
+from ferryman.model.request import CopyStorage, Options
 from ferryman.surfaces.cli import render
 from ferryman.surfaces.cli.hosts import Json
+
+CopyDisks = Annotated[
+    CopyStorage,
+    typer.Option(
+        "--copy-storage", help="auto: copy disks that are not on storage both hosts share; all: those too; never: none."
+    ),
+]
+MapPool = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map-pool",
+        metavar="HERE=THERE",
+        help="Pool for what lies in pool (or directory) HERE. Remembered for these hosts.",
+    ),
+]
+MapNetwork = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map-network", metavar="HERE=THERE", help="Bridge or network instead of HERE. Remembered for these hosts."
+    ),
+]
+Eject = Annotated[bool, typer.Option("--eject", help="Take out removable media that the destination does not have.")]
+
+
+def pairs(given: list[str] | None, option: str) -> dict[str, str]:
+    """HERE=THERE, any number of times. Raises BadInput naming the option."""
+    found: dict[str, str] = {}
+    for text in given or ():
+        here, equals, there = text.partition("=")
+        if not (here and equals and there):
+            raise BadInput(option, f"'{text}' is no pair of names", "write HERE=THERE, such as default=fast")
+        found[here] = there
+    return found
 
 
 def add_to(program: typer.Typer) -> None:
@@ -24,10 +58,17 @@ def assess(
     replace_definition: Annotated[
         bool, typer.Option("--replace-definition", help="As migrate would be asked.")
     ] = False,
+    copy_storage: CopyDisks = CopyStorage.AUTO,
+    map_pool: MapPool = None,
+    map_network: MapNetwork = None,
+    eject: Eject = False,
     json: Json = False,
 ) -> int:
     """Say what speaks against moving a guest live. Exit code 0: it may go; 3: it may not."""
-    options = Options(insecure=insecure, replace_definition=replace_definition)
+    options = Options(
+        insecure=insecure, replace_definition=replace_definition, copy_storage=copy_storage, eject=eject,
+        map_pool=pairs(map_pool, "--map-pool"), map_network=pairs(map_network, "--map-network"),
+    )  # fmt: skip
     found, _ = application().site.assess(guest, to, options, source=source)
     against = blockers(found)
     if json:

@@ -11,9 +11,10 @@ import typer
 from ferryman.app import Application, application
 from ferryman.errors import BadInput, FerrymanError, Refused
 from ferryman.model.finding import blockers
-from ferryman.model.request import Options
+from ferryman.model.request import CopyStorage, Options
 from ferryman.model.units import parse_duration, parse_size
 from ferryman.surfaces.cli import display, render
+from ferryman.surfaces.cli.assess import CopyDisks, Eject, MapNetwork, MapPool, pairs
 from ferryman.surfaces.cli.hosts import Json
 
 
@@ -42,6 +43,16 @@ def migrate(
             "--replace-definition", help="Save and replace an inactive definition of the guest at the destination."
         ),
     ] = False,
+    copy_storage: CopyDisks = CopyStorage.AUTO,
+    map_pool: MapPool = None,
+    map_network: MapNetwork = None,
+    eject: Eject = False,
+    retire: Annotated[
+        bool,
+        typer.Option(
+            "--retire", help="Remove the source's copies of the disks once the guest runs at the destination."
+        ),
+    ] = False,
     probe: Annotated[
         str, typer.Option(help="ADDRESS or ADDRESS:PORT that a client would use. Default: found by itself.")
     ] = "",
@@ -56,6 +67,11 @@ def migrate(
         timeout=_duration(timeout, "--timeout") if timeout else here.settings.timeout,
         insecure=insecure,
         replace_definition=replace_definition,
+        copy_storage=copy_storage,
+        map_pool=pairs(map_pool, "--map-pool"),
+        map_network=pairs(map_network, "--map-network"),
+        eject=eject,
+        retire=retire,
         probe=probe,
     )
     if dry_run:

@@ -116,7 +116,11 @@ def report(told: Report) -> None:
         print(f"decided: {decision}")
     for entry in told.undo:
         print(f"undo {entry.act}: {entry.state}{f' ({entry.error})' if entry.error else ''}")
-    print(f"left to retire: {', '.join(told.left_to_retire) or 'nothing'}")
+    for volume in told.volumes:
+        taken = "" if volume.allocation is None else f", {format_size(volume.allocation)} allocated"
+        print(f"disk {volume.target}: {volume.path} at {request.destination}{taken}")
+    left = [f"{one.path} at {one.host} ({format_size(one.size)})" for one in told.left_to_retire]
+    print(f"left to retire: {', '.join(left) or 'nothing'}")
 
 
 def _options(options: Any) -> str:

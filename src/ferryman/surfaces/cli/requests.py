@@ -19,7 +19,8 @@ Id = Annotated[str, typer.Argument(help="The request's id, or its beginning.")]
 
 def add_to(program: typer.Typer) -> None:
     """Attach these commands."""
-    for name, function in (("history", history), ("show", show), ("cancel", cancel), ("recover", recover)):
+    for name, function in (("history", history), ("show", show), ("cancel", cancel), ("recover", recover),
+                           ("retire", retire)):  # fmt: skip
         program.command(name)(function)
 
 
@@ -67,6 +68,18 @@ def cancel(request: Id, json: Json = False) -> None:
         render.as_json(asked)
         return
     print(f"cancel of {asked.id} asked; see it end with: ferryman follow {asked.id}")
+
+
+def retire(request: Id, json: Json = False) -> None:
+    """Remove the disks that a move left at its source. Asks both hosts first; the last copy is never removed."""
+    removed = application().moves.retire(request)
+    if json:
+        render.as_json(removed)
+        return
+    for path in removed:
+        print(f"removed {path}")
+    if not removed:
+        print("nothing is left to retire")
 
 
 def recover(json: Json = False) -> int:

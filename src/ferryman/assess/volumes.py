@@ -1,0 +1,80 @@
+"""Can the volumes be made that the copied disks need: a pool for each, room for all of them, and what will not be as it was?"""
+
+from collections.abc import Iterator
+
+from ferryman.model.finding import Finding, blocker, note, warning
+from ferryman.model.guest import Disk
+from ferryman.model.host import Pool
+from ferryman.model.request import Options
+from ferryman.model.site import Site
+from ferryman.model.units import MIB, format_size
+from ferryman.plan import disks
+
+# Beside the data: tables of the format and what the file system needs. An allowance, not a measurement.
+OVERHEAD = 16 * MIB
+# From this version on QEMU's mirror leaves zeroes of a raw target unallocated (10.1: "mirror: skip writing zeroes").
+SPARSE_RAW_SINCE = (10, 1)
+
+
+def findings(site: Site, options: Options) -> Iterator[Finding]:
+    """One look at each disk that is to be copied, then at each pool."""
+    wanted: dict[str, list[Disk]] = {}
+    pools: dict[str, Pool] = {}
+    for disk in disks.to_copy(site, options):
+        placed = disks.placement(disk, site, options)
+        if placed.pool is None:
+            yield blocker("no-pool", _what(site, disk), placed.lacking,
+                          "make one there (virsh pool-define-as), or name another: --map-pool HERE=THERE")  # fmt: skip
+            continue
+        pools[placed.pool.name] = placed.pool
+        wanted.setdefault(placed.pool.name, []).append(disk)
+        yield from _disk(site, disk, placed.pool)
+    for name, pool in pools.items():
+        yield from _room(site, pool, wanted[name])
+    if wanted and options.bandwidth:
+        yield note("cap-shared", f"guest {site.guest.name}", f"disks and memory together get {format_size(options.bandwidth)}/s; holes of sparse disks count too",
+                   "shape the link instead if the disks are mostly empty")  # fmt: skip
+
+
+def _disk(site: Site, disk: Disk, pool: Pool) -> Iterator[Finding]:
+    what, at = _what(site, disk), site.destination.host.name
+    carried = (
+        "its bytes are carried over by way of this machine beforehand"
+        if disk.read_only
+        else "it is copied while the guest runs"
+    )
+    yield note("disk-copied", what, f"{carried}, to pool {pool.name} at {at} ({format_size(disk.allocation)} of {format_size(disk.capacity)} are in use)",
+               "the source's copy is kept until: ferryman retire ID")  # fmt: skip
+    if disk.backing and not disk.read_only:
+        yield note("chain-flattened", what, f"its {len(disk.backing)} backing layers are copied into one image",
+                   "keep the layers together by moving the guest cold")  # fmt: skip
+    if _fully_allocated(site, disk):
+        yield note("raw-allocated", what, f"QEMU {'.'.join(map(str, site.destination.qemu_version))} may allocate all {format_size(disk.capacity)} of a raw copy",
+                   "give the room, or make it sparse again afterwards (fallocate --dig-holes)")  # fmt: skip
+    if not disk.read_only:
+        yield note("no-image-lock", what, "its two copies have no lock in common: if a libvirtd dies in the switchover, nothing but libvirt stands between two running guests",
+                   "do not restart libvirtd at either host during the move")  # fmt: skip
+    if disk.shareable:
+        yield blocker("copied-shareable", what, "it is marked shareable: another guest may be writing to it, and would go on writing to the old copy",
+                      "put it on storage that both hosts share")  # fmt: skip
+
+
+def _what(site: Site, disk: Disk) -> str:
+    return f"disk {disk.target} ({disk.source}) of guest {site.guest.name}"
+
+
+def _fully_allocated(site: Site, disk: Disk) -> bool:
+    return disk.format == "raw" and not disk.read_only and site.destination.qemu_version[:2] < SPARSE_RAW_SINCE
+
+
+def _room(site: Site, pool: Pool, wanted: list[Disk]) -> Iterator[Finding]:
+    """Blocked when the data does not fit now; warned of when it would not fit once the guest has filled its disks."""
+    what = f"room in pool {pool.name} at {site.destination.host.name}"
+    least = sum(disk.capacity if _fully_allocated(site, disk) else disk.allocation for disk in wanted) + OVERHEAD
+    most = sum(max(disk.capacity, disk.allocation) for disk in wanted) + OVERHEAD
+    if pool.available < least:
+        yield blocker("no-room", what, f"{format_size(least)} are needed, {format_size(pool.available)} are free",
+                      "make room, or name another pool: --map-pool HERE=THERE")  # fmt: skip
+    elif pool.available < most:
+        yield warning("room-tight", what, f"{format_size(pool.available)} are free: enough for the data, not for full disks ({format_size(most)})",
+                      "make room before the guest writes more")  # fmt: skip

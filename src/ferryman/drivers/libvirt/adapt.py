@@ -1,0 +1,53 @@
+"""Pure: a guest's definition as it must be at the destination. What is not named in the changes travels as it is."""
+
+import io
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+from ferryman.model.plan import Changes, Volume
+
+
+def adapted(xml: str, changes: Changes) -> str:
+    """The definition with its copied disks on their new volumes and its interfaces on the networks of the new names."""
+    if not changes.volumes and not changes.networks:
+        return xml
+    for _, (prefix, uri) in ElementTree.iterparse(io.StringIO(xml), events=("start-ns",)):
+        ElementTree.register_namespace(prefix, uri)  # else metadata would come back under prefixes of another's making
+    root = ElementTree.fromstring(xml)
+    volumes = {volume.target: volume for volume in changes.volumes}
+    for disk in root.findall("devices/disk"):
+        target = disk.find("target")
+        if target is not None and target.get("dev") in volumes:
+            _move_disk(disk, volumes[target.get("dev", "")])
+    for interface in root.findall("devices/interface"):
+        _rename(interface, changes.networks)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _move_disk(disk: Element, volume: Volume) -> None:
+    """The new volume as the source; layers below it stay behind, since their content is in it."""
+    source = disk.find("source")
+    if source is None:
+        return
+    kept = {name: source.get(name, "") for name in ("startupPolicy",) if source.get(name)}
+    children = [child for child in source if child.tag in ("encryption", "seclabel")]
+    source.clear()
+    if disk.get("type") == "volume":
+        source.attrib.update({"pool": volume.pool, "volume": volume.name, **kept})
+    else:
+        kind = "block" if volume.path.startswith("/dev/") else "file"
+        disk.set("type", kind)
+        source.attrib.update({"dev" if kind == "block" else "file": volume.path, **kept})
+    source.extend(children)
+    for layer in disk.findall("backingStore"):
+        disk.remove(layer)
+
+
+def _rename(interface: Element, networks: dict[str, str]) -> None:
+    source = interface.find("source")
+    name = interface.get("type", "")
+    if source is not None and name in ("bridge", "network") and source.get(name) in networks:
+        source.set(name, networks[source.get(name, "")])
+        for stale in ("bridge", "portid"):  # what libvirt adds to a live definition about the old network
+            if name == "network" and stale in source.attrib:
+                del source.attrib[stale]

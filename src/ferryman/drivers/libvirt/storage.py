@@ -1,0 +1,152 @@
+"""Volumes of one host: made, looked at, filled, removed; and whether two hosts see one storage, proved by a marker."""
+
+import secrets
+from pathlib import PurePosixPath
+from xml.sax.saxutils import escape
+
+import libvirt
+
+from ferryman import errors
+from ferryman.drivers.libvirt.errors import code
+from ferryman.drivers.libvirt.xml import pool_path
+from ferryman.model.plan import NewDisk, Volume
+from ferryman.model.site import Reach
+
+_VOLUME = (
+    "<volume><name>{name}</name><capacity unit='bytes'>{capacity}</capacity><allocation unit='bytes'>0</allocation>"
+    "<target><format type='{format}'/></target></volume>"
+)
+_POOL = "<pool type='dir'><name>{name}</name><target><path>{path}</path></target></pool>"
+
+
+def names(link: libvirt.virConnect) -> dict[str, tuple[str, ...]]:
+    """The names of the volumes in each active pool."""
+    pools = link.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE)
+    return {pool.name(): tuple(sorted(pool.listVolumes())) for pool in pools}
+
+
+def names_now(link: libvirt.virConnect, pool: str) -> tuple[str, ...]:
+    """The names in one pool, also of files that came there without libvirt's knowledge."""
+    found = link.storagePoolLookupByName(pool)
+    found.refresh(0)
+    return tuple(found.listVolumes())
+
+
+def make(link: libvirt.virConnect, disk: NewDisk, name: str) -> Volume:
+    """A new, empty volume of the disk's size and format, sparse where the format can be. Fails when the name is taken."""
+    xml = _VOLUME.format(name=escape(name), capacity=disk.capacity, format=disk.format)
+    volume = link.storagePoolLookupByName(disk.pool).createXML(xml, 0)
+    return Volume(disk.target, disk.pool, name, volume.path())
+
+
+def path_of(link: libvirt.virConnect, pool: str, name: str) -> str:
+    """Where a volume is; empty when the pool has none of that name."""
+    found = link.storagePoolLookupByName(pool)
+    found.refresh(0)
+    try:
+        return str(found.storageVolLookupByName(name).path())
+    except libvirt.libvirtError as error:
+        if code(error) == libvirt.VIR_ERR_NO_STORAGE_VOL:
+            return ""
+        raise
+
+
+def remove(link: libvirt.virConnect, path: str) -> None:
+    """Remove the volume at that path; nothing happens when there is none."""
+    directory = str(PurePosixPath(path).parent)
+    pool, made = pool_for(link, directory, f"ferryman-{secrets.token_hex(8)}")
+    try:
+        pool.refresh(0)
+        for volume in pool.listAllVolumes():
+            if volume.path() == path:
+                volume.delete(0)
+                return
+    finally:
+        if made:
+            pool.destroy()
+
+
+def allocation(link: libvirt.virConnect, path: str) -> int | None:
+    """Bytes that the volume at that path takes; None when there is none."""
+    directory = str(PurePosixPath(path).parent)
+    pool, made = pool_for(link, directory, f"ferryman-{secrets.token_hex(8)}")
+    try:
+        pool.refresh(0)
+        return next((int(volume.info()[2]) for volume in pool.listAllVolumes() if volume.path() == path), None)
+    finally:
+        if made:
+            pool.destroy()
+
+
+def carry(source: libvirt.virConnect, path: str, destination: libvirt.virConnect, volume: Volume) -> int:
+    """Carry a read-only image's bytes to a volume that was made for them, by way of this machine; returns how many."""
+    directory = str(PurePosixPath(path).parent)
+    pool, made = pool_for(source, directory, f"ferryman-{secrets.token_hex(8)}")
+    try:
+        pool.refresh(0)
+        found = next((one for one in pool.listAllVolumes() if one.path() == path), None)
+        if found is None:
+            raise errors.DriverError(f"image {path}", "it is not there any more", "look at the source host")
+        return _pour(source, found, destination, destination.storageVolLookupByPath(volume.path))
+    finally:
+        if made:
+            pool.destroy()
+
+
+def _pour(
+    source: libvirt.virConnect,
+    ours: libvirt.virStorageVol,
+    destination: libvirt.virConnect,
+    theirs: libvirt.virStorageVol,
+) -> int:
+    length = int(ours.info()[1])
+    reading, writing = source.newStream(0), destination.newStream(0)
+    ours.download(reading, 0, 0, 0)
+    theirs.upload(writing, 0, length, 0)
+    poured = 0
+    while data := reading.recv(1 << 18):
+        sent = 0
+        while sent < len(data):
+            sent += writing.send(data[sent:])
+        poured += len(data)
+    reading.finish()
+    writing.finish()
+    return poured
+
+
+def pool_for(link: libvirt.virConnect, directory: str, name: str) -> tuple[libvirt.virStoragePool, bool]:
+    """An active pool whose target is that directory; one for the moment when there is none (then True)."""
+    for pool in link.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE):
+        if pool_path(pool.XMLDesc())[1].rstrip("/") == directory.rstrip("/"):
+            return pool, False
+    return link.storagePoolCreateXML(_POOL.format(name=name, path=escape(directory)), 0), True
+
+
+def prove_shared(a: libvirt.virConnect, b: libvirt.virConnect, directory: str) -> tuple[Reach, str]:
+    """Make a marker in the directory at one host and look for it at the other. Nothing is left behind.
+
+    Equal paths prove nothing: /var/lib/libvirt/images exists everywhere.
+    """
+    name = f"ferryman-marker-{secrets.token_hex(8)}"
+    pool_a, made_a = pool_for(a, directory, name)
+    try:
+        marker = pool_a.createXML(_VOLUME.format(name=name, capacity=0, format="raw"), 0)
+        try:
+            try:
+                pool_b, made_b = pool_for(b, directory, name)
+            except libvirt.libvirtError as error:
+                return Reach.DIFFERENT, f"the destination has no directory {directory}: {error}"
+            try:
+                pool_b.refresh(0)
+                seen = name in pool_b.listVolumes()
+            finally:
+                if made_b:
+                    pool_b.destroy()
+        finally:
+            marker.delete(0)
+    finally:
+        if made_a:
+            pool_a.destroy()
+    if seen:
+        return Reach.SAME, f"a marker made in {directory} at the source was seen at the destination"
+    return Reach.DIFFERENT, f"a marker made in {directory} at the source was not seen at the destination"

@@ -1,0 +1,118 @@
+"""Disks that get a new volume: made before the transfer, filled by QEMU's mirror or carried over, the old ones kept and named.
+
+What was made is a fact of the request, noted volume by volume, so that a rolled-back move removes only what it made itself.
+"""
+
+from typing import Any
+
+from ferryman.errors import FerrymanError, Refused
+from ferryman.execute import undo
+from ferryman.model.plan import Changes, NewDisk, Plan, Travel, Volume
+from ferryman.model.request import Request
+from ferryman.plain import from_plain, to_plain
+from ferryman.plan.bandwidth import Stage, shares
+from ferryman.plan.disks import free_name
+from ferryman.ports import Ports
+
+_ATTEMPTS = 3  # at a name that somebody else may take at the same moment
+
+
+def changes(ports: Ports, request: Request, plan: Plan) -> Changes:
+    """In what the guest's definition at the destination differs: from the records, so that it is the same after a crash."""
+    made = ports.records.facts(request.id).get("volumes", {})
+    return Changes(tuple(from_plain(Volume, volume) for volume in made.values()), plan.networks)
+
+
+def mirrored(plan: Plan) -> tuple[str, ...]:
+    """The targets that QEMU copies."""
+    return tuple(disk.target for disk in plan.new_disks if disk.travel is Travel.MIRROR)
+
+
+# Before the transfer
+
+
+def eject_media(ports: Ports, request: Request, plan: Plan) -> None:
+    """Take out what the destination does not have."""
+    source = ports.hypervisor(request.source)
+    guest = source.guest(request.guest_uuid)
+    for disk in guest.disks:
+        if disk.target in plan.ejected and disk.source:
+            arguments = {"host": request.source, "target": disk.target, "path": disk.source}
+            ports.records.register_undo(request.id, undo.INSERT_MEDIUM, arguments)
+            source.eject(request.guest_uuid, disk.target)
+
+
+def make_volumes(ports: Ports, request: Request, plan: Plan) -> None:
+    """A volume for each new disk, under the planned name or, when that was taken meanwhile, the next free one."""
+    for disk in plan.new_disks:
+        made = ports.records.facts(request.id).get("volumes", {})
+        if disk.target not in made:
+            volume = _make(ports, request, disk)
+            ports.records.keep_facts(request.id, {"volumes": {**made, disk.target: to_plain(volume)}})
+
+
+def _make(ports: Ports, request: Request, disk: NewDisk) -> Volume:
+    destination = ports.hypervisor(request.destination)
+    for attempt in range(_ATTEMPTS):
+        name = free_name(disk.name, destination.volume_names(disk.pool))
+        arguments = {"host": request.destination, "pool": disk.pool, "name": name, "target": disk.target}
+        ports.records.register_undo(request.id, undo.REMOVE_VOLUME, arguments)
+        try:
+            return destination.make_volume(disk, name)
+        except FerrymanError as error:
+            if attempt + 1 == _ATTEMPTS or name not in destination.volume_names(disk.pool):
+                raise Refused(f"volume {name} in pool {disk.pool} at {request.destination}", f"it could not be made: {error}",
+                              "mend the pool, or name another: --map-pool HERE=THERE") from error  # fmt: skip
+    raise AssertionError("the last attempt returns or raises")
+
+
+def carry_media(ports: Ports, request: Request, plan: Plan) -> None:
+    """The bytes of read-only images; done again from the beginning when it was interrupted."""
+    made = {volume.target: volume for volume in changes(ports, request, plan).volumes}
+    for disk in plan.new_disks:
+        if disk.travel is Travel.MEDIUM:
+            source, destination = ports.hypervisor(request.source), ports.hypervisor(request.destination)
+            ports.between.carry(source, disk.source, destination, made[disk.target])
+
+
+# During the transfer
+
+
+class Caps:
+    """The operator's bandwidth, shared between running mirrors and memory; set anew whenever the shares change."""
+
+    def __init__(self, ports: Ports, request: Request, plan: Plan) -> None:
+        self._ports, self._request, self._targets = ports, request, mirrored(plan)
+        self._set: Any = None
+
+    def apply(self, bandwidth: int, *, mirroring: bool) -> None:
+        """`mirroring`: the disks' first copy still runs, so memory does not flow yet."""
+        if not self._targets or not bandwidth:
+            return
+        wanted = shares(bandwidth, len(self._targets), Stage.DISKS if mirroring else Stage.MEMORY)
+        if wanted == self._set:
+            return
+        source = self._ports.hypervisor(self._request.source)
+        source.limit_mirrors(self._request.guest_uuid, self._targets, wanted.each_mirror)
+        source.limit_memory(self._request.guest_uuid, wanted.memory)
+        self._set = wanted
+        self._ports.records.keep_decision(self._request.id, wanted.reason)
+
+
+# After it
+
+
+def note_left(ports: Ports, request: Request, plan: Plan) -> None:
+    """The source's copies stay, named with their sizes, until somebody retires them; the new ones are named with theirs."""
+    source = ports.hypervisor(request.source)
+    left: list[dict[str, Any]] = []
+    for disk in plan.new_disks:
+        size = source.allocation(disk.source)
+        if size is not None:
+            left.append({"host": request.source, "path": disk.source, "size": size, "target": disk.target})
+    destination = ports.hypervisor(request.destination)
+    made = ports.records.facts(request.id).get("volumes", {})
+    filled = {
+        target: {**volume, "allocation": destination.allocation(volume["path"])} for target, volume in made.items()
+    }
+    ports.records.keep_facts(request.id, {"left_to_retire": left, "volumes": filled})

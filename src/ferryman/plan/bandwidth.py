@@ -1,0 +1,37 @@
+"""How a cap on the whole transfer is shared between the disks' mirrors and memory."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ferryman.model.units import format_size
+
+# While memory flows the mirrors only carry what the guest writes; starved, they would never let the switchover come.
+MIRRORS_BESIDE_MEMORY = 0.25
+
+
+class Stage(StrEnum):
+    """What mostly flows."""
+
+    DISKS = "disks"  # the first copy of the disks: libvirt starts memory after it
+    MEMORY = "memory"
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Bytes per second for each of the mirrors and for memory, with the reason."""
+
+    each_mirror: int
+    memory: int
+    reason: str
+
+
+def shares(bandwidth: int, mirrors: int, stage: Stage) -> Shares:
+    """The parts of `bandwidth` (bytes per second) that keep the sum below it at each stage."""
+    disks = bandwidth if stage is Stage.DISKS else int(bandwidth * MIRRORS_BESIDE_MEMORY)
+    memory = bandwidth - int(bandwidth * MIRRORS_BESIDE_MEMORY)
+    each = max(1, disks // mirrors)
+    return Shares(
+        each,
+        memory,
+        f"{format_size(each)}/s for each of {mirrors} disks, {format_size(memory)}/s for memory: {stage} flow now",
+    )

@@ -1,0 +1,137 @@
+"""Which disks get a new volume at the destination, in which pool and by which name, and which media are taken out."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from ferryman.model.guest import Disk, Guest
+from ferryman.model.host import HostFacts, Pool
+from ferryman.model.plan import NewDisk, Travel
+from ferryman.model.request import CopyStorage, Options
+from ferryman.model.site import DiskReach, Reach, Site
+
+# Kinds of pools in which libvirt makes a volume of a size we name, and the formats it makes there (None: every one).
+MAKES_VOLUMES: dict[str, tuple[str, ...] | None] = {"dir": None, "fs": None, "netfs": None, "logical": ("raw",)}
+_REMOVABLE = ("cdrom", "floppy")
+_COPYABLE = ("file", "block", "volume")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where one disk goes: to `pool`, or nowhere, because of `lacking`."""
+
+    disk: Disk
+    pool: Pool | None
+    lacking: str = ""
+
+
+def to_copy(site: Site, options: Options) -> tuple[Disk, ...]:
+    """The disks whose content does not reach the destination by itself, as far as the options let them be copied."""
+    return tuple(disk for disk in site.guest.disks if _is_copied(disk, site, options))
+
+
+def ejected(site: Site, options: Options) -> tuple[Disk, ...]:
+    """The removable media that are taken out of their drives."""
+    if not options.eject:
+        return ()
+    return tuple(
+        disk for disk in site.guest.disks if disk.source and disk.device in _REMOVABLE and not _shared(disk, site)
+    )
+
+
+def _is_copied(disk: Disk, site: Site, options: Options) -> bool:
+    if not disk.source or disk.kind not in _COPYABLE or options.copy_storage is CopyStorage.NEVER:
+        return False
+    if disk in ejected(site, options):
+        return False
+    if options.copy_storage is CopyStorage.ALL:
+        return not disk.read_only or not _shared(disk, site)
+    return _reach(disk, site) is Reach.DIFFERENT
+
+
+def _reach(disk: Disk, site: Site) -> Reach:
+    found: dict[str, DiskReach] = {one.target: one for one in site.ground.disks}
+    return found[disk.target].reach if disk.target in found else Reach.UNPROVED
+
+
+def _shared(disk: Disk, site: Site) -> bool:
+    return _reach(disk, site) in (Reach.SAME, Reach.NETWORK)
+
+
+def placement(disk: Disk, site: Site, options: Options) -> Placement:
+    """The destination's pool for a disk: as mapped, else of the same name, else of the same path."""
+    at, there = site.destination.host.name, site.destination
+    ours = pool_of(disk, site.source)
+    directory = str(PurePosixPath(disk.source).parent)
+    wanted = options.map_pool.get(ours.name if ours else "") or options.map_pool.get(directory)
+    if wanted:
+        pool = _named(there, wanted)
+        lacking = "" if pool else f"{at} has no pool {wanted}, which {ours.name if ours else directory} is mapped to"
+    else:
+        pool = (_named(there, ours.name) if ours else None) or _at_path(there, directory)
+        lacking = "" if pool else f"{at} has no pool named {ours.name if ours else '…'} and none of {directory}"
+    if pool is None:
+        return Placement(disk, None, lacking)
+    if not pool.active:
+        return Placement(disk, None, f"pool {pool.name} at {at} is not active")
+    if pool.kind not in MAKES_VOLUMES:
+        return Placement(disk, None, f"pool {pool.name} at {at} is of kind {pool.kind}, in which no volume can be made")
+    formats = MAKES_VOLUMES[pool.kind]
+    if formats is not None and disk.format not in formats:
+        return Placement(
+            disk, None, f"pool {pool.name} at {at} ({pool.kind}) holds {', '.join(formats)} volumes, not {disk.format}"
+        )
+    return Placement(disk, pool)
+
+
+def pool_of(disk: Disk, host: HostFacts) -> Pool | None:
+    """The pool at a host that a disk's image lies in."""
+    return _named(host, disk.pool) if disk.pool else _at_path(host, str(PurePosixPath(disk.source).parent))
+
+
+def _named(host: HostFacts, name: str) -> Pool | None:
+    return next((pool for pool in host.pools if pool.name == name), None)
+
+
+def _at_path(host: HostFacts, path: str) -> Pool | None:
+    return next((pool for pool in host.pools if pool.active and pool.path.rstrip("/") == path.rstrip("/")), None)
+
+
+def new_disks(site: Site, options: Options) -> tuple[NewDisk, ...]:
+    """What is to be made at the destination; disks without a place are left out (assess refuses them)."""
+    return tuple(_new_disks(site, options))
+
+
+def _new_disks(site: Site, options: Options) -> Iterator[NewDisk]:
+    given: dict[str, set[str]] = {}
+    for disk in to_copy(site, options):
+        pool = placement(disk, site, options).pool
+        if pool is None:
+            continue
+        names = given.setdefault(pool.name, set(site.ground.volumes.get(pool.name, ())))
+        name = free_name(PurePosixPath(disk.source).name, names)
+        names.add(name)
+        yield NewDisk(
+            disk.target, disk.source, pool.name, name, disk.format, disk.capacity, disk.allocation,
+            Travel.MEDIUM if disk.read_only else Travel.MIRROR,
+        )  # fmt: skip
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """The name itself, or with the lowest free number before its ending: web.qcow2, web-2.qcow2, web-3.qcow2, …
+
+    A number that an earlier move gave is counted on, so that names do not grow: web-2.qcow2 is followed by web-3.qcow2.
+    """
+    if name not in taken:
+        return name
+    path = PurePosixPath(name)
+    stem, _, number = path.stem.rpartition("-")
+    if not (stem and number.isdigit() and f"{stem}{path.suffix}" in taken):
+        stem = path.stem
+    return next(one for one in (f"{stem}-{n}{path.suffix}" for n in range(2, len(taken) + 3)) if one not in taken)
+
+
+def networks(guest: Guest, options: Options) -> dict[str, str]:
+    """The bridges and networks of the guest whose names change, old to new."""
+    used = {interface.source for interface in guest.interfaces}
+    return {old: new for old, new in options.map_network.items() if old in used and old != new}
