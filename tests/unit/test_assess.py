@@ -1,14 +1,15 @@
 """Each finding appears where its cause is, and nowhere on a site where everything is right."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from ferryman.assess import assess
 from ferryman.model.finding import Severity, blockers
-from ferryman.model.guest import HostDevice, Job, State
+from ferryman.model.guest import Disk, HostDevice, Job, State
 from ferryman.model.host import GuestOnHost, Machine, Network
-from ferryman.model.request import Options
+from ferryman.model.request import CopyStorage, Options
 from ferryman.model.site import CpuComparison, CpuMatch, DiskReach, Reach, Site
 from ferryman.model.units import GIB, MIB
 from tests.test_docs import finding_codes
@@ -36,6 +37,10 @@ def other(
 
 def reach(kind: Reach, declared: bool | None = True) -> DiskReach:
     return DiskReach("vda", kind, "what was seen", declared)
+
+
+def copied(**changes: Any) -> Site:
+    return with_disk(reach(Reach.DIFFERENT, False), **{"capacity": 20 * GIB, "allocation": 5 * GIB, **changes})
 
 
 CASES: dict[str, tuple[Site, Severity]] = {
@@ -66,11 +71,21 @@ CASES: dict[str, tuple[Site, Severity]] = {
     "hugepages-room": (with_guest(hugepage_size=2 * MIB), BLOCKER),
     "hugepages-unknown": (replace(with_guest(hugepage_size=1), destination=replace(host_facts("b"), hugepages_free={})), WARNING),
     "disk-unproved": (with_disk(reach(Reach.UNPROVED)), BLOCKER),
-    "disk-not-shared": (with_disk(reach(Reach.DIFFERENT)), BLOCKER),
+    "disk-copied": (copied(), NOTE),
+    "chain-flattened": (copied(backing=("/srv/local/base.qcow2",)), NOTE),
+    "raw-allocated": (copied(format="raw"), NOTE),
+    "copied-shareable": (copied(shareable=True), BLOCKER),
+    "no-pool": (copied(source="/srv/nowhere/web.qcow2"), BLOCKER),
+    "no-room": (copied(capacity=900 * GIB, allocation=200 * GIB), BLOCKER),
+    "room-tight": (copied(capacity=900 * GIB, allocation=20 * GIB), WARNING),
+    "layer-not-shared": (
+        with_disk(replace(reach(Reach.SAME), layers=(DiskReach("/var/lib/base.qcow2", Reach.DIFFERENT, "not seen"),))), BLOCKER,
+    ),
+    "shared-not-checked": (with_disk(reach(Reach.SAME, None), cache="writeback"), NOTE),
     "disk-network": (with_disk(reach(Reach.NETWORK), kind="network", source="rbd:pool/web"), NOTE),
     "no-image-lock": (with_disk(reach(Reach.SAME, None), kind="block", source="/dev/mapper/lun"), WARNING),
     "shared-not-declared": (with_disk(reach(Reach.SAME, False)), BLOCKER),
-    "disk-cache": (with_disk(reach(Reach.SAME, None), cache="writeback"), BLOCKER),
+    "disk-cache": (with_disk(reach(Reach.SAME, None), kind="block", source="/dev/lun", cache="writeback"), BLOCKER),
     "disk-shareable": (with_disk(shareable=True), NOTE),
     "bridge-missing": (with_interface(source="br9"), BLOCKER),
     "bridge-not-checked": (with_ground(bridges=None, bridges_detail="no ssh"), NOTE),
@@ -92,6 +107,8 @@ CASES: dict[str, tuple[Site, Severity]] = {
 WITH_OPTIONS = {
     "definition-replaced": (with_destination(guests=(other("web", UUID),)), Options(replace_definition=True)),
     "not-encrypted": (good_site(), Options(insecure=True)),
+    "cap-shared": (copied(), Options(bandwidth=MIB)),
+    "medium-ejected": (copied(device="cdrom", read_only=True), Options(eject=True)),
 }
 AFTERWARDS = {"not-announced", "answer-not-checked", "guest-dark", "long-blackout"}  # test_verify.py
 
@@ -119,8 +136,15 @@ def test_each_option_has_its_finding(code: str) -> None:
     assert not blockers(found)
 
 
+def test_a_disk_that_may_not_be_copied_and_is_not_shared_is_a_blocker() -> None:
+    found = {one.code: one for one in assess(copied(), Options(copy_storage=CopyStorage.NEVER))}
+    assert found["disk-not-shared"].severity is BLOCKER
+    assert "--copy-storage auto" in found["disk-not-shared"].remedy
+    assert "disk-copied" not in found
+
+
 def test_no_finding_is_without_a_test() -> None:
-    assert set(CASES) | set(WITH_OPTIONS) | AFTERWARDS == finding_codes()
+    assert set(CASES) | set(WITH_OPTIONS) | AFTERWARDS | {"disk-not-shared"} == finding_codes()
 
 
 @pytest.mark.parametrize("state", [state for state in State if state not in (State.RUNNING, State.BLOCKED)])
@@ -136,7 +160,9 @@ def test_missing_features_are_named() -> None:
 
 
 def test_an_empty_drive_is_no_matter() -> None:
-    assert not assess(with_disk(source="", device="cdrom", kind="file"), Options())
+    empty = Disk("sda", "cdrom", "file", "", "raw", "", True, False)
+    site = good_site()
+    assert not assess(replace(site, guest=replace(site.guest, disks=(*site.guest.disks, empty))), Options())
 
 
 def test_a_guest_without_disks_has_no_image_lock() -> None:

@@ -11,7 +11,7 @@ from ferryman.execute.follow import NO_BYTE_FOR, Action, Watch, decide
 from ferryman.model.phase import Phase
 from ferryman.model.request import Request
 
-FLOWING = Watch(elapsed=10, timeout=1800, without_a_byte=0, guest_paused=False, cancelled_by="")
+FLOWING = Watch(elapsed=10, timeout=1800, without_a_byte=0, paused_for=None, cancelled_by="")
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,10 @@ FLOWING = Watch(elapsed=10, timeout=1800, without_a_byte=0, guest_paused=False, 
         ({"elapsed": 1801.0}, Action.ABORT, "timeout"),
         ({"without_a_byte": NO_BYTE_FOR + 1}, Action.ABORT, "no byte"),
         ({"without_a_byte": NO_BYTE_FOR - 1}, Action.WAIT, "flowing"),
-        ({"guest_paused": True, "cancelled_by": "anna", "elapsed": 9999.0, "without_a_byte": 99.0}, Action.WAIT, "switchover"),
+        ({"paused_for": 9.0, "cancelled_by": "anna", "elapsed": 9999.0, "without_a_byte": 99.0}, Action.WAIT, "switchover"),
+        ({"paused_for": 61.0, "without_a_byte": 0.0, "elapsed": 9999.0}, Action.WAIT, "switchover"),
+        ({"paused_for": 61.0, "without_a_byte": NO_BYTE_FOR + 1}, Action.ABORT, "no byte"),
+        ({"timeout": 0.0, "elapsed": 9999.0}, Action.WAIT, "flowing"),
     ],
 )  # fmt: skip
 def test_each_reason_to_abort_and_none_after_the_switchover(

@@ -13,6 +13,7 @@ import pytest
 from ferryman.drivers import probe
 from ferryman.drivers.libvirt import visit as visits
 from ferryman.drivers.libvirt.visit import Visit, visit
+from ferryman.errors import BadInput
 from ferryman.execute.slots import Slots
 from ferryman.model.host import Host
 
@@ -25,6 +26,17 @@ HERE = Host("here", "qemu:///system")
 )  # fmt: skip
 def test_a_probe_is_an_address_and_maybe_a_port(text: str, expected: tuple[str, int]) -> None:
     assert probe.parse(text) == expected
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1:http", "10.0.0.1:0", "10.0.0.1:70000", ":80", "[fe80::1]:x"])
+def test_what_is_no_probe_is_said_to_be_none(text: str) -> None:
+    with pytest.raises(BadInput, match="probe"):
+        probe.parse(text)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "localhost"])
+def test_echoes_come_back_over_either_family(address: str) -> None:
+    assert probe.asks(address, 0)
 
 
 def test_a_listener_and_a_refusal_are_answers_and_silence_is_none() -> None:

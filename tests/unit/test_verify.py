@@ -15,7 +15,10 @@ PLAIN = {
     (Where.STALLED, Where.ABSENT): Action.BACK_RESUME,
     (Where.STALLED, Where.OFF): Action.BACK_RESUME,
     (Where.OFF, Where.ABSENT): Action.STOPPED_AT_SOURCE,
-    (Where.OFF, Where.OFF): Action.STOPPED_AT_SOURCE,
+    (Where.HALTED, Where.ABSENT): Action.BACK,
+    (Where.HALTED, Where.OFF): Action.BACK,
+    (Where.ABSENT, Where.HALTED): Action.FORWARD,
+    (Where.OFF, Where.HALTED): Action.FORWARD,
     (Where.ABSENT, Where.OFF): Action.STOPPED_AT_DESTINATION,
 }
 
@@ -43,7 +46,7 @@ def test_nothing_is_decided_while_a_job_runs(destination: Where) -> None:
 
 def codes(**changes: object) -> set[str]:
     usual: dict[str, object] = {
-        "answers": True, "probe": "10.0.0.1:80", "destination": "b", "not_announced": "", "blackout": 0.4, "downtime": 0.3,
+        "answers": True, "answered_before": True, "probe": "10.0.0.1:80", "destination": "b", "not_announced": "", "blackout": 0.4, "downtime": 0.3,
     }  # fmt: skip
     return {finding.code for finding in network_findings(**(usual | changes))}  # type: ignore[arg-type]
 

@@ -69,6 +69,7 @@ class Moves:
 
     def ask(self, guest: str, destination: str, options: Options, *, source: str = "") -> Request:
         """Make a request and begin to carry it out in this process. What is left of earlier ones is taken in hand first."""
+        self.site.usable(options)
         # DBOS takes 0.3 s to import: the hosts are asked meanwhile.
         threading.Thread(target=import_module, args=("ferryman.execute.runtime",), daemon=True).start()
         if self.records.requests(limit=1, open_only=True):
@@ -143,7 +144,27 @@ class Moves:
                 f"it is {phase}: past the switchover there is only forward",
                 f"ferryman follow {request.id}",
             )
+        if self.records.facts(request.id).get("transfer_ended"):
+            raise Refused(
+                f"request {request.id}",
+                "its transfer has ended: both hosts are being asked who runs the guest",
+                f"ferryman follow {request.id}",
+            )
         self.records.ask_cancel(request.id, f"{getpass.getuser()}@{os.uname().nodename}")
+        return request
+
+    def close(self, request_id: str) -> Request:
+        """A person has looked: the request needs no more attention. Its guest may be moved again; nothing is undone."""
+        request = self.records.request(request_id)
+        phase = self.records.phase(request.id)
+        if phase is not Phase.NEEDS_ATTENTION:
+            raise Refused(f"request {request.id}", f"it needs no attention: {phase}", f"ferryman show {request.id}")
+        by = f"{getpass.getuser()}@{os.uname().nodename}"
+        for number, _, _ in self.records.undo_acts(request.id):
+            self.records.close_undo(number, "dropped")
+        self.records.keep_decision(request.id, f"closed by {by}: what was left to do by then was left as it was")
+        self.records.enter(request.id, Phase.CLOSED)
+        self.records.drop_lease(request.guest_uuid, request.id)
         return request
 
     def retire(self, request_id: str) -> list[str]:
@@ -202,6 +223,8 @@ class Moves:
         wanted = None if requests is None else set(requests)
         for identity in (*self._submitted, *self._runtime.adopted):
             while (wanted is None or _request_of(identity) in wanted) and not self._runtime.finished(identity):
+                if not self._runtime.carried(identity):
+                    break  # by a process that was killed meanwhile: the next `recover` takes it
                 time.sleep(0.05)
 
     def stop(self) -> None:

@@ -72,20 +72,30 @@ class Site:
         if scheme not in ("qemu", "qemu+tls", "qemu+ssh", "qemu+unix"):
             raise BadInput(f"URI '{host.uri}'", f"'{scheme}' is not a scheme ferryman uses",
                            "qemu+tls://HOST/system, qemu+ssh://root@HOST/system or qemu:///system")  # fmt: skip
+        try:
+            addresses = (host.address, host.effective_migration_address)
+        except ValueError as error:
+            raise BadInput(f"URI '{host.uri}'", str(error), "such as qemu+tls://HOST/system") from error
+        known = {one.name: one for one in self.hosts()}.get(host.name)
+        if known is not None and (known.uri, known.address) != (host.uri, addresses[0]):
+            self._not_needed(host.name)  # its open requests would be settled by looking at another host
         self.records.add_host(host)
 
     def remove(self, name: str) -> Host:
         """Forget a host; returns what it was. Refused while an unfinished request needs it."""
         host = self.host(name)
-        for request in self.records.requests(open_only=True):
+        self._not_needed(name)
+        self.records.remove_host(name)
+        return host
+
+    def _not_needed(self, name: str) -> None:
+        for request in self.records.requests(limit=1000, open_only=True):
             if name in (request.source, request.destination):
                 raise Refused(
                     f"host {name}",
                     f"request {request.id} is not settled",
                     f"ferryman recover, or ferryman show {request.id}",
                 )
-        self.records.remove_host(name)
-        return host
 
     def hypervisor(self, name: str) -> "Hypervisor":
         """The libvirtd of a registered host; one connection a process."""
@@ -187,6 +197,17 @@ class Site:
         options = self.with_maps(options, at, destination)
         site = observe(self.ports, found.uuid, at, destination)
         return assess(site, options), live_plan(site, options)
+
+    @staticmethod
+    def usable(options: Options) -> None:
+        """Raises BadInput when an option cannot be used."""
+        from ferryman.drivers.probe import parse
+
+        if options.probe:
+            parse(options.probe)
+        for name in ("bandwidth", "max_downtime", "timeout"):
+            if getattr(options, name) < 0:
+                raise BadInput(f"--{name.replace('_', '-')}", "it is negative", "0 means no limit, or the default")
 
     def with_maps(self, options: Options, source: str, destination: str) -> Options:
         """The options with the names mapped earlier between these two hosts; what is given now goes before."""

@@ -13,7 +13,6 @@ from ferryman.plan import disks
 # the hosts' caches coherent (shared directories that it knows as such, RBD, iSCSI by QEMU itself).
 SAFE_CACHES = ("none", "directsync")
 _COHERENT_KINDS = ("network", "nvme")
-LOCKING_PROTOCOLS = ("rbd",)  # cooperative locks at best; nfs:// and iscsi:// have none over hosts
 
 
 def findings(site: Site, options: Options) -> Iterator[Finding]:
@@ -30,8 +29,8 @@ def findings(site: Site, options: Options) -> Iterator[Finding]:
         elif disk.source and disk not in copied:
             yield from _disk(site, disk, reach.get(disk.target))
     yield from volumes.findings(site, options)
-    if not site.guest.disks:
-        yield warning("no-image-lock", f"guest {site.guest.name}", "it has no disk, so no image lock stands between two running copies if a libvirtd dies in the switchover",
+    if not any(disk.source and not disk.read_only for disk in site.guest.disks):
+        yield warning("no-image-lock", f"guest {site.guest.name}", "it has no disk that it writes to, so no image lock stands between two running copies if a libvirtd dies in the switchover",
                       "do not restart libvirtd at either host during the move")  # fmt: skip
 
 
@@ -51,7 +50,7 @@ def _disk(site: Site, disk: Disk, reach: DiskReach | None) -> Iterator[Finding]:
     if reach.reach is Reach.NETWORK:
         yield note("disk-network", what, "taken for the same storage because both hosts use one network name; not tried from the destination",
                    f"check that {destination} may reach it (addresses, secrets)")  # fmt: skip
-        if not disk.source.startswith(LOCKING_PROTOCOLS) and not disk.read_only:
+        if not disk.read_only:  # nfs:// and iscsi:// have no locks over hosts, rbd's are cooperative: no guard
             yield _no_lock(what)
     if disk.kind == "block" and not disk.read_only:
         yield _no_lock(what)
@@ -59,9 +58,16 @@ def _disk(site: Site, disk: Disk, reach: DiskReach | None) -> Iterator[Finding]:
         directory = disk.source.rsplit("/", 1)[0]
         yield blocker("shared-not-declared", what, "libvirt does not know that directory as shared and would call the move unsafe",
                       f'at {source} and {destination}: shared_filesystems = [ "{directory}" ] in /etc/libvirt/qemu.conf (libvirt 11 or later), then restart libvirtd')  # fmt: skip
+    elif disk.cache not in SAFE_CACHES and reach.declared_shared is None and disk.kind == "file":
+        yield note("shared-not-checked", what, f"its cache mode {disk.cache or 'default'} is safe only where libvirt knows the directory as shared, which could not be looked at",
+                   "if it does not, libvirt refuses and nothing is changed; set cache='none' to be sure")  # fmt: skip
     elif disk.cache not in SAFE_CACHES and not _coherent(disk, reach) and not disk.read_only:
         yield blocker("disk-cache", what, f"cache mode {disk.cache or 'default'} goes through {source}'s page cache, which {destination} does not see",
                       "set cache='none' (virsh edit) and restart the guest")  # fmt: skip
+    for layer in reach.layers:
+        if layer.reach is not Reach.SAME:
+            yield blocker("layer-not-shared", what, f"its backing layer {layer.target} is not proved to be the same at {destination}: {layer.how}",
+                          "put all layers on storage that both hosts share, flatten them (virsh blockpull), or --copy-storage all")  # fmt: skip
     if disk.shareable:
         yield note("disk-shareable", what, "it is marked shareable: other guests may be using it at the same time")
 

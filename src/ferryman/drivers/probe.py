@@ -34,14 +34,20 @@ for item in sys.argv[1:]:
 
 
 def parse(probe: str) -> tuple[str, int]:
-    """(address, port) of ADDRESS[:PORT] or [IPV6]:PORT; port 0: an echo is asked instead of a connection."""
+    """(address, port) of ADDRESS[:PORT] or [IPV6]:PORT; port 0: an echo is asked instead of a connection.
+
+    Raises errors.BadInput naming what cannot be used.
+    """
     if probe.startswith("["):
         address, _, port = probe[1:].partition("]")
-        return address, int(port.lstrip(":") or 0)
-    if probe.count(":") != 1:
-        return probe, 0
-    address, port = probe.split(":")
-    return address, int(port)
+        port = port.lstrip(":")
+    elif probe.count(":") == 1:
+        address, port = probe.split(":")
+    else:
+        address, port = probe, ""
+    if not address or (port and not (port.isdigit() and 0 < int(port) < 65536)):
+        raise errors.BadInput(f"probe '{probe}'", "it is no address", "write ADDRESS, ADDRESS:PORT or [IPV6]:PORT")
+    return address, int(port or 0)
 
 
 def asks(address: str, port: int, timeout: float = PROBE_TIMEOUT) -> bool:
@@ -60,21 +66,25 @@ def asks(address: str, port: int, timeout: float = PROBE_TIMEOUT) -> bool:
 _sequences = itertools.count(1)
 
 
-def _echo(address: str, timeout: float) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as asking:
+def _echo(name: str, timeout: float) -> bool:
+    try:
+        family, _, _, _, resolved = socket.getaddrinfo(name, None, type=socket.SOCK_RAW)[0]
+    except socket.gaierror:
+        return False
+    v6 = family == socket.AF_INET6
+    request, reply, protocol = (128, 129, socket.IPPROTO_ICMPV6) if v6 else (8, 0, socket.IPPROTO_ICMP)
+    with socket.socket(family, socket.SOCK_RAW, protocol) as asking:
         asking.settimeout(timeout)
-        identity = os.getpid() & 0xFFFF
-        sequence = next(_sequences) & 0xFFFF
-        packet = struct.pack("!BBHHH", 8, 0, 0, identity, sequence)
+        packet = struct.pack("!BBHHH", request, 0, 0, os.getpid() & 0xFFFF, next(_sequences) & 0xFFFF)
         total = sum(struct.unpack("!4H", packet))
-        checksum = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
+        checksum = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF  # for ICMPv6 the kernel writes its own
         try:
-            asking.sendto(struct.pack("!BBHHH", 8, 0, checksum, identity, sequence), (address, 0))
+            asking.sendto(packet[:2] + struct.pack("!H", checksum) + packet[4:], resolved)
             deadline = time.monotonic() + timeout
             while time.monotonic() < deadline:
-                answer, (sender, _) = asking.recvfrom(2048)
-                header = (answer[0] & 15) * 4
-                if sender == address and answer[header] == 0 and answer[header + 4 : header + 8] == packet[4:8]:
+                answer, sender = asking.recvfrom(2048)
+                body = answer if v6 else answer[(answer[0] & 15) * 4 :]  # an IPv4 answer comes with its header
+                if sender[0] == resolved[0] and body[0] == reply and body[4:8] == packet[4:8]:
                     return True
         except OSError:
             return False

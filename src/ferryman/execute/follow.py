@@ -15,10 +15,13 @@ from ferryman.model.place import Where
 from ferryman.model.plan import Order, Plan
 from ferryman.model.request import Request
 from ferryman.model.sample import Sample
-from ferryman.ports import Ports, Transfer
+from ferryman.ports import Hypervisor, Ports, Transfer
 
 POLL = 0.2  # seconds between two samples
 NO_BYTE_FOR = 30.0  # seconds without a byte in pre-copy: libvirt's keepalive sees only the control path
+SWITCHOVER_WITHIN = (
+    60.0  # seconds; a guest that stands still for longer while no byte moves was not stopped by a switchover
+)
 SOURCE_SILENT_FOR = 90.0  # seconds without an answer from the source: then settling looks
 ABORT_AGAIN_AFTER = 10.0  # seconds
 ABORT_GIVEN_UP_AFTER = 90.0  # seconds after the first abort with the job still there: then settling looks
@@ -47,21 +50,22 @@ class Watch:
     """What the decision is made from. Times are seconds."""
 
     elapsed: float
-    timeout: float
+    timeout: float  # 0: no limit
     without_a_byte: float
-    guest_paused: bool
+    paused_for: float | None  # since the guest was first seen standing still at the source; None: it runs
     cancelled_by: str
 
 
 def decide(watch: Watch) -> Decision:
     """Whether to let the transfer go on. Pure."""
-    if watch.guest_paused:
+    stuck = watch.without_a_byte > NO_BYTE_FOR
+    if watch.paused_for is not None and not (stuck and watch.paused_for > SWITCHOVER_WITHIN):
         return Decision(Action.WAIT, "the switchover has begun: the hypervisor finishes or falls back by itself")
     if watch.cancelled_by:
         return Decision(Action.ABORT, f"cancelled by {watch.cancelled_by}", cancelled=True)
-    if watch.elapsed > watch.timeout:
+    if watch.timeout and watch.elapsed > watch.timeout:
         return Decision(Action.ABORT, f"not finished within the timeout of {watch.timeout:.0f} s")
-    if watch.without_a_byte > NO_BYTE_FOR:
+    if stuck:
         return Decision(Action.ABORT, f"no byte was sent for {NO_BYTE_FOR:.0f} s: the migration network does not carry")
     return Decision(Action.WAIT, "bytes are flowing")
 
@@ -90,6 +94,10 @@ def transfer(ports: Ports, request: Request, plan: Plan, *, fresh: bool, may_ask
         if asked_at is None:
             raise Refused(f"guest {request.guest}", f"another job ({place.job}) runs on it, which is not ours",
                           "wait for its end: virsh domjobinfo")  # fmt: skip
+        if ports.records.facts(request.id).get("transfer_ended"):
+            return TransferEnd(
+                f"a job ({place.job}) runs on the guest that is not ours"
+            )  # settling waits, and touches nothing
         return _watch(ports, request, plan, None)
     if (stop := _why_not_ask(ports, request, asked_at, fresh=fresh, may_ask=may_ask)) is not None:
         return stop
@@ -156,7 +164,9 @@ class _Progress:
 def _watch(ports: Ports, request: Request, plan: Plan, call: Transfer | None) -> TransferEnd:
     """Poll until the source answers and has no job. `call` is None when re-attached after a crash."""
     source, records, clock = ports.hypervisor(request.source), ports.records, ports.clock
-    records.enter(request.id, Phase.TRANSFERRING)
+    if records.phase(request.id) is not Phase.SWITCHING_OVER:
+        records.enter(request.id, Phase.TRANSFERRING)
+    paused_since: float | None = None
     began = clock.now()
     asked_at = records.asked_at(request.id) or began
     caps = storage.Caps(ports, request, plan)
@@ -166,6 +176,8 @@ def _watch(ports: Ports, request: Request, plan: Plan, call: Transfer | None) ->
     job_seen = downtime_set = refusal_noted = False
     while True:
         now = clock.now()
+        if call is not None and isinstance(call.error, AlreadyRunning):
+            raise Refused(call.error.what, call.error.why, call.error.remedy)  # the job that runs is another's
         try:
             sample = source.sample(request.guest_uuid)
             answered_at = now
@@ -175,22 +187,18 @@ def _watch(ports: Ports, request: Request, plan: Plan, call: Transfer | None) ->
             clock.sleep(1.0)
             continue
         if sample is None:
-            if call is not None and isinstance(call.error, AlreadyRunning):
-                raise Refused(call.error.what, call.error.why, call.error.remedy)
             waiting_for_job = call is not None and not call.ended and (job_seen is False and now - began < CALL_TO_JOB)
-            if (
-                not waiting_for_job
-                and not look(source, request.guest_uuid).job
-                and (call is None or call.ended or job_seen)
-            ):
+            if not waiting_for_job and _without_a_job(source, request) and (call is None or call.ended or job_seen):
+                records.keep_facts(request.id, {"transfer_ended": True})
                 return _ended(call, why)
             if first_abort and now - first_abort > ABORT_GIVEN_UP_AFTER:
                 return _ended(call, why)
-            if call is not None and not call.ended and not job_seen and now - began > request.options.timeout:
+            if call is not None and not call.ended and not job_seen and 0 < request.options.timeout < now - began:
                 return TransferEnd("the call neither started a job nor ended within the timeout")
             clock.sleep(POLL / 4)
             continue
         job_seen = True
+        paused_since = (paused_since or now) if sample.guest_paused else None
         progress.take(sample, now)
         records.keep_sample(request.id, sample)
         if sample.guest_paused:
@@ -205,7 +213,7 @@ def _watch(ports: Ports, request: Request, plan: Plan, call: Transfer | None) ->
                 elapsed=now - asked_at,
                 timeout=request.options.timeout,
                 without_a_byte=progress.without_a_byte,
-                guest_paused=sample.guest_paused,
+                paused_for=None if paused_since is None else now - paused_since,
                 cancelled_by=records.cancel_asked(request.id),
             )
         )
@@ -225,6 +233,12 @@ def _watch(ports: Ports, request: Request, plan: Plan, call: Transfer | None) ->
             return TransferEnd(f"{why.reason}; the job is still there {ABORT_GIVEN_UP_AFTER:.0f} s after the abort",
                                cancelled=why.cancelled)  # fmt: skip
         clock.sleep(POLL / 4 if sample.guest_paused else POLL)
+
+
+def _without_a_job(source: Hypervisor, request: Request) -> bool:
+    """Only a source that answers can say that it has no job."""
+    place = look(source, request.guest_uuid)
+    return place.where is not Where.UNREACHABLE and not place.job
 
 
 def _set_downtime(ports: Ports, request: Request) -> bool:

@@ -39,6 +39,9 @@ def watched(
     """The transfer, then settling."""
     end = from_plain(TransferEnd, step("transfer", _transfer, ports, request, plan, fresh, may_ask))
     verdict = from_plain(Verdict, step("settle", _settle, ports, request, patience))
+    if verdict.action is Action.BACK_RESUME and not end.asked:
+        # Nothing was asked for, so no migration of ours paused it.
+        return end, Verdict(Action.BACK, f"{verdict.reason}; it was not paused by this move and is left as it is")
     return end, verdict
 
 
@@ -79,6 +82,8 @@ def autostart_off(ports: Ports, request: Request) -> None:
     """With autostart on, a source that reboots in the middle would start the guest a second time."""
     source = ports.hypervisor(request.source)
     place = source.place(request.guest_uuid)
+    if place.job:
+        raise Refused(f"guest {request.guest}", f"a job ({place.job}) runs on it that is not ours", "wait for its end: virsh domjobinfo")  # fmt: skip
     if place.persistent and place.autostart:
         ports.records.register_undo(request.id, undo.RESTORE_AUTOSTART, {"host": request.source})
         source.set_autostart(request.guest_uuid, False)
@@ -125,6 +130,7 @@ def undefine_source(ports: Ports, request: Request) -> None:
 
 def keep_definition(ports: Ports, request: Request, plan: Plan) -> None:
     """A persistent guest stays persistent, also when the handshake broke before libvirt wrote the definition."""
+    _still_there(ports, request)
     destination = ports.hypervisor(request.destination)
     place = destination.place(request.guest_uuid)
     if place.where is Where.RUNNING and not place.persistent:
@@ -134,10 +140,17 @@ def keep_definition(ports: Ports, request: Request, plan: Plan) -> None:
 
 def autostart_on(ports: Ports, request: Request) -> None:
     """Autostart does not travel."""
+    _still_there(ports, request)
     destination = ports.hypervisor(request.destination)
     place = destination.place(request.guest_uuid)
     if place.where in (Where.RUNNING, Where.OFF) and place.persistent and not place.autostart:
         destination.set_autostart(request.guest_uuid, True)
+
+
+def _still_there(ports: Ports, request: Request) -> None:
+    """Only while the destination owns the guest: one that went on to a third host has left a stale definition at most."""
+    if confirm(ports, request, Action.FORWARD, Action.STOPPED_AT_DESTINATION) is None:
+        raise _changed(request)
 
 
 def _changed(request: Request) -> NeedsAttention:

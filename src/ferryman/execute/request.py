@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from ferryman.assess import assess
-from ferryman.errors import Blocked, FerrymanError, NeedsAttention, Refused
+from ferryman.errors import Blocked, DriverError, FerrymanError, NeedsAttention, Refused
 from ferryman.execute import live, undo
 from ferryman.execute.follow import TransferEnd
 from ferryman.execute.observe import observe
@@ -26,6 +26,7 @@ from ferryman.ports import Ports, Watcher
 from ferryman.verify.location import Action, Verdict
 from ferryman.verify.network import network_findings
 
+AT_HOME = (Where.RUNNING, Where.HALTED, Where.OFF)  # the guest is at its source, whatever it is doing there
 ANSWERS_WITHIN = 15.0  # seconds after the switchover within which a client must be answered
 
 
@@ -111,9 +112,17 @@ class Fulfilment:
         probe = self.ports.records.facts(request.id).get("probe", "")
         if probe and request.id not in self._watchers:
             self._watchers[request.id] = self.ports.network.watch(probe)
+            before = bool(self.ports.network.answers(probe, 0.0))
+            self.ports.records.keep_facts(request.id, {"answered_before": before})
 
     def conclude(self, request: Request, plan: Plan, end: TransferEnd, verdict: Verdict) -> Outcome:
         """From the verdict on the pair of places to an outcome."""
+        try:
+            return self._conclude(request, plan, end, verdict)
+        except DriverError as error:  # past the verdict a host that fails leaves things half done
+            raise NeedsAttention(error.what, error.why, error.remedy or "ferryman recover carries on") from error
+
+    def _conclude(self, request: Request, plan: Plan, end: TransferEnd, verdict: Verdict) -> Outcome:
         match verdict.action:
             case Action.FORWARD | Action.FORWARD_OVER_HUSK:
                 live.forward(self.ports, request, plan, verdict)
@@ -145,7 +154,8 @@ class Fulfilment:
             announcing = pool.submit(
                 network.announce, host, [(mac, bridge) for mac, bridge in facts.get("bridged", ())]
             )
-            answers = network.answers(probe, ANSWERS_WITHIN) if probe else None
+            # What did not answer before the move says nothing about the move.
+            answers = network.answers(probe, ANSWERS_WITHIN) if probe and facts.get("answered_before") else None
             not_announced = announcing.result()
         watcher = self._watchers.pop(request.id, None)
         if watcher is not None:
@@ -155,6 +165,7 @@ class Fulfilment:
         findings = network_findings(
             answers=answers,
             probe=probe,
+            answered_before=facts.get("answered_before", False),
             destination=request.destination,
             not_announced=not_announced,
             blackout=blackout,
@@ -195,13 +206,18 @@ class Fulfilment:
             outcome = Outcome(Status.NEEDS_ATTENTION, f"{error.what}: {error.why}", remedy=error.remedy)
         except FerrymanError as error:
             outcome = self._refused(request, error)
+        except Exception as error:  # a fault of ours: whatever it is, the request ends, its lease and undo are kept
+            outcome = Outcome(
+                Status.NEEDS_ATTENTION, f"a fault in ferryman: {type(error).__name__}: {error}",
+                remedy="look at both hosts with virsh list --all; ferryman recover settles it",
+            )  # fmt: skip
         plain = to_plain(outcome)
         step("report", self.report, request, plain)
         return plain
 
     def _refused(self, request: Request, error: FerrymanError) -> Outcome:
-        """An error before the transfer was asked for: take back what was done; then nothing was changed."""
-        failures = step("undo-refused", self._undo_when_never_asked, request)
+        """An error before the transfer ran: take back what was done, if both hosts say that the guest never left."""
+        failures = step("undo-refused", self._undo_if_at_home, request)
         if failures is None:
             return Outcome(Status.NEEDS_ATTENTION, str(error), remedy="ferryman recover settles it")
         if failures:
@@ -211,17 +227,23 @@ class Fulfilment:
                 remedy="mend the cause, then ferryman recover",
             )
         cancelled = bool(self.ports.records.cancel_asked(request.id))
+        asked = self.ports.records.asked_at(request.id) is not None and not isinstance(error, Refused)
         return Outcome(
-            Status.CANCELLED if cancelled else Status.REFUSED,
+            Status.CANCELLED if cancelled else Status.FAILED if asked else Status.REFUSED,
             f"{error.what}: {error.why}",
             request.source,
             remedy=error.remedy,
         )
 
-    def _undo_when_never_asked(self, request: Request) -> list[str] | None:
-        if self.ports.records.asked_at(request.id) is not None:
-            place = look(self.ports.hypervisor(request.source), request.guest_uuid)
-            if place.where is not Where.RUNNING:
+    def _undo_if_at_home(self, request: Request) -> list[str] | None:
+        """None: it may not be at home, so nothing was taken back."""
+        records = self.ports.records
+        if records.asked_at(request.id) is not None or records.undo_acts(request.id):
+            source, destination = (self.ports.hypervisor(name) for name in (request.source, request.destination))
+            here, there = look(source, request.guest_uuid), look(destination, request.guest_uuid)
+            never_left = here.where in AT_HOME and there.where in (Where.ABSENT, Where.OFF)
+            silent = records.asked_at(request.id) is None and there.where is Where.UNREACHABLE
+            if not (never_left or (silent and here.where in AT_HOME)):
                 return None
         return undo.undo_all(self.ports, request)
 

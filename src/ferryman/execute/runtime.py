@@ -112,6 +112,11 @@ class Runtime:
         status = DBOS.get_workflow_status(identity)
         return status is None or status.status not in _UNFINISHED
 
+    def carried(self, identity: str) -> bool:
+        """Whether the process that listens to that workflow's queue is there."""
+        status = DBOS.get_workflow_status(identity)
+        return status is not None and self.slots.holder(status.queue_name or "") is not None
+
     def known(self, identity: str) -> bool:
         """Whether such a workflow was ever submitted."""
         return DBOS.get_workflow_status(identity) is not None

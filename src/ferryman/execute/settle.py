@@ -57,15 +57,15 @@ def settle(ports: Ports, request: Request, *, patience: float = PATIENCE) -> Ver
         if verdict.plain and earlier is not None and earlier.action is verdict.action:
             return verdict
         waited = ports.clock.now() - began
-        if waited > patience:
-            return _impatient(verdict, waited)
+        if waited > patience and not (verdict.plain and earlier is not None and not earlier.plain):
+            return _impatient(verdict, waited)  # one that has just become plain is looked at once more
         earlier = verdict
         ports.clock.sleep(INTERVAL if waited < 5 else SLOW_INTERVAL)
 
 
 def _impatient(verdict: Verdict, waited: float) -> Verdict:
     if verdict.action is not Action.WAIT:
-        return Verdict(Action.ATTENTION, verdict.reason, verdict.remedy)
+        return Verdict(Action.ATTENTION, verdict.reason, verdict.remedy or "ferryman recover looks again")
     return Verdict(Action.ATTENTION, f"{verdict.reason}; unchanged for {waited:.0f} s", verdict.remedy)
 
 

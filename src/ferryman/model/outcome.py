@@ -10,13 +10,14 @@ from ferryman.model.sample import Sample
 
 
 class Status(StrEnum):
-    """The four ends of a move. The value is stored and shown."""
+    """The ends of a move. The value is stored and shown."""
 
     SUCCEEDED = "succeeded"
     REFUSED = "refused"  # nothing was changed
     FAILED = "failed"  # put back: the guest is at the source as before
     CANCELLED = "cancelled"  # the same, because somebody asked
     NEEDS_ATTENTION = "needs attention"  # somebody has to look
+    CLOSED = "closed"  # somebody has looked, and says so
 
 
 @dataclass(frozen=True)

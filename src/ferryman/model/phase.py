@@ -18,6 +18,7 @@ class Phase(StrEnum):
     FAILED = "failed"  # put back
     CANCELLED = "cancelled"  # put back because somebody asked
     NEEDS_ATTENTION = "needs attention"
+    CLOSED = "closed"  # by a person, who has looked
 
 
 FOLLOWS: dict[Phase, tuple[Phase, ...]] = {
@@ -31,7 +32,14 @@ FOLLOWS: dict[Phase, tuple[Phase, ...]] = {
         Phase.NEEDS_ATTENTION,
     ),
     # An abort can be accepted and the migration still succeed; a crash can hide the switchover.
-    Phase.TRANSFERRING: (Phase.SWITCHING_OVER, Phase.ROLLING_BACK, Phase.COMPLETING, Phase.NEEDS_ATTENTION),
+    # Refused: the job that was met is another's, so nothing was asked for.
+    Phase.TRANSFERRING: (
+        Phase.SWITCHING_OVER,
+        Phase.ROLLING_BACK,
+        Phase.COMPLETING,
+        Phase.REFUSED,
+        Phase.NEEDS_ATTENTION,
+    ),
     # Before the destination runs, the hypervisor itself may still fall back.
     Phase.SWITCHING_OVER: (Phase.COMPLETING, Phase.ROLLING_BACK, Phase.NEEDS_ATTENTION),
     Phase.COMPLETING: (Phase.VERIFYING, Phase.NEEDS_ATTENTION),
@@ -41,8 +49,16 @@ FOLLOWS: dict[Phase, tuple[Phase, ...]] = {
     Phase.REFUSED: (),
     Phase.FAILED: (),
     Phase.CANCELLED: (),
-    # `recover` settles it: forward or back, or it stays.
-    Phase.NEEDS_ATTENTION: (Phase.COMPLETING, Phase.ROLLING_BACK),
+    # `recover` settles it: forward or back, or it stays; a person may close it.
+    Phase.NEEDS_ATTENTION: (
+        Phase.TRANSFERRING,
+        Phase.COMPLETING,
+        Phase.ROLLING_BACK,
+        Phase.REFUSED,
+        Phase.CANCELLED,
+        Phase.CLOSED,
+    ),
+    Phase.CLOSED: (),
 }
 
 ENDS = frozenset(phase for phase, following in FOLLOWS.items() if not following) | {Phase.NEEDS_ATTENTION}

@@ -11,6 +11,7 @@ class Where(StrEnum):
     OFF = "off"  # defined, not active
     RUNNING = "running"
     PAUSED = "paused"  # active, its CPUs stopped: an incoming copy, or one that was just handed over
+    HALTED = "halted"  # active, its CPUs stopped by somebody or by an error of its storage: no migration did that
     STALLED = "stalled"  # paused without any job for STALLED_AFTER seconds: nobody is working on it any more
     UNREACHABLE = "unreachable"  # the host did not answer: that is not "gone"
 

@@ -24,6 +24,7 @@ class DiskReach:
     reach: Reach
     how: str  # what was tried and seen
     declared_shared: bool | None = None  # libvirt takes it as shared at both hosts; None: not looked at
+    layers: tuple["DiskReach", ...] = ()  # of its backing chain, `target` being the layer's path
 
 
 class CpuMatch(StrEnum):

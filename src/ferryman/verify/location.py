@@ -54,7 +54,23 @@ def judge(source: Place, destination: Place) -> Verdict:
                 Action.BACK_RESUME,
                 "the guest is paused at the source without a job, and the destination has nothing active: the only copy",
             )
-        case Where.OFF, Where.ABSENT | Where.OFF:
+        case Where.HALTED, Where.ABSENT | Where.OFF:
+            return Verdict(
+                Action.BACK,
+                f"the guest stands still at the source, stopped by somebody or by its storage ({source.detail}), and nothing of it is active at the destination",
+            )
+        case Where.ABSENT | Where.OFF, Where.HALTED:
+            return Verdict(
+                Action.FORWARD,
+                f"the guest is at the destination, stopped there by somebody or by its storage ({destination.detail}), and nothing of it is active at the source",
+            )
+        case Where.OFF, Where.OFF:
+            return Verdict(
+                Action.ATTENTION,
+                "the guest runs nowhere and both hosts have its definition: which one is newer is not known",
+                "start it where it ran last (its log in /var/log/libvirt/qemu tells), then ferryman recover",
+            )
+        case Where.OFF, Where.ABSENT:
             return Verdict(
                 Action.STOPPED_AT_SOURCE,
                 "the guest runs nowhere; its definition is at the source",
@@ -70,7 +86,7 @@ def judge(source: Place, destination: Place) -> Verdict:
             return Verdict(
                 Action.ATTENTION,
                 "neither host knows the guest any more",
-                "look for it at your other hosts; its saved definition: ferryman show --definition",
+                "look for it at your other hosts; its saved definition: ferryman show ID --definition",
             )
         case Where.RUNNING, Where.RUNNING:
             return Verdict(
@@ -102,6 +118,12 @@ def judge(source: Place, destination: Place) -> Verdict:
                 f"the guest is {source.where} at the source, the destination does not answer ({destination.detail})",
                 "restart the destination's libvirtd or restore the way to it, then ferryman recover; "
                 "do not continue the guest by hand",
+            )
+        case (Where.HALTED, _) | (_, Where.HALTED):
+            return Verdict(
+                Action.ATTENTION,
+                f"{source.where} at the source, {destination.where} at the destination",
+                "decide which copy is right, then destroy the other with virsh at its host; nothing was touched",
             )
         case (Where.PAUSED, _) | (_, Where.PAUSED) | (_, Where.STALLED):
             return Verdict(

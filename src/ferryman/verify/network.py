@@ -9,6 +9,7 @@ LONG_BLACKOUT_FLOOR = 2.0  # seconds; shorter ones are not worth a finding
 def network_findings(
     *,
     answers: bool | None,
+    answered_before: bool,
     probe: str,
     destination: str,
     not_announced: str,
@@ -17,7 +18,8 @@ def network_findings(
 ) -> tuple[Finding, ...]:
     """What was seen from a third place after the switchover.
 
-    `answers`: whether the guest answered within the bound (None: nobody could ask); `probe`: the address asked;
+    `answers`: whether the guest answered within the bound (None: nobody could ask, or it did not answer before the move
+    either); `probe`: the address asked;
     `not_announced`: why ferryman could not announce it again (empty: it did); times in seconds.
     """
     findings: list[Finding] = []
@@ -31,7 +33,10 @@ def network_findings(
             )
         )
     if answers is None:
-        why = f"{probe} could not be asked from here" if probe else "no address of the guest is known"
+        why = "no address of the guest is known"
+        if probe:
+            asked = "could not be asked from here" if answered_before else "did not answer before the move either"
+            why = f"{probe} {asked}"
         findings.append(
             note(
                 "answer-not-checked",

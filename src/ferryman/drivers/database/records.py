@@ -1,12 +1,13 @@
 """Reads and writes the records; the only module that speaks SQL. SQLite in WAL mode here, any SQLAlchemy database later."""
 
+import fcntl
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, delete, event, insert, select, update
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
 from ferryman.drivers.database import schema
 from ferryman.errors import BadInput, NotFound
@@ -28,8 +29,9 @@ def open_records(directory: Path) -> "DatabaseRecords":
     try:
         version = _schema_version(engine)
     except OperationalError:  # no tables yet; looking first saves each command the look at every table
-        schema.metadata.create_all(engine)
-        version = _schema_version(engine)
+        version = _make_tables(engine, directory)
+    except DatabaseError as error:
+        raise _unusable(directory, error) from error
     if version is None:
         with engine.begin() as connection:
             connection.execute(insert(schema.schema_version).values(version=schema.SCHEMA_VERSION))
@@ -40,6 +42,22 @@ def open_records(directory: Path) -> "DatabaseRecords":
             "use the ferryman that wrote them, or another state directory",
         )
     return DatabaseRecords(engine)
+
+
+def _make_tables(engine: Engine, directory: Path) -> int | None:
+    try:
+        with open(directory / "making", "w") as lock:  # two first commands at once: one makes, one waits
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            schema.metadata.create_all(engine)
+            return _schema_version(engine)
+    except DatabaseError as error:
+        raise _unusable(directory, error) from error
+
+
+def _unusable(directory: Path, error: DatabaseError) -> BadInput:
+    return BadInput(
+        f"records in {directory}", str(error.orig), "mend the file or its rights, or set FERRYMAN_STATE_DIRECTORY to another"
+    )  # fmt: skip
 
 
 def _schema_version(engine: Engine) -> int | None:
@@ -257,6 +275,14 @@ class DatabaseRecords:
 
     def samples(self, request_id: str) -> tuple[Sample, ...]:
         return tuple(from_plain(Sample, from_json(row.json)) for row in self._rows(schema.samples, request_id))
+
+    def samples_after(self, request_id: str, number: int) -> list[tuple[int, Sample]]:
+        """(number, sample) of those taken after that number, in order."""
+        table = schema.samples
+        query = select(table.c.number, table.c.json).where(table.c.request_id == request_id, table.c.number > number)
+        with self.engine.connect() as connection:
+            rows = connection.execute(query.order_by(table.c.number)).all()
+        return [(row.number, from_plain(Sample, from_json(row.json))) for row in rows]
 
     def last_sample(self, request_id: str) -> Sample | None:
         table = schema.samples

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 import libvirt
@@ -16,6 +17,8 @@ from ferryman.model.host import Check, Host
 from ferryman.model.plan import Volume
 from ferryman.model.site import DiskReach, Ground, Reach, TransportFacts
 from ferryman.ports import Hypervisor
+
+CARRY_WITHIN = 3600.0  # seconds for a read-only image by way of this machine
 
 
 class LibvirtBetween:
@@ -34,9 +37,7 @@ class LibvirtBetween:
         reached, volumes = stored.result()
         bridges, why_not = _bridges(destination.host, visits[1])
         return Ground(
-            disks=tuple(
-                DiskReach(disk.target, reach, how, _taken_as_shared(disk, visits)) for disk, reach, how in reached
-            ),
+            disks=tuple(replace(one, declared_shared=_taken_as_shared(disk, visits)) for disk, one in reached),
             transport=_transport(peer, address, visits),
             bridges=bridges,
             bridges_detail=why_not,
@@ -46,7 +47,11 @@ class LibvirtBetween:
     def carry(self, source: Hypervisor, path: str, destination: Hypervisor, volume: Volume) -> int:
         here, there = Connection(source.host.uri), Connection(destination.host.uri)
         what = f"carry {path} from {source.host.name} to {destination.host.name}"
-        return here.act(what, lambda a: there.act(what, lambda b: storage.carry(a, path, b, volume)))
+        return here.act(
+            what,
+            lambda a: there.act(what, lambda b: storage.carry(a, path, b, volume), within=CARRY_WITHIN),
+            within=CARRY_WITHIN,
+        )
 
     def check(self, host: Hypervisor, others: Sequence[Hypervisor]) -> tuple[Check, ...]:
         return host_check.check(host, others)
@@ -89,11 +94,20 @@ def _taken_as_shared(disk: Disk, visits: Sequence[Visit]) -> bool | None:
 
 def _storage(
     guest: Guest, source: Host, destination: Host
-) -> tuple[list[tuple[Disk, Reach, str]], dict[str, tuple[str, ...]]]:
+) -> tuple[list[tuple[Disk, DiskReach]], dict[str, tuple[str, ...]]]:
     """Each disk that has a source, with its reach and how that was found; and the destination's volumes by pool."""
     proved: dict[str, tuple[Reach, str]] = {}  # one marker serves all disks of a directory
     here, there = Connection(source.uri), Connection(destination.uri)
-    reached = [(disk, *_reach(disk, here, there, proved)) for disk in guest.disks if disk.source]
+    reached = []
+    for disk in guest.disks:
+        if disk.source:
+            reach, how = _reach(disk, here, there, proved)
+            layers = [
+                DiskReach(path, *_reach(replace(disk, kind="file", source=path), here, there, proved))
+                for path in disk.backing
+                if path.startswith("/") and reach is Reach.SAME
+            ]
+            reached.append((disk, DiskReach(disk.target, reach, how, layers=tuple(layers))))
     return reached, there.look("volumes", storage.names)
 
 

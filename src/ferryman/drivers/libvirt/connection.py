@@ -13,6 +13,8 @@ from ferryman.drivers.libvirt.errors import lost, translate
 T = TypeVar("T")
 
 OPEN_WITHIN = 10.0  # seconds; a host that vanished must not hang a command
+CALL_WITHIN = 35.0  # seconds for a look: longer than the 30 s that libvirt itself waits for a guest's lock
+ACT_WITHIN = 60.0  # seconds for an act: a destroy alone may take 40
 KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = (
     3,
     2,
@@ -74,6 +76,30 @@ def open_connection(uri: str) -> libvirt.virConnect:
     return result[0]
 
 
+def bounded(function: Callable[[], T], within: float, what: str) -> T:
+    """A call in a thread of its own, waited for at most `within` seconds. Raises errors.Timeout: what it did is unknown.
+
+    Keepalive notices a libvirtd that is silent, not one that answers while this one call is stuck in a QEMU or a mount.
+    """
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            outcome.append(function())
+        except BaseException as error:  # handed over to the caller
+            failure.append(error)
+
+    thread = threading.Thread(target=work, name=what, daemon=True)
+    thread.start()
+    thread.join(within)
+    if failure:
+        raise failure[0]
+    if not outcome:
+        raise errors.Timeout(what, f"no answer within {within:.0f} s, though libvirtd is there", "look whether the guest's QEMU or a storage of the host hangs")  # fmt: skip
+    return outcome[0]
+
+
 class Connection:
     """A connection that is opened when first used. Safe to share between threads."""
 
@@ -89,24 +115,32 @@ class Connection:
                 self._connection = open_connection(self.uri)
             return self._connection
 
-    def look(self, what: str, function: Callable[[libvirt.virConnect], T]) -> T:
+    def look(self, what: str, function: Callable[[libvirt.virConnect], T], *, within: float = CALL_WITHIN) -> T:
         """A call that changes nothing; tried once more on a new connection when the old one was lost."""
+        link = self.get()
         try:
-            return function(self.get())
+            return bounded(lambda: function(link), within, what)
         except libvirt.libvirtError as error:
             if not lost(error):
                 raise translate(error, what, self.uri) from error
             self.drop()
-        return self.act(what, function)
+        except errors.Timeout:
+            self.drop()
+            raise
+        return self.act(what, function, within=within)
 
-    def act(self, what: str, function: Callable[[libvirt.virConnect], T]) -> T:
-        """A call that may change something: made once. Raises errors.DriverError; Unreachable means: outcome unknown."""
+    def act(self, what: str, function: Callable[[libvirt.virConnect], T], *, within: float = ACT_WITHIN) -> T:
+        """A call that may change something: made once. Raises errors.DriverError; Unreachable and Timeout: outcome unknown."""
+        link = self.get()
         try:
-            return function(self.get())
+            return bounded(lambda: function(link), within, what)
         except libvirt.libvirtError as error:
             if lost(error):
                 self.drop()
             raise translate(error, what, self.uri) from error
+        except errors.Timeout:
+            self.drop()
+            raise
 
     def drop(self) -> None:
         """Forget the connection; the next call opens another."""

@@ -32,6 +32,12 @@ def _words(pattern: str, error: type[errors.DriverError], why: str, remedy: str)
     return _Words(re.compile(pattern, re.IGNORECASE), error, why, remedy)
 
 
+# Words that come under a connection's codes and tell of something else.
+_NO_CONNECTION = re.compile(
+    r"qemu monitor|qemu unexpectedly|process exited|execute QEMU|cannot (?:create|open|access|stat|unlink) (?:path|file|volume|directory)",
+    re.IGNORECASE,
+)
+
 # The first that matches counts. tests/unit/test_libvirt_errors.py holds what libvirt really said in each case.
 _TABLE = (
     # A libvirtd that dies in a TLS handshake looks like a failed authentication; it is none.
@@ -86,7 +92,7 @@ def lost(error: libvirt.libvirtError) -> bool:
 
 
 def _meaning(error: libvirt.libvirtError) -> _Words | None:
-    if code(error) not in _CONNECTION_CODES:
+    if code(error) not in _CONNECTION_CODES or _NO_CONNECTION.search(str(error)):
         return None
     return next((words for words in _TABLE if words.pattern.search(str(error))), None)
 

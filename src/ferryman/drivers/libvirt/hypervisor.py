@@ -24,6 +24,12 @@ from ferryman.ports import NO_CHANGES
 T = TypeVar("T")
 
 _ACTIVE_AS_RUNNING = (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED, libvirt.VIR_DOMAIN_SHUTDOWN)
+# Reasons of a pause that no migration gives. (A guest suspended in the middle of one says "migration" all the same.)
+_BY_OTHERS = (
+    libvirt.VIR_DOMAIN_PAUSED_USER, libvirt.VIR_DOMAIN_PAUSED_IOERROR, libvirt.VIR_DOMAIN_PAUSED_WATCHDOG,
+    libvirt.VIR_DOMAIN_PAUSED_DUMP, libvirt.VIR_DOMAIN_PAUSED_SAVE, libvirt.VIR_DOMAIN_PAUSED_SNAPSHOT,
+    libvirt.VIR_DOMAIN_PAUSED_FROM_SNAPSHOT, libvirt.VIR_DOMAIN_PAUSED_CRASHED,
+)  # fmt: skip
 _INACTIVE = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_CRASHED)
 
 
@@ -83,7 +89,7 @@ class LibvirtHypervisor:
                 state, reason = domain.state()
                 persistent = bool(domain.isPersistent())
                 return Place(
-                    where=_where(state),
+                    where=_where(state, reason),
                     persistent=persistent,
                     autostart=persistent and bool(domain.autostart()),
                     job="" if state in _INACTIVE else job_of(domain),
@@ -110,6 +116,7 @@ class LibvirtHypervisor:
 
     def undefine(self, uuid: str) -> None:
         flags = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | getattr(libvirt, "VIR_DOMAIN_UNDEFINE_KEEP_TPM", 0)
+        flags |= libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA  # checkpoints do not travel; assess said so
         self._act(uuid, Call.UNDEFINE, lambda domain: domain.undefineFlags(flags))
 
     def set_autostart(self, uuid: str, on: bool) -> None:
@@ -155,7 +162,8 @@ class LibvirtHypervisor:
             statistics = domain.jobStats()
             if statistics.get("operation") != libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT:
                 return None
-            return migration.sample_from(statistics, paused=domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED)
+            state, reason = domain.state()
+            return migration.sample_from(statistics, paused=_where(state, reason) is Where.PAUSED)
 
         return self._of_present(uuid, "job statistics", read)
 
@@ -200,7 +208,9 @@ class LibvirtHypervisor:
         self._act(uuid, Call.ABORT, lambda domain: domain.abortJob())
 
 
-def _where(state: int) -> Where:
+def _where(state: int, reason: int) -> Where:
     if state in _ACTIVE_AS_RUNNING:
         return Where.RUNNING
-    return Where.OFF if state in _INACTIVE else Where.PAUSED
+    if state in _INACTIVE:
+        return Where.OFF
+    return Where.HALTED if state == libvirt.VIR_DOMAIN_PAUSED and reason in _BY_OTHERS else Where.PAUSED

@@ -194,7 +194,9 @@ def _addresses(domain: libvirt.virDomain) -> tuple[str, ...]:
 def machine(link: libvirt.virConnect, wanted: Guest) -> Machine:
     """Whether this host's emulator can be the guest's machine: asked of its domain capabilities."""
     try:
-        answer = link.getDomainCapabilities(None, wanted.architecture, wanted.machine, wanted.virtualization)
+        answer = link.getDomainCapabilities(
+            wanted.emulator or None, wanted.architecture, wanted.machine, wanted.virtualization
+        )
     except libvirt.libvirtError as error:
         return Machine(wanted.emulator, wanted.machine, False, str(error))
     emulator = answer.split("<path>")[1].split("</path>")[0] if "<path>" in answer else wanted.emulator

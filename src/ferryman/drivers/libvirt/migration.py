@@ -65,7 +65,9 @@ class LibvirtTransfer:
             finally:
                 connection.close()
         except libvirt.libvirtError as error:
-            self._error = translate(error, f"migration to {self._order.peer_uri}", self._uri)
+            self._error = translate(
+                error, f"migration to {self._order.peer_uri}", f"{self._uri} or {self._order.peer_uri}"
+            )
         except errors.FerrymanError as error:
             self._error = error
 

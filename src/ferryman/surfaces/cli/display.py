@@ -1,6 +1,7 @@
 """A migration under way: a live picture in a terminal, plain lines elsewhere, or one JSON event a line."""
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ferryman.app import Moves, View
@@ -37,6 +38,23 @@ def events(moves: Moves, request_id: str) -> View:
     return view
 
 
+class _Samples:
+    """All samples of a request so far; each look reads only what is new."""
+
+    def __init__(self, moves: Moves, request_id: str) -> None:
+        self._moves, self._request_id, self._number = moves, request_id, 0
+        self.all: list[Sample] = []
+
+    def look(self) -> list[Sample]:
+        """Those that are new."""
+        found = self._moves.records.samples_after(self._request_id, self._number)
+        if found:
+            self._number = found[-1][0]
+        new = [sample for _, sample in found]
+        self.all += new
+        return new
+
+
 def live(moves: Moves, request_id: str) -> View:
     """Draw the migration until it ends; returns the last view."""
     return _drawn(moves, request_id) if sys.stdout.isatty() else _lines(moves, request_id)
@@ -44,18 +62,23 @@ def live(moves: Moves, request_id: str) -> View:
 
 def _lines(moves: Moves, request_id: str) -> View:
     """Without a terminal: a line for each phase, and for each round when it is over."""
-    told_rounds = told_phases = 0
+    told_rounds = told_phases = told_decisions = 0
+    samples = _Samples(moves, request_id)
     print(f"request {request_id}", flush=True)
     for view in moves.follow(request_id):
         phases = moves.records.phases(view.request.id)
         transferring = phases[-1].phase in (Phase.QUEUED, Phase.PREPARING, Phase.TRANSFERRING)
-        done = rounds(moves.records.samples(request_id))
+        samples.look()
+        done = rounds(samples.all)
         for one in done[told_rounds : len(done) - 1 if transferring else len(done)]:
             told_rounds += 1
             print(f"  {round_line(one)}", flush=True)
         for entry in phases[told_phases:]:
             told_phases += 1
             print(entry.phase, flush=True)
+        for text in moves.records.decisions(request_id)[told_decisions:]:
+            told_decisions += 1
+            print(f"  decided: {text}", flush=True)
     return view
 
 
@@ -72,18 +95,21 @@ def round_line(one: Round) -> str:
 def _drawn(moves: Moves, request_id: str) -> View:
     from rich.live import Live
 
-    progress = UNKNOWN
-    last: Sample | None = None
+    progress, arrived = UNKNOWN, False
+    samples = _Samples(moves, request_id)
     with Live(refresh_per_second=8, redirect_stderr=True) as screen:
         for view in moves.follow(request_id):
-            if view.sample is not None and view.sample != last:
-                last = view.sample
-                progress = advance(progress, last)
-            screen.update(_picture(moves, view, progress))
+            for sample in samples.look():
+                progress = advance(progress, sample)
+            arrived = arrived or view.phase in (Phase.COMPLETING, Phase.VERIFYING, Phase.SUCCEEDED)
+            decided = moves.records.decisions(view.request.id)[-3:] if view.decisions else ()
+            screen.update(_picture(view, progress, samples.all, arrived=arrived, decided=decided))
     return view
 
 
-def _picture(moves: Moves, view: View, progress: Progress) -> "Group":
+def _picture(
+    view: View, progress: Progress, samples: Sequence[Sample], *, arrived: bool, decided: Sequence[str]
+) -> "Group":
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
@@ -96,16 +122,15 @@ def _picture(moves: Moves, view: View, progress: Progress) -> "Group":
         (str(view.phase), "cyan"),
         f"   request {request.id}",
     )
-    done = view.phase in (Phase.COMPLETING, Phase.VERIFYING, Phase.SUCCEEDED)
-    fraction = 1.0 if done else progress.fraction
+    fraction = 1.0 if arrived else progress.fraction
     bar = ProgressBar(total=1.0, completed=fraction or 0.0, width=50, pulse=fraction is None and not view.ended)
     share = f"{fraction:.0%}" if fraction is not None else "unknown"
     left = f"about {format_duration(progress.left)} left" if progress.left is not None else "time left unknown"
     table = Table(box=None, pad_edge=False)
     for name in ("round", "time", "sent", "remaining", "dirty rate", "bandwidth"):
         table.add_column(name, justify="right")
-    for one in rounds(moves.records.samples(request.id))[-8:]:
+    for one in rounds(samples)[-8:]:
         table.add_row(str(one.number), format_duration(one.duration), format_size(one.sent), format_size(one.remaining),
                       f"{format_size(one.dirty_rate)}/s" if one.dirty_rate is not None else "unknown",
                       f"{format_size(one.bandwidth)}/s" if one.bandwidth is not None else "unknown")  # fmt: skip
-    return Group(head, bar, Text(share if done or view.ended else f"{share}, {left}"), table)
+    return Group(head, bar, Text(share if arrived or view.ended else f"{share}, {left}"), table, *map(Text, decided))

@@ -1,9 +1,7 @@
 """`ferryman migrate GUEST --to HOST` and `ferryman follow ID`: ask, show, and tell how it ended."""
 
-import os
-import signal
 import sys
-from types import FrameType
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -11,9 +9,9 @@ import typer
 from ferryman.app import Application, application
 from ferryman.errors import BadInput, FerrymanError, Refused
 from ferryman.model.finding import blockers
-from ferryman.model.request import CopyStorage, Options
+from ferryman.model.request import CopyStorage, Options, Request
 from ferryman.model.units import parse_duration, parse_size
-from ferryman.surfaces.cli import display, render
+from ferryman.surfaces.cli import display, render, terminal
 from ferryman.surfaces.cli.assess import CopyDisks, Eject, MapNetwork, MapPool, pairs
 from ferryman.surfaces.cli.hosts import Json
 
@@ -77,14 +75,13 @@ def migrate(
     if dry_run:
         return _dry_run(here, guest, to, options, source, json)
     if not yes and sys.stdin.isatty():
-        code = _dry_run(here, guest, to, options, source, json)
+        code = _dry_run(here, guest, to, options, source, json=False)
         if code:
             return code
         typer.confirm("go?", abort=True, err=True)
     elif not yes:
         raise BadInput("migrate", "nobody can be asked: standard input is no terminal", "--yes goes without asking")
-    request = here.moves.ask(guest, to, options, source=source)
-    return _see_it_through(here, request.id, json)
+    return _see_it_through(here, lambda: here.moves.ask(guest, to, options, source=source), json)
 
 
 def follow(
@@ -119,24 +116,26 @@ def _dry_run(here: Application, guest: str, to: str, options: Options, source: s
     return 3 if blockers(found) else 0
 
 
-def _see_it_through(here: Application, request_id: str, json: bool) -> int:
-    """Show the request while this process carries it out. Ctrl-C asks for cancel; a lost terminal lets it go on."""
+def _see_it_through(here: Application, ask: Callable[[], Request], json: bool) -> int:
+    """Ask, and show the request while this process carries it out. Ctrl-C asks for cancel; a lost terminal lets it go on."""
+    asked: list[Request] = []
 
-    def interrupted(_signal: int, _frame: FrameType | None) -> None:
+    def interrupted() -> None:
+        if not asked:
+            raise typer.Abort  # nothing was asked for yet
         try:
-            here.moves.cancel(request_id)
+            here.moves.cancel(asked[0].id)
             render.error_lines("\ncancel asked: rolling back (the guest stays where it runs)")
         except Refused as error:
             render.error_lines(f"\nnot cancelled: {error.why}")
 
-    def hung_up(_signal: int, _frame: FrameType | None) -> None:
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1, 2):
-            os.dup2(nowhere, descriptor)
-
-    signal.signal(signal.SIGINT, interrupted)
-    signal.signal(signal.SIGHUP, hung_up)
-    code = _tell(here, request_id, json)
+    terminal.outlive(on_interrupt=interrupted)
+    asked.append(ask())
+    try:
+        code = _tell(here, asked[0].id, json)
+    except OSError:  # nobody reads what we print any more: the move goes on
+        terminal.leave()
+        code = 0
     here.moves.wait()
     return code
 

@@ -18,6 +18,7 @@ EXIT_CODES = {
     Status.FAILED: 4,
     Status.CANCELLED: 4,
     Status.NEEDS_ATTENTION: 5,
+    Status.CLOSED: 0,
 }
 
 

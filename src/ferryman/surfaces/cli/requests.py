@@ -10,10 +10,10 @@ from ferryman.model.phase import Phase
 from ferryman.model.units import format_duration
 from ferryman.plain import to_plain
 from ferryman.report.timeline import rounds, stretches
-from ferryman.surfaces.cli import render
+from ferryman.surfaces.cli import render, terminal
 from ferryman.surfaces.cli.hosts import Json
 
-PUT_BACK = (Phase.REFUSED, Phase.FAILED, Phase.CANCELLED)
+PUT_BACK = (Phase.REFUSED, Phase.FAILED, Phase.CANCELLED, Phase.CLOSED)
 Id = Annotated[str, typer.Argument(help="The request's id, or its beginning.")]
 
 
@@ -82,9 +82,24 @@ def retire(request: Id, json: Json = False) -> None:
         print("nothing is left to retire")
 
 
-def recover(json: Json = False) -> int:
+def recover(
+    close: Annotated[
+        str,
+        typer.Option(
+            "--close", metavar="ID", help="You have looked: this request needs no more attention. Nothing is undone."
+        ),
+    ] = "",
+    json: Json = False,
+) -> int:
     """Settle what a crash or "needs attention" left. Exit code 5 when something still needs attention."""
     here = application()
+    if close:
+        closed = here.moves.close(close)
+        print(f"request {closed.id} is closed: {closed.guest} may be moved again")
+        return 0
+    terminal.outlive(
+        on_interrupt=lambda: render.error_lines("\nwhat is being settled goes on; ferryman follow ID looks at it")
+    )
     if not here.moves.left():
         if json:
             render.as_json([])

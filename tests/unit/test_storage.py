@@ -1,0 +1,171 @@
+"""Where copied disks go, by which name, and how the definition and the bandwidth follow."""
+
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from ferryman.drivers.libvirt.adapt import adapted
+from ferryman.model.guest import Disk
+from ferryman.model.host import Pool
+from ferryman.model.plan import Changes, Travel, Volume
+from ferryman.model.request import CopyStorage, Options
+from ferryman.model.site import DiskReach, Reach, Site
+from ferryman.model.units import GIB, MIB
+from ferryman.plan import disks
+from ferryman.plan.bandwidth import Stage, shares
+from ferryman.plan.steps import live_plan
+from tests.unit.sites import good_site, host_facts
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+SHARED = Disk("vda", "disk", "file", "/srv/shared/web.qcow2", "qcow2", "none", False, False, 10 * GIB, GIB)
+LOCAL = Disk("vdb", "disk", "file", "/var/images/data.raw", "raw", "none", False, False, 20 * GIB, 5 * GIB)
+ISO = Disk("sda", "cdrom", "file", "/var/images/debian.iso", "raw", "", True, False, GIB, GIB)
+
+
+def pools(name: str) -> tuple[Pool, ...]:
+    return (
+        *host_facts(name).pools,
+        Pool("default", "dir", True, True, "/var/images", 100 * GIB),
+        Pool("fast", "dir", True, True, "/srv/fast", 100 * GIB),
+        Pool("volumes", "logical", True, True, "/dev/vg", 100 * GIB),
+        Pool("asleep", "dir", False, True, "/srv/asleep", 0),
+    )
+
+
+def site(**volumes: tuple[str, ...]) -> Site:
+    good = good_site()
+    reach = (
+        DiskReach("vda", Reach.SAME, "seen", True),
+        DiskReach("vdb", Reach.DIFFERENT, "not seen", False),
+        DiskReach("sda", Reach.DIFFERENT, "not seen", False),
+    )
+    return replace(
+        good,
+        guest=replace(good.guest, disks=(SHARED, LOCAL, ISO)),
+        source=replace(good.source, pools=pools("a")),
+        destination=replace(good.destination, pools=pools("b")),
+        ground=replace(good.ground, disks=reach, volumes=volumes),
+    )
+
+
+def test_only_what_is_not_shared_is_copied() -> None:
+    assert [disk.target for disk in disks.to_copy(site(), Options())] == ["vdb", "sda"]
+    assert [disk.target for disk in disks.to_copy(site(), Options(eject=True))] == ["vdb"]
+    assert disks.to_copy(site(), Options(copy_storage=CopyStorage.NEVER)) == ()
+    assert [disk.target for disk in disks.to_copy(site(), Options(copy_storage=CopyStorage.ALL))] == [
+        "vda",
+        "vdb",
+        "sda",
+    ]
+
+
+def test_a_copy_has_the_originals_size_format_pool_and_name() -> None:
+    data, iso = disks.new_disks(site(), Options())
+    assert (data.pool, data.name, data.format, data.capacity, data.travel) == (
+        "default",
+        "data.raw",
+        "raw",
+        20 * GIB,
+        Travel.MIRROR,
+    )
+    assert (iso.pool, iso.name, iso.travel) == ("default", "debian.iso", Travel.MEDIUM)
+
+
+@pytest.mark.parametrize(
+    ("mapped", "pool", "lacking"),
+    [
+        ({"default": "fast"}, "fast", ""),
+        ({"/var/images": "fast"}, "fast", ""),
+        ({"default": "nowhere"}, None, "no pool nowhere"),
+        ({"default": "asleep"}, None, "not active"),
+        ({"default": "volumes"}, "volumes", ""),
+    ],
+)
+def test_a_pool_is_mapped_by_name_or_directory(mapped: dict[str, str], pool: str | None, lacking: str) -> None:
+    placed = disks.placement(LOCAL, site(), Options(map_pool=mapped))
+    assert (placed.pool.name if placed.pool else None) == pool
+    assert lacking in placed.lacking
+
+
+def test_a_format_that_a_pool_cannot_hold_is_said() -> None:
+    placed = disks.placement(replace(LOCAL, format="qcow2"), site(), Options(map_pool={"default": "volumes"}))
+    assert placed.pool is None
+    assert "raw volumes, not qcow2" in placed.lacking
+
+
+@pytest.mark.parametrize(
+    ("name", "taken", "free"),
+    [
+        ("web.qcow2", (), "web.qcow2"),
+        ("web.qcow2", ("web.qcow2",), "web-2.qcow2"),
+        ("web.qcow2", ("web.qcow2", "web-2.qcow2"), "web-3.qcow2"),
+        ("web-2.qcow2", ("web.qcow2", "web-2.qcow2"), "web-3.qcow2"),
+        ("web-2.qcow2", ("web-2.qcow2",), "web-2-2.qcow2"),
+        ("disk", ("disk",), "disk-2"),
+    ],
+)
+def test_names_are_free_and_do_not_grow(name: str, taken: tuple[str, ...], free: str) -> None:
+    assert disks.free_name(name, taken) == free
+
+
+def test_two_disks_of_one_name_get_two_names() -> None:
+    twins = replace(LOCAL, target="vdc", source="/srv/other/data.raw", pool="default")
+    there = site(default=("data.raw",))
+    there = replace(
+        there,
+        guest=replace(there.guest, disks=(LOCAL, twins)),
+        ground=replace(
+            there.ground, disks=(DiskReach("vdb", Reach.DIFFERENT, ""), DiskReach("vdc", Reach.DIFFERENT, ""))
+        ),
+    )
+    assert [disk.name for disk in disks.new_disks(there, Options())] == ["data-2.raw", "data-3.raw"]
+
+
+def test_the_plan_names_what_is_made_and_how_it_is_taken_back() -> None:
+    plan = live_plan(site(), Options(retire=True))
+    made = [step for step in plan.steps if step.name == "make-volumes"]
+    assert [("data.raw" in step.does, step.undo) for step in made] == [
+        (True, "remove it again"),
+        (False, "remove it again"),
+    ]
+    assert [step.name for step in plan.steps][-1] == "retire"
+    assert plan.steps[-1].past_return
+
+
+def test_a_definition_follows_its_disks_and_networks_and_else_stays_as_it_is() -> None:
+    before = (DATA / "guest-with-everything.xml").read_text()
+    volumes = (
+        Volume("vda", "default", "top-2.qcow2", "/var/images/top-2.qcow2"),
+        Volume("vdc", "fast", "data.raw", "/srv/fast/data.raw"),
+        Volume("sda", "volumes", "lun", "/dev/vg/lun"),
+    )
+    old, new = ElementTree.fromstring(before), ElementTree.fromstring(adapted(before, Changes(volumes, {"br0": "br7"})))
+    disk = {one.find("target").get("dev"): one for one in new.findall("devices/disk")}  # type: ignore[union-attr]
+    assert disk["vda"].find("source").attrib == {"file": "/var/images/top-2.qcow2"}  # type: ignore[union-attr]
+    assert disk["vda"].find("backingStore") is None
+    assert disk["vdc"].find("source").attrib == {"pool": "fast", "volume": "data.raw"}  # type: ignore[union-attr]
+    assert (disk["sda"].get("type"), disk["sda"].find("source").attrib) == ("block", {"dev": "/dev/vg/lun"})  # type: ignore[union-attr]
+    disk = {volume.target: disk[volume.target] for volume in volumes}
+    for tree in (old, new):
+        devices = tree.find("devices")
+        assert devices is not None
+        for kind in ("disk", "interface"):
+            for element in tree.findall(f"devices/{kind}"):
+                if kind == "interface" or str(element.find("target").get("dev")) in disk:  # type: ignore[union-attr]
+                    devices.remove(element)
+    assert ElementTree.canonicalize(ElementTree.tostring(old)) == ElementTree.canonicalize(ElementTree.tostring(new))
+
+
+def test_without_changes_a_definition_is_not_touched() -> None:
+    assert adapted("<domain  />", Changes()) == "<domain  />"
+
+
+@pytest.mark.parametrize("mirrors", [1, 2, 5])
+def test_shares_stay_below_the_cap(mirrors: int) -> None:
+    first = shares(100 * MIB, mirrors, Stage.DISKS)
+    assert first.each_mirror * mirrors <= 100 * MIB
+    later = shares(100 * MIB, mirrors, Stage.MEMORY)
+    assert later.each_mirror * mirrors + later.memory <= 100 * MIB
+    assert later.each_mirror > 0
