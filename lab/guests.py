@@ -32,6 +32,7 @@ class GuestSpec:
     title: str = ""
     description: str = ""
     cache: str = "none"
+    cdrom: str = ""  # path of an image at the host
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,7 @@ def definition(lab: Lab, guest: Guest) -> str:
   <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>destroy</on_crash>
   <devices>
     {"".join(_disk(guest, number) for number in range(len(spec.disks)))}
+    {_cdrom(spec.cdrom) if spec.cdrom else ""}
     <interface type='bridge'><mac address='{guest.mac}'/><source bridge='br0'/><model type='virtio'/></interface>
     <serial type='pty'><log file='/var/log/libvirt/qemu/{spec.name}-console.log' append='on'/></serial>
     {"<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>" if spec.tpm else ""}
@@ -167,6 +169,13 @@ def _disk(guest: Guest, number: int) -> str:
     return (
         f"<disk type='file' device='disk'><driver name='qemu' type='{kind}' cache='{guest.spec.cache}' discard='unmap'/>"
         f"<source file='{guest.disk_path(number)}'/><target dev='vd{'abcdefgh'[number]}' bus='virtio'/></disk>"
+    )
+
+
+def _cdrom(path: str) -> str:
+    return (
+        f"<disk type='file' device='cdrom'><driver name='qemu' type='raw'/><source file='{path}'/>"
+        "<target dev='sda' bus='sata'/><readonly/></disk>"
     )
 
 

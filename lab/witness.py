@@ -33,6 +33,7 @@ class CountReport:
     repeated: int
     longest_gap: float
     gaps: tuple[tuple[float, float], ...]  # (when it began, how long), those over GAP
+    quiet: float = 0.0  # since the last count came: a connection that died silently shows here
 
 
 class Counter:
@@ -63,11 +64,14 @@ class Counter:
 
     def report(self) -> CountReport:
         """What was seen up to now."""
-        return read_record(self._path.read_bytes())
+        return read_record(self._path.read_bytes(), until=time.time())
 
 
-def read_record(record: bytes) -> CountReport:
-    """Judge a client's record: within a connection, each count must follow the one before."""
+def read_record(record: bytes, *, until: float = 0.0) -> CountReport:
+    """Judge a client's record: within a connection, each count must follow the one before.
+
+    `until`: when the record was read; the silence up to then is a gap as any other.
+    """
     counts = connections = lost = repeated = 0
     longest, gaps = 0.0, []
     earlier_at, expected = 0.0, 0
@@ -84,7 +88,10 @@ def read_record(record: bytes) -> CountReport:
             longest = max(longest, at - earlier_at)
         counts += last - first + 1
         earlier_at, expected = at, last + 1
-    return CountReport(counts, connections, lost, repeated, longest, tuple(gaps))
+    quiet = max(until - earlier_at, 0.0) if until and earlier_at else 0.0
+    if quiet > GAP:
+        gaps.append((earlier_at, quiet))
+    return CountReport(counts, connections, lost, repeated, max(longest, quiet), tuple(gaps), quiet)
 
 
 # ---- copies ----
@@ -174,24 +181,26 @@ class DiskReport:
     newest: int
 
 
-def check_disk(lab: Lab, guest: Guest, *, at: str, acknowledged: int, number: int = 0) -> DiskReport:
+def check_disk(lab: Lab, guest: Guest, *, at: str, acknowledged: int, path: str = "") -> DiskReport:
     """Read an image at a host from outside and verify every block. All up to `acknowledged` must be there.
+
+    `path`: where the image is, if not where it was made.
 
     Ask the guest's health for `acknowledged` before. A block that is being written at the moment is read again.
     """
     for attempt in range(3):
-        report = judge_blocks(raw_image(lab, guest, at=at, number=number), acknowledged)
+        report = judge_blocks(raw_image(lab, path or guest.disk_path(), at=at), acknowledged)
         if not report.wrong and not report.missing:
             break
         time.sleep(0.2 * (attempt + 1))
     return report
 
 
-def raw_image(lab: Lab, guest: Guest, *, at: str, number: int = 0) -> bytes:
+def raw_image(lab: Lab, path: str, *, at: str) -> bytes:
     """The blocks that the workload writes, as the image at a host holds them now."""
     with tempfile.TemporaryDirectory(dir=lab.directory / "shared") as directory:
         inside = f"/srv/shared/{Path(directory).name}/image"
-        lab.host(at).run(["qemu-img", "convert", "-U", "-O", "raw", guest.disk_path(number), inside])
+        lab.host(at).run(["qemu-img", "convert", "-U", "-O", "raw", path, inside])
         with open(Path(directory) / "image", "rb") as image:
             return image.read(BLOCK * SLOTS)
 

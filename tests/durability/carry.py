@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def main(directory: str, what: str, moment: str) -> None:
-    """`what`: ask, recover, or ask-cancelled (cancel is asked before the workflow begins)."""
+    """`what`: ask, ask-everything (a word for each step that needs one), or recover."""
     if moment:
         from tests.lab.crashing import arm
 
@@ -23,6 +23,8 @@ def main(directory: str, what: str, moment: str) -> None:
     moves = Moves(FakeSite(records, World(state / "world.json")), state)
     if what == "ask":
         moves.ask("web", "b", Options())
+    elif what == "ask-everything":
+        moves.ask("web", "b", Options(eject=True, retire=True, replace_definition=True))
     else:
         moves.settle_left()
     moves.wait()

@@ -14,12 +14,13 @@ from typing import Any
 
 from ferryman.app import Site
 from ferryman.drivers.database.records import DatabaseRecords
-from ferryman.model.guest import Guest
+from ferryman.model.guest import Disk, Guest
 from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, Machine
 from ferryman.model.place import ABSENT, Place, Where
 from ferryman.model.plan import Changes, NewDisk, Order, Volume
 from ferryman.model.sample import Sample
-from ferryman.model.site import CpuComparison, Ground
+from ferryman.model.site import CpuComparison, DiskReach, Ground, Reach
+from ferryman.model.units import GIB
 from ferryman.ports import NO_CHANGES, Hypervisor, Ports
 from tests.unit.sites import UUID, good_guest, good_site, host_facts
 
@@ -33,20 +34,18 @@ class World:
         self.path = path
 
     @classmethod
-    def made(cls, path: Path) -> "World":
-        path.write_text(
-            json.dumps(
-                {
-                    "a": {"state": "running", "autostart": True},
-                    "b": None,
-                    "job": None,
-                    "calls": 0,
-                    "volumes": [],
-                    "medium": "",
-                }
-            )
-        )
+    def made(cls, path: Path, **changes: Any) -> "World":
+        """A guest at home on shared storage; `changes` in the file's own words."""
+        home = {"a": {"state": "running", "autostart": True}, "b": None, "job": None, "calls": 0}
+        path.write_text(json.dumps({**home, "local": False, "volumes": [], "medium": ""} | changes))
         return cls(path)
+
+    @classmethod
+    def with_local_disks(cls, path: Path) -> "World":
+        """The guest's disk and medium are local; at the destination somebody has a volume of the disk's name already."""
+        return cls.made(
+            path, local=True, volumes=["a/srv/shared/web.qcow2", "b/srv/shared/web.qcow2"], medium="/srv/shared/iso"
+        )
 
     @contextmanager
     def opened(self) -> Iterator[dict[str, Any]]:
@@ -97,13 +96,28 @@ class FakeHypervisor:
         macs = tuple(interface.mac for interface in guest.interfaces)
         return (
             GuestOnHost(
-                UUID, guest.name, content["state"], True, content["autostart"], macs, 2, 0, guest.memory, (), ()
+                UUID,
+                guest.name,
+                "shut off" if content["state"] == "off" else content["state"],
+                True,
+                content["autostart"],
+                macs,
+                2,
+                0,
+                guest.memory,
+                (),
+                (),
             ),
         )
 
     def guest(self, name_or_uuid: str) -> Guest:
-        content = self.world.read()[self.host.name]
-        return replace(good_guest(), host=self.host.name, autostart=content["autostart"])
+        world = self.world.read()
+        guest = replace(good_guest(), host=self.host.name, autostart=world[self.host.name]["autostart"])
+        if not world["local"]:
+            return guest
+        image = "/srv/shared/web-2.qcow2" if self.host.name == "b" else "/srv/shared/web.qcow2"
+        disk = replace(guest.disks[0], source=image, capacity=GIB, allocation=GIB)
+        return replace(guest, disks=(disk, Disk("sda", "cdrom", "file", world["medium"], "raw", "", True, False)))
 
     def place(self, uuid: str) -> Place:
         world = self.world.read()
@@ -140,26 +154,26 @@ class FakeHypervisor:
             content[self.host.name]["state"] = "off"
 
     def volume_names(self, pool: str) -> tuple[str, ...]:
-        return tuple(
-            name.split("/")[2] for name in self.world.read()["volumes"] if name.startswith(f"{self.host.name}/{pool}/")
-        )
+        start = f"{self.host.name}/srv/{pool}/"
+        return tuple(one.removeprefix(start) for one in self.world.read()["volumes"] if one.startswith(start))
 
     def make_volume(self, disk: NewDisk, name: str) -> Volume:
+        volume = Volume(disk.target, disk.pool, name, f"/srv/{disk.pool}/{name}")
         with self.world.opened() as content:
-            assert f"{self.host.name}/{disk.pool}/{name}" not in content["volumes"]
-            content["volumes"].append(f"{self.host.name}/{disk.pool}/{name}")
-        return Volume(disk.target, disk.pool, name, f"{disk.pool}/{name}")
+            assert self.host.name + volume.path not in content["volumes"]
+            content["volumes"].append(self.host.name + volume.path)
+        return volume
 
     def volume_path(self, pool: str, name: str) -> str:
-        return f"{pool}/{name}" if name in self.volume_names(pool) else ""
+        return f"/srv/{pool}/{name}" if name in self.volume_names(pool) else ""
 
     def remove_volume(self, path: str) -> None:
         with self.world.opened() as content:
-            if f"{self.host.name}/{path}" in content["volumes"]:
-                content["volumes"].remove(f"{self.host.name}/{path}")
+            if self.host.name + path in content["volumes"]:
+                content["volumes"].remove(self.host.name + path)
 
     def allocation(self, path: str) -> int | None:
-        return 1 if f"{self.host.name}/{path}" in self.world.read()["volumes"] else None
+        return GIB if self.host.name + path in self.world.read()["volumes"] else None
 
     def eject(self, uuid: str, target: str) -> None:
         with self.world.opened() as content:
@@ -207,10 +221,17 @@ class FakeHypervisor:
 
 
 class FakeBetween:
-    """Implements ports.Between: all is well."""
+    """Implements ports.Between: all is well, on shared storage or on local disks."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
 
     def look(self, guest: Guest, source: Hypervisor, destination: Hypervisor) -> Ground:
-        return good_site().ground
+        ground = good_site().ground
+        if not self.world.read()["local"]:
+            return ground
+        disks = tuple(DiskReach(disk.target, Reach.DIFFERENT, "not seen") for disk in guest.disks)
+        return replace(ground, disks=disks, volumes={"shared": destination.volume_names("shared")})
 
     def carry(self, source: Hypervisor, path: str, destination: Hypervisor, volume: Volume) -> int:
         return 0
@@ -272,4 +293,4 @@ class FakeSite(Site):
 
     @property
     def ports(self) -> Ports:
-        return Ports(self.records, self.hypervisor, FakeBetween(), FakeNetwork(), self.clock)
+        return Ports(self.records, self.hypervisor, FakeBetween(self.world), FakeNetwork(), self.clock)

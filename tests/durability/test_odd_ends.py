@@ -1,6 +1,6 @@
 """A transfer was asked for, ferryman died, and the hosts were left in an odd pair of places: each pair has one right end."""
 
-import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,57 @@ AT_HOME = {"state": "running", "autostart": True}
 ARRIVED = {"state": "running", "autostart": True}
 
 
+def _left_as(state: Path, source: dict[str, Any] | None, destination: dict[str, Any] | None) -> None:
+    """A transfer was asked for; then its ferryman died, and the hosts came to this."""
+    World.made(state / "world.json")
+    carry(state, "ask", "transfer:inside")
+    World.made(state / "world.json", a=source, b=destination, calls=1)
+
+
+@pytest.mark.parametrize("moment", ["before", "inside", "after"])
+@pytest.mark.parametrize(
+    ("step", "source", "destination"),
+    [
+        ("destroy-husk", PAUSED, RUNNING),
+        ("resume-source", PAUSED, None),
+        ("enter-rolling-back", RUNNING, OFF),
+        ("undo", RUNNING, OFF),
+    ],
+)
+def test_killed_again_at_each_step_that_only_odd_ends_run(
+    tmp_path: Path, step: str, source: dict[str, Any], destination: dict[str, Any] | None, moment: str
+) -> None:
+    _left_as(tmp_path, source, destination)
+    died = carry(tmp_path, "recover", f"{step}:{moment}")
+    assert died.returncode == -signal.SIGKILL, (died.returncode, died.stderr)
+    assert carry(tmp_path, "recover").returncode == 0
+    world = World(tmp_path / "world.json").read()
+    expected = (None, ARRIVED) if step == "destroy-husk" else (AT_HOME, None)
+    assert (world["a"], world["b"], world["calls"]) == (*expected, 1)
+    records = open_records(tmp_path)
+    assert records.lease(UUID) == ""
+    assert not records.requests(open_only=True)
+    records.engine.dispose()
+
+
+@pytest.mark.parametrize("moment", ["before", "inside", "after"])
+@pytest.mark.parametrize("step", ["undo-refused", "replace-definition"])
+def test_killed_at_the_steps_of_a_refusal_and_of_a_replacement(tmp_path: Path, step: str, moment: str) -> None:
+    """Refused because the destination became active meanwhile; or an inactive definition was in the way and is replaced."""
+    World.made(tmp_path / "world.json", b=OFF)
+    died = carry(tmp_path, "ask-everything" if step == "replace-definition" else "ask", f"{step}:{moment}")
+    assert died.returncode == -signal.SIGKILL, (died.returncode, died.stderr)
+    assert carry(tmp_path, "recover").returncode == 0
+    world = World(tmp_path / "world.json").read()
+    moved = step == "replace-definition"
+    assert (world["a"], world["b"]) == ((None, ARRIVED) if moved else (AT_HOME, OFF))
+    records = open_records(tmp_path)
+    assert records.lease(UUID) == ""
+    (request,) = records.requests()
+    assert records.phase(request.id) == ("succeeded" if moved else "refused")
+    records.engine.dispose()
+
+
 @pytest.mark.parametrize(
     ("source", "destination", "status", "expected_source", "expected_destination"),
     [
@@ -26,6 +77,7 @@ ARRIVED = {"state": "running", "autostart": True}
         pytest.param(PAUSED, OFF, "failed", AT_HOME, None, id="the only copy is resumed, a new definition goes"),
         pytest.param(RUNNING, OFF, "failed", AT_HOME, None, id="a new definition at the destination goes"),
         pytest.param(RUNNING, None, "failed", AT_HOME, None, id="it had never left"),
+        pytest.param(OFF, OFF, "needs attention", OFF, OFF, id="off twice: which is newer is not known"),
         pytest.param(OFF, None, "needs attention", {"state": "off", "autostart": True}, None, id="it stopped at the source"),
         pytest.param(None, OFF, "needs attention", None, {"state": "off", "autostart": True}, id="it stopped at the destination"),
         pytest.param(RUNNING, RUNNING, "needs attention", RUNNING, RUNNING, id="running twice: nothing is touched"),
@@ -42,10 +94,7 @@ def test_each_odd_pair_has_one_right_end(
     expected_source: dict[str, Any] | None,
     expected_destination: dict[str, Any] | None,
 ) -> None:
-    World.made(tmp_path / "world.json")
-    carry(tmp_path, "ask", "transfer:inside")
-    left = {"a": source, "b": destination, "job": None, "calls": 1}
-    (tmp_path / "world.json").write_text(json.dumps(left))
+    _left_as(tmp_path, source, destination)
     recovered = carry(tmp_path, "recover")
     assert recovered.returncode == 0, recovered.stderr
     world = World(tmp_path / "world.json").read()

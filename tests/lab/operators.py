@@ -16,6 +16,7 @@ from lab.guests import Guest
 from lab.host import Lab
 from lab.witness import CountReport
 
+QUIET = 3.0  # seconds; counts come every 5 ms
 SUCCEEDED, REFUSED, PUT_BACK, ATTENTION = 0, 3, 4, 5
 
 
@@ -110,7 +111,13 @@ class Operator:
 
 
 def judge(
-    lab: Lab, guest: Guest, *, at: str, seen: CountReport | None = None, operator: Operator | None = None
+    lab: Lab,
+    guest: Guest,
+    *,
+    at: str,
+    seen: CountReport | None = None,
+    operator: Operator | None = None,
+    image: str = "",
 ) -> None:
     """Exactly one copy, at that host; disks right; no count lost; nothing left behind; autostart where the guest is."""
     copies = witness.copies(lab, guest)
@@ -121,7 +128,7 @@ def judge(
     health = guests.health(lab, guest)
     assert health["wrong"] == 0
     if guest.spec.disks:
-        disk = witness.check_disk(lab, guest, at=at, acknowledged=health["acknowledged"])
+        disk = witness.check_disk(lab, guest, at=at, acknowledged=health["acknowledged"], path=image)
         assert (disk.wrong, disk.missing) == (0, 0), disk
     if guest.spec.autostart:
         info = lab.host(at).run(["virsh", "dominfo", guest.name]).stdout
@@ -132,6 +139,7 @@ def judge(
         assert "ferryman-marker" not in left
     if seen is not None:
         assert (seen.lost, seen.repeated, seen.connections) == (0, 0, 1), seen
+        assert seen.quiet < QUIET, seen  # the one connection still brings counts
     if operator is not None:
         assert operator.records.lease(guest.uuid) == ""
         assert not operator.records.requests(open_only=True)

@@ -93,20 +93,6 @@ def test_dry_run_changes_nothing_and_tells_the_plan(whole: Lab, guest: Guest, op
     judge(whole, guest, at="a")
 
 
-def test_a_local_disk_is_a_blocker_and_nothing_changes(whole: Lab, operator: Operator) -> None:
-    local = guests.start(whole, "a", GuestSpec(name="local", address="10.77.0.113", disks=("local",)))
-    try:
-        assessed = operator.run("assess", "local", "--to", "b", "--json")
-        assert assessed.returncode == REFUSED
-        assert "disk-not-shared" in {finding["code"] for finding in json.loads(assessed.stdout)["findings"]}
-        refused = operator.migrate(local, "b")
-        assert refused.returncode == REFUSED
-        assert operator.status() == "refused"
-        judge(whole, local, at="a", operator=operator)
-    finally:
-        guests.remove(whole, local)
-
-
 def test_a_definition_left_at_the_destination_needs_a_word(whole: Lab, guest: Guest, operator: Operator) -> None:
     definition = whole.host("a").run(["virsh", "dumpxml", "--inactive", guest.name]).stdout
     whole.host("b").run(["virsh", "define", "/dev/stdin"], text_in=definition)

@@ -164,7 +164,7 @@ def test_the_witness_sees_a_wrong_and_a_missing_block(whole: Lab, guest: Guest) 
     assert (good.wrong, good.missing) == (0, 0)
     assert good.newest >= acknowledged
     assert witness.check_disk(whole, guest, at="a", acknowledged=acknowledged + 5000).missing > 0
-    image = witness.raw_image(whole, guest, at="a")
+    image = witness.raw_image(whole, guest.disk_path(), at="a")
     block = next(at for at in range(0, len(image), witness.BLOCK) if image[at : at + witness.BLOCK].strip(b"\0"))
     spoilt = image[: block + 100] + bytes([image[block + 100] ^ 1]) + image[block + 101 :]
     assert witness.judge_blocks(spoilt, 0).wrong == 1
