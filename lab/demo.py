@@ -18,7 +18,14 @@ from lab import faults, guests, lifecycle, witness
 from lab.guests import Guest, GuestSpec
 from lab.host import Lab
 
-SPEC = GuestSpec(name="web", memory_mib=256, dirty="24:8:t,8:4:r", autostart=True, title="the demo's web server")
+SPEC = GuestSpec(
+    name="web",
+    memory_mib=256,
+    dirty="24:8:t,8:4:r",
+    disks=("local", "shared"),  # the first, which the guest writes to, is copied; the second is seen by both hosts
+    autostart=True,
+    title="the demo's web server",
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,11 @@ class Demo:
         health = guests.health(self.lab, guest)
         running = witness.running_at(self.lab, guest)
         disk = (
-            witness.check_disk(self.lab, guest, at=running[0], acknowledged=health["acknowledged"]) if running else None
+            witness.check_disk(
+                self.lab, guest, at=running[0], acknowledged=health["acknowledged"], path=self._image(guest, running[0])
+            )
+            if running
+            else None
         )
         return Row(
             name=name,
@@ -85,6 +96,11 @@ class Demo:
             wrong_blocks=disk.wrong + disk.missing + health["wrong"] if disk else -1,
             copies_running=len(running),
         )
+
+    def _image(self, guest: Guest, at: str) -> str:
+        """Where the guest's first disk is now, as the host says."""
+        rows = self.lab.host(at).run(["virsh", "domblklist", guest.name]).stdout.splitlines()
+        return next(row.split()[1] for row in rows if row.split()[:1] == ["vda"])
 
 
 def _milliseconds(seconds: float | None) -> float | None:
@@ -108,6 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         uuid = left.run(["virsh", "domuuid", SPEC.name], check=False).stdout.strip()
         if uuid:
             guests.remove(lab, Guest(SPEC, uuid, ""))
+        left.run(["sh", "-c", "rm -f /var/lib/libvirt/images/web-*; virsh pool-refresh local"])
     guest = guests.start(lab, "a", SPEC)
     demo.ferryman("guests")
 

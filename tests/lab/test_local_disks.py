@@ -26,7 +26,7 @@ def local(whole: Lab) -> Iterator[Guest]:
     """A guest at host a that writes hard to a local disk, beside a shared one, a local raw one and a local medium."""
     for host in whole.hosts:
         host.run(["sh", "-c", f"rm -f {IMAGES}/stays-* {ISO}"])
-    whole.host("a").run(["sh", "-c", f"head -c 3000000 /dev/urandom >{ISO}"])
+    whole.host("a").run(["sh", "-c", f"head -c 3M /dev/urandom >{ISO}"])
     guest = guests.start(whole, "a", SPEC)
     yield guest
     guests.remove(whole, guest)
@@ -57,6 +57,12 @@ def test_there_and_back_under_full_write_load_and_the_old_copies_retired(
         judged(whole, local, operator, "b", counter.report())
         first = operator.request_id()
         assert images(whole, "b") == {"stays-0.qcow2", "stays-2.raw", "seed.iso"}
+        told = {one["target"]: one["allocation"] for one in operator.last()["volumes"]}
+        size = int(whole.host("b").run(["stat", "-c", "%b", f"{IMAGES}/stays-0.qcow2"]).stdout) * 512
+        assert size < 40 * 1024**2  # sparse: of 256 MiB, 16 are ever written
+        assert abs(told["vda"] - size) < 8 * 1024**2
+        findings = {one["code"] for one in operator.last()["findings_before"]}
+        assert {"disk-copied", "raw-allocated"} <= findings  # raw: QEMU 10.0 allocates all of it
         kept = {one["path"] for one in operator.last()["left_to_retire"]}
         assert kept == {f"{IMAGES}/stays-0.qcow2", f"{IMAGES}/stays-2.raw", ISO}
         assert all(f"{path} at a (" in operator.run("show", first).stdout for path in kept)
@@ -73,17 +79,6 @@ def test_there_and_back_under_full_write_load_and_the_old_copies_retired(
     assert retired.returncode == SUCCEEDED, retired.stderr
     assert images(whole, "a") == {"stays-0-2.qcow2", "stays-2-2.raw", "seed-2.iso"}
     judge(whole, local, at="a", image=source_of(whole, "a", "vda"))
-
-
-def test_sparse_stays_sparse_and_what_is_allocated_is_told(whole: Lab, local: Guest, operator: Operator) -> None:
-    assert operator.migrate(local, "b").returncode == SUCCEEDED
-    told = {one["target"]: one["allocation"] for one in operator.last()["volumes"]}
-    size = int(whole.host("b").run(["stat", "-c", "%b", f"{IMAGES}/stays-0.qcow2"]).stdout) * 512
-    assert size < 40 * 1024**2  # of 256 MiB, 16 are ever written
-    assert abs(told["vda"] - size) < 4 * 1024**2
-    assert "vdc" in told  # raw: QEMU 10.0 allocates all of it, which assess says beforehand
-    findings = {one["code"] for one in operator.last()["findings_before"]}
-    assert {"disk-copied", "raw-allocated"} <= findings
 
 
 def test_a_move_that_is_rolled_back_removes_what_it_made_and_nothing_else(
@@ -106,12 +101,16 @@ def test_a_move_that_is_rolled_back_removes_what_it_made_and_nothing_else(
 
 
 def test_killed_while_a_mirror_runs_the_next_ferryman_carries_on(whole: Lab, local: Guest, operator: Operator) -> None:
+    before, began = witness.wire_bytes(whole)["b", "migration"][0], time.monotonic()
     with witness.Counter(whole, local) as counter:
         doomed = operator.start_migration(local, "b", "--bandwidth", "40M")
         operator.wait_for_bytes()
         operator.kill(doomed)
         recovered = operator.run("recover")
         assert recovered.returncode == SUCCEEDED, recovered.stdout + recovered.stderr
+        received = witness.wire_bytes(whole)["b", "migration"][0] - before
+        assert received / (time.monotonic() - began) < 44 * 1024**2  # the cap holds for disks and memory together
+        assert any("for each of 2 disks" in text for text in operator.records.decisions(operator.request_id()))
         judged(whole, local, operator, "b", counter.report())
     assert {one["target"] for one in operator.last()["left_to_retire"]} == {"vda", "vdc", "sda"}
 
@@ -126,21 +125,12 @@ def test_a_pool_is_mapped_and_the_map_is_remembered(whole: Lab, local: Guest, op
         moved = operator.migrate(local, "b", "--map-pool", "local=fast", "--eject")
         assert moved.returncode == SUCCEEDED, moved.stdout
         assert source_of(whole, "b", "vda") == "/srv/fast/stays-0.qcow2"
-        kept = json.loads(operator.run("assess", local.name, "--to", "a", "--json").stdout)["findings"]
-        assert not any(one["code"] == "no-pool" for one in kept)  # back: the pool of the same path or name
         assert operator.records.maps("a", "b") == ({"local": "fast"}, {})
+        found = json.loads(operator.run("assess", local.name, "--to", "a", "--json").stdout)["findings"]
+        assert not any(one["code"] == "no-pool" for one in found)  # on the way back the map is turned round
     finally:
         guests.remove(whole, local)
         b.run(["sh", "-c", "virsh pool-destroy fast; rm -rf /srv/fast"], check=False)
-
-
-def test_the_cap_holds_for_disks_and_memory_together(whole: Lab, local: Guest, operator: Operator) -> None:
-    before, began = witness.wire_bytes(whole)["b", "migration"][0], time.monotonic()
-    assert operator.migrate(local, "b", "--bandwidth", "20M", "--eject").returncode == SUCCEEDED
-    seconds = time.monotonic() - began
-    received = witness.wire_bytes(whole)["b", "migration"][0] - before
-    assert received / seconds < 22 * 1024**2
-    assert any("for each of 2 disks" in text for text in operator.records.decisions(operator.request_id()))
 
 
 def test_the_last_copy_is_never_retired(whole: Lab, local: Guest, operator: Operator) -> None:

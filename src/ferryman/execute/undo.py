@@ -79,6 +79,9 @@ def _remove_volume(ports: Ports, request: Request, arguments: dict[str, Any]) ->
             "look at both hosts with virsh list --all",
         )  # fmt: skip
     destination.remove_volume(path)
+    kept = ports.records.facts(request.id).get("volumes", {})
+    volumes = {target: volume for target, volume in kept.items() if target != arguments["target"]}
+    ports.records.keep_facts(request.id, {"volumes": volumes})
 
 
 def _insert_medium(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:

@@ -103,12 +103,15 @@ class DatabaseRecords:
                     connection.execute(insert(schema.maps).values(**key, new=new))
 
     def maps(self, source: str, destination: str) -> tuple[dict[str, str], dict[str, str]]:
-        """(pools, networks) mapped between two hosts, old name to new."""
+        """(pools, networks) mapped between two hosts, old name to new; a map of the way there leads back as well."""
         table = schema.maps
-        query = select(table).where(table.c.source == source).where(table.c.destination == destination)
+        there = select(table).where(table.c.source == source, table.c.destination == destination)
+        back = select(table).where(table.c.source == destination, table.c.destination == source)
         found: dict[str, dict[str, str]] = {"pool": {}, "network": {}}
         with self.engine.connect() as connection:
-            for row in connection.execute(query):
+            for row in connection.execute(back):
+                found[row.kind][row.new] = row.old
+            for row in connection.execute(there):
                 found[row.kind][row.old] = row.new
         return found["pool"], found["network"]
 

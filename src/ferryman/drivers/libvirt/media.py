@@ -4,6 +4,8 @@ from xml.etree import ElementTree
 
 import libvirt
 
+from ferryman.drivers.libvirt.xml import source_of
+
 
 def put(domain: libvirt.virDomain, target: str, path: str) -> None:
     """Put the medium at `path` into an empty drive, or (path empty) take out what is in it. Done already: nothing happens."""
@@ -14,7 +16,7 @@ def put(domain: libvirt.virDomain, target: str, path: str) -> None:
         flags |= libvirt.VIR_DOMAIN_AFFECT_CONFIG
     for disk in ElementTree.fromstring(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_SECURE)).findall("devices/disk"):
         drive = disk.find("target")
-        if drive is None or drive.get("dev") != target or bool(path) == (disk.find("source") is not None):
+        if drive is None or drive.get("dev") != target or bool(path) == bool(source_of(disk.find("source"))):
             continue
         for name in ("source", "backingStore"):
             for element in disk.findall(name):
