@@ -164,6 +164,10 @@ class Network(Protocol):
         """An IP address that this machine's own neighbour table knows for one of those MACs; empty when none."""
         ...
 
+    def mac_of(self, probe: str) -> str:
+        """The MAC that this machine's own neighbour table has for the probe's address; empty when it is not on its link."""
+        ...
+
     def announce(self, host: Host, macs_by_bridge: Sequence[tuple[str, str]]) -> str:
         """Send the guest's MACs out of the host's bridges so that switches learn it; empty when done, else why not."""
         ...

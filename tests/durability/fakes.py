@@ -261,6 +261,9 @@ class FakeNetwork:
     def address_of(self, macs: Sequence[str]) -> str:
         return "192.0.2.1"
 
+    def mac_of(self, probe: str) -> str:
+        return "52:54:00:00:00:01"
+
     def announce(self, host: Host, macs_by_bridge: Sequence[tuple[str, str]]) -> str:
         return ""
 

@@ -123,19 +123,48 @@ def test_a_guest_that_dirties_faster_than_the_link_is_put_back_at_the_timeout_or
 def test_a_guest_that_nobody_reaches_afterwards_needs_attention_until_it_answers(
     whole: Lab, guest: Guest, operator: Operator
 ) -> None:
-    """It runs, and clients see nothing: that is no success. The address asked is one that nobody has yet."""
-    late = whole.topology.guest_address(150)
-    moved = operator.run("migrate", guest.name, "--to", "b", "--yes", "--probe", f"{late}:7001")
-    assert moved.returncode == ATTENTION, moved.stdout
-    assert "guest-dark" in moved.stdout
+    """It runs, and clients see nothing: that is no success. The address asked is lost on the way, by us."""
+    address = whole.topology.guest_address(150)
+    here = [f"{address}/24", "dev", "eth0"]
+    whole.controller.run(["ip", "address", "add", *here])  # somebody answers there (a refusal is an answer)
+    running = operator.start(
+        "migrate", guest.name, "--to", "b", "--yes", "--bandwidth", "20M", "--probe", f"{address}:7001"
+    )
+    operator.wait_for_bytes()
+    whole.controller.run(["ip", "address", "del", *here])
+    assert running.wait(90) == ATTENTION
+    assert "guest-dark" in {finding["code"] for finding in operator.last()["findings_after"]}
     assert witness.running_at(whole, guest) == ("b",)
-    device = ["ip", "address", "add", f"{late}/24", "dev", "eth0"]
-    whole.controller.run(device)  # now somebody answers there (a refusal is an answer)
+    whole.controller.run(["ip", "address", "add", *here])
     try:
         assert operator.run("recover").returncode == SUCCEEDED
     finally:
-        whole.controller.run(["ip", "address", "del", f"{late}/24", "dev", "eth0"])
+        whole.controller.run(["ip", "address", "del", *here])
     assert operator.status() == "succeeded"
+    judge(whole, guest, at="b", operator=operator)
+
+
+def test_what_did_not_answer_before_says_nothing_about_the_move(whole: Lab, guest: Guest, operator: Operator) -> None:
+    silent = whole.topology.guest_address(151)
+    moved = operator.run("migrate", guest.name, "--to", "b", "--yes", "--probe", f"{silent}:7001")
+    assert moved.returncode == SUCCEEDED, moved.stdout
+    assert "did not answer before the move either" in moved.stdout
+    judge(whole, guest, at="b", operator=operator)
+
+
+def test_a_request_that_a_person_has_looked_at_can_be_closed(whole: Lab, guest: Guest, operator: Operator) -> None:
+    operator.migrate(guest, "b", crash="transfer:before")
+    whole.host("a").run(["virsh", "destroy", guest.name])
+    assert operator.run("recover").returncode == ATTENTION
+    assert operator.records.lease(guest.uuid) == operator.request_id()
+    whole.host("a").run(["virsh", "start", guest.name])
+    guests.wait_healthy(whole, guest)
+    closed = operator.run("recover", "--close", operator.request_id())
+    assert closed.returncode == SUCCEEDED, closed.stderr
+    assert operator.records.lease(guest.uuid) == ""
+    whole.host("a").run(["virsh", "autostart", guest.name])  # what was registered was not undone, and that is said
+    assert any("closed by" in text for text in operator.records.decisions(operator.request_id()))
+    assert operator.migrate(guest, "b").returncode == SUCCEEDED
     judge(whole, guest, at="b", operator=operator)
 
 

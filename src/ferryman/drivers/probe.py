@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 from ferryman import errors
 from ferryman.drivers import ssh
@@ -126,6 +127,14 @@ class ThreadedWatcher:
         return max(later - earlier for earlier, later in itertools.pairwise(times))
 
 
+def _neighbours() -> list[dict[str, Any]]:
+    try:
+        text = subprocess.run(["ip", "-json", "neighbour"], capture_output=True, text=True, timeout=5).stdout
+        return list(json.loads(text or "[]"))
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return []
+
+
 class HostNetwork:
     """Implements ports.Network, from this machine and over ssh."""
 
@@ -146,13 +155,12 @@ class HostNetwork:
 
     def address_of(self, macs: Sequence[str]) -> str:
         wanted = {mac.lower() for mac in macs}
-        try:
-            text = subprocess.run(["ip", "-json", "neighbour"], capture_output=True, text=True, timeout=5).stdout
-            neighbours = json.loads(text or "[]")
-        except (OSError, ValueError, subprocess.TimeoutExpired):
-            return ""
-        known = (entry["dst"] for entry in neighbours if entry.get("lladdr", "").lower() in wanted)
+        known = (entry["dst"] for entry in _neighbours() if entry.get("lladdr", "").lower() in wanted)
         return next((address for address in known if ":" not in address), "")
+
+    def mac_of(self, probe: str) -> str:
+        address, _ = parse(probe)
+        return next((str(entry.get("lladdr", "")).lower() for entry in _neighbours() if entry["dst"] == address), "")
 
     def announce(self, host: Host, macs_by_bridge: Sequence[tuple[str, str]]) -> str:
         if not macs_by_bridge:

@@ -113,7 +113,8 @@ class Fulfilment:
         if probe and request.id not in self._watchers:
             self._watchers[request.id] = self.ports.network.watch(probe)
             before = bool(self.ports.network.answers(probe, 0.0))
-            self.ports.records.keep_facts(request.id, {"answered_before": before})
+            mac = self.ports.network.mac_of(probe) if before else ""
+            self.ports.records.keep_facts(request.id, {"answered_before": before, "answered_by": mac})
 
     def conclude(self, request: Request, plan: Plan, end: TransferEnd, verdict: Verdict) -> Outcome:
         """From the verdict on the pair of places to an outcome."""
@@ -157,6 +158,9 @@ class Fulfilment:
             # What did not answer before the move says nothing about the move.
             answers = network.answers(probe, ANSWERS_WITHIN) if probe and facts.get("answered_before") else None
             not_announced = announcing.result()
+        answered_by = network.mac_of(probe) if answers else ""
+        if answered_by and facts.get("answered_by") and answered_by != facts["answered_by"]:
+            answers = False  # somebody else has the address now
         watcher = self._watchers.pop(request.id, None)
         if watcher is not None:
             watcher.stop()
@@ -164,7 +168,7 @@ class Fulfilment:
         blackout = watcher.blackout if watcher is not None else None
         findings = network_findings(
             answers=answers,
-            probe=probe,
+            probe=f"{probe} ({answered_by} does)" if answered_by and not answers else probe,
             answered_before=facts.get("answered_before", False),
             destination=request.destination,
             not_announced=not_announced,

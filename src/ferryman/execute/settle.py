@@ -70,7 +70,12 @@ def _impatient(verdict: Verdict, waited: float) -> Verdict:
 
 
 def confirm(ports: Ports, request: Request, *actions: Action) -> Verdict | None:
-    """Look again right before an act: a verdict that was recorded is a note. Returns it if it is one of `actions`."""
+    """Look again right before an act: a verdict that was recorded is a note. Returns it if it is one of `actions`.
+
+    None as well when the lease is no longer ours: then the guest is another request's business.
+    """
+    if ports.records.lease(request.guest_uuid) != request.id:
+        return None
     settling = Settling(ports, request)
     deadline = ports.clock.now() + STALLED_AFTER + 2
     while True:

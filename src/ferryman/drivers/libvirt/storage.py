@@ -1,6 +1,8 @@
 """Volumes of one host: made, looked at, filled, removed; and whether two hosts see one storage, proved by a marker."""
 
 import secrets
+import time
+from contextlib import suppress
 from pathlib import PurePosixPath
 from xml.sax.saxutils import escape
 
@@ -17,6 +19,9 @@ _VOLUME = (
     "<target><format type='{format}'/></target></volume>"
 )
 _POOL = "<pool type='dir'><name>{name}</name><target><path>{path}</path></target></pool>"
+
+MARKER = "ferryman-marker-"  # followed by the time it was made (seconds since the epoch) and something random
+SWEEP_AFTER = 3600.0  # seconds
 
 
 def names(link: libvirt.virConnect) -> dict[str, tuple[str, ...]]:
@@ -122,14 +127,24 @@ def pool_for(link: libvirt.virConnect, directory: str, name: str) -> tuple[libvi
     return link.storagePoolCreateXML(_POOL.format(name=name, path=escape(directory)), 0), True
 
 
+def _sweep(pool: libvirt.virStoragePool) -> None:
+    """Markers of commands that were killed in the middle of a proof."""
+    for name in pool.listVolumes():
+        made = name.removeprefix(MARKER).partition("-")[0]
+        if name.startswith(MARKER) and made.isdigit() and time.time() - int(made) > SWEEP_AFTER:
+            with suppress(libvirt.libvirtError):  # somebody else sweeps at the same moment
+                pool.storageVolLookupByName(name).delete(0)
+
+
 def prove_shared(a: libvirt.virConnect, b: libvirt.virConnect, directory: str) -> tuple[Reach, str]:
     """Make a marker in the directory at one host and look for it at the other. Nothing is left behind.
 
     Equal paths prove nothing: /var/lib/libvirt/images exists everywhere.
     """
-    name = f"ferryman-marker-{secrets.token_hex(8)}"
+    name = f"{MARKER}{int(time.time())}-{secrets.token_hex(6)}"
     pool_a, made_a = pool_for(a, directory, name)
     try:
+        _sweep(pool_a)
         marker = pool_a.createXML(_VOLUME.format(name=name, capacity=0, format="raw"), 0)
         try:
             try:
