@@ -117,10 +117,6 @@ class Hypervisor(Protocol):
         """The bytes per second that each running mirror may send (0: no limit); those that do not run are left alone."""
         ...
 
-    def limit_memory(self, uuid: str, rate: int) -> None:
-        """The bytes per second that memory may take of the line."""
-        ...
-
     def abort(self, uuid: str) -> None:
         """Ask the running job to stop. An answer proves nothing."""
         ...

@@ -212,9 +212,6 @@ class FakeHypervisor:
     def limit_mirrors(self, uuid: str, targets: Sequence[str], rate: int) -> None:
         pass
 
-    def limit_memory(self, uuid: str, rate: int) -> None:
-        pass
-
     def abort(self, uuid: str) -> None:
         with self.world.opened() as content:
             content["job"] = None

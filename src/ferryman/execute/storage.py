@@ -78,8 +78,17 @@ def carry_media(ports: Ports, request: Request, plan: Plan) -> None:
 # During the transfer
 
 
+def memory_cap(request: Request, plan: Plan) -> int:
+    """Bytes per second for memory, fixed when the transfer is asked for; 0: no limit.
+
+    Setting it under way instead would outlive the move: libvirt keeps that speed for the guest's next migration.
+    """
+    bandwidth, mirrors = request.options.bandwidth, len(mirrored(plan))
+    return shares(bandwidth, mirrors, Stage.MEMORY).memory if bandwidth and mirrors else bandwidth
+
+
 class Caps:
-    """The operator's bandwidth, shared between running mirrors and memory; set anew whenever the shares change."""
+    """The operator's bandwidth, shared between running mirrors and memory; mirrors are set anew when the shares change."""
 
     def __init__(self, ports: Ports, request: Request, plan: Plan) -> None:
         self._ports, self._request, self._targets = ports, request, mirrored(plan)
@@ -94,7 +103,6 @@ class Caps:
             return
         source = self._ports.hypervisor(self._request.source)
         source.limit_mirrors(self._request.guest_uuid, self._targets, wanted.each_mirror)
-        source.limit_memory(self._request.guest_uuid, wanted.memory)
         self._set = wanted
         self._ports.records.keep_decision(self._request.id, wanted.reason)
 

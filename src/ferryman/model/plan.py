@@ -82,6 +82,7 @@ class Order:
     peer_uri: str  # how the source's daemon reaches the destination's
     migration_uri: str  # where QEMU connects, such as tcp://b-migration: libvirt chooses the port
     persistent: bool
-    options: Options  # encryption, rate, auto-converge
+    options: Options  # encryption, auto-converge
     changes: Changes = Changes()
     mirrored: tuple[str, ...] = ()  # targets of the disks that are copied along
+    bandwidth: int = 0  # bytes per second for memory; 0: no limit

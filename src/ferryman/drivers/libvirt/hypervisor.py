@@ -18,7 +18,6 @@ from ferryman.model.place import ABSENT, Place, Where
 from ferryman.model.plan import Changes, NewDisk, Order, Volume
 from ferryman.model.sample import Sample
 from ferryman.model.site import CpuComparison
-from ferryman.model.units import MIB
 from ferryman.ports import NO_CHANGES
 
 T = TypeVar("T")
@@ -200,9 +199,6 @@ class LibvirtHypervisor:
                     domain.blockJobSetSpeed(target, rate, libvirt.VIR_DOMAIN_BLOCK_JOB_SPEED_BANDWIDTH_BYTES)
 
         self._act(uuid, Call.MIRROR_SPEED, limit)
-
-    def limit_memory(self, uuid: str, rate: int) -> None:
-        self._act(uuid, Call.MAX_SPEED, lambda domain: domain.migrateSetMaxSpeed(max(1, -(-rate // MIB))))
 
     def abort(self, uuid: str) -> None:
         self._act(uuid, Call.ABORT, lambda domain: domain.abortJob())

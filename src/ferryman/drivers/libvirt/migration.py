@@ -34,8 +34,8 @@ def parameters_for(order: Order, domain: libvirt.virDomain) -> dict[str, Any]:
 
     Its bandwidth is in MiB/s, rounded up so that a small limit is not none."""
     parameters: dict[str, Any] = {libvirt.VIR_MIGRATE_PARAM_URI: order.migration_uri}
-    if order.options.bandwidth:
-        parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = -(-order.options.bandwidth // MIB)
+    if order.bandwidth:
+        parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = -(-order.bandwidth // MIB)
     if order.mirrored:
         parameters[libvirt.VIR_MIGRATE_PARAM_MIGRATE_DISKS] = list(order.mirrored)
     if order.changes.volumes or order.changes.networks:
