@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from ferryman.model.host import Host
-from lab import faults, witness
-from lab.guests import Guest
+from lab import faults, guests, witness
+from lab.guests import Guest, GuestSpec
 from lab.host import Lab
 from tests.lab.operators import PUT_BACK, REFUSED, SUCCEEDED, Operator, judge
 
@@ -210,3 +210,19 @@ def test_a_host_registered_by_its_own_socket_is_a_source_too(whole: Lab, guest: 
     moved = stranger.migrate(guest, "b")
     assert moved.returncode == SUCCEEDED, moved.stdout + moved.stderr
     judge(whole, guest, at="b", operator=stranger)
+
+
+@pytest.mark.whole
+def test_a_local_disk_goes_along(whole: Lab, stranger: Operator) -> None:
+    local = guests.start(whole, "a", GuestSpec(name="local", address="10.77.0.113", disks=("local",)))
+    try:
+        with witness.Counter(whole, local) as counter:
+            died = stranger.migrate(local, "b", *SLOW, crash="sampled:1")
+            assert died.returncode != SUCCEEDED
+            assert stranger.run("recover").returncode == SUCCEEDED
+            judge(whole, local, at="a", seen=counter.report(), operator=stranger)
+            moved = stranger.migrate(local, "b")
+            assert moved.returncode == SUCCEEDED, moved.stdout + moved.stderr
+            judge(whole, local, at="b", seen=counter.report(), operator=stranger)
+    finally:
+        guests.remove(whole, local)
