@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def main(directory: str, what: str, moment: str) -> None:
-    """`what`: ask, ask-everything (a word for each step that needs one), or recover."""
+    """`what`: ask, ask-carried (ferryman carries the handshake), ask-everything (a word for each step that needs one), or recover."""
     if moment:
         from tests.lab.crashing import arm
 
@@ -13,7 +13,7 @@ def main(directory: str, what: str, moment: str) -> None:
     from ferryman.app import Moves
     from ferryman.drivers.database.records import open_records
     from ferryman.model.host import Host
-    from ferryman.model.request import Options
+    from ferryman.model.request import Handshake, Options
     from tests.durability.fakes import FakeSite, World
 
     state = Path(directory)
@@ -23,6 +23,8 @@ def main(directory: str, what: str, moment: str) -> None:
     moves = Moves(FakeSite(records, World(state / "world.json")), state)
     if what == "ask":
         moves.ask("web", "b", Options())
+    elif what == "ask-carried":
+        moves.ask("web", "b", Options(handshake=Handshake.CARRIED))
     elif what == "ask-everything":
         moves.ask("web", "b", Options(eject=True, retire=True, replace_definition=True))
     else:

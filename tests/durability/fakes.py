@@ -1,10 +1,12 @@
 """Two fake hosts in one JSON file, so that they outlive a killed process as real hosts do; a fake world behind the ports.
 
-A migration is a job with a start and a length: whoever looks after its end finds the guest moved.
+A migration is a job with a start and a length: whoever looks after its end finds the guest moved. One whose handshake is
+carried is gone when the process that carries it is.
 """
 
 import fcntl
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ from ferryman.model.guest import Disk, Guest
 from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, Machine
 from ferryman.model.place import ABSENT, Place, Where
 from ferryman.model.plan import Changes, NewDisk, Order, Volume
+from ferryman.model.request import Handshake
 from ferryman.model.sample import Sample
 from ferryman.model.site import CpuComparison, DiskReach, Ground, Reach
 from ferryman.model.units import GIB
@@ -62,7 +65,9 @@ class World:
     def _pass_time(content: dict[str, Any]) -> None:
         """What libvirt would have done by now."""
         job = content["job"]
-        if job and time.time() - job["started"] > JOB_SECONDS:
+        if job and job["carrier"] and not Path(f"/proc/{job['carrier']}").exists():
+            content["job"] = None
+        elif job and time.time() - job["started"] > JOB_SECONDS:
             content["job"] = None
             if content["a"] and content["a"]["state"] == "running":
                 content["a"], content["b"] = None, {"state": "running", "autostart": False}
@@ -192,7 +197,10 @@ class FakeHypervisor:
     def start_migration(self, uuid: str, order: Order) -> FakeTransfer:
         with self.world.opened() as content:
             assert not content["job"], "a second job was started"
-            content["job"] = {"started": time.time()}
+            content["job"] = {
+                "started": time.time(),
+                "carrier": os.getpid() if order.handshake is Handshake.CARRIED else 0,
+            }
             content["calls"] += 1
         return FakeTransfer()
 

@@ -108,3 +108,30 @@ def test_each_odd_pair_has_one_right_end(
     if status == "needs attention":
         assert outcome.remedy
     records.engine.dispose()
+
+
+def _killed_in_the_transfer(state: Path, what: str) -> tuple[dict[str, Any], str, str]:
+    """(the world, status, reason) after a recovery."""
+    World.made(state / "world.json")
+    assert carry(state, what, "sampled").returncode == -signal.SIGKILL
+    assert carry(state, "recover").returncode == 0
+    records = open_records(state)
+    (request,) = records.requests()
+    outcome = records.report(request.id).outcome
+    assert outcome is not None
+    assert records.lease(UUID) == ""
+    records.engine.dispose()
+    return World(state / "world.json").read(), outcome.status, outcome.reason
+
+
+def test_a_peer_to_peer_transfer_outlives_ferryman(tmp_path: Path) -> None:
+    world, status, _ = _killed_in_the_transfer(tmp_path, "ask")
+    assert (world["a"], world["b"], world["calls"]) == (None, ARRIVED, 1)
+    assert status == "succeeded"
+
+
+def test_a_carried_one_ends_with_ferryman_and_is_put_back(tmp_path: Path) -> None:
+    world, status, reason = _killed_in_the_transfer(tmp_path, "ask-carried")
+    assert (world["a"], world["b"], world["calls"]) == (AT_HOME, None, 1)
+    assert status == "failed"
+    assert "ferryman carried the handshake" in reason

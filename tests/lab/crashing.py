@@ -1,12 +1,14 @@
 """Runs ferryman so that it is killed (SIGKILL, no handler, no clean-up) at a chosen moment.
 
-The moment is STEP:before, STEP:inside (the act is done, its result not yet stored), STEP:after, or asked (between the
-note "asked" and the call to the hypervisor). Only this wrapper knows; ferryman itself has no such switch.
+The moment is STEP:before, STEP:inside (the act is done, its result not yet stored), STEP:after, asked (between the
+note "asked" and the call to the hypervisor), sampled (the transfer was seen to run) or paused:SECONDS (so long after
+the source's copy was seen to stand still). Only this wrapper knows; ferryman itself has no such switch.
 """
 
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -50,6 +52,24 @@ def arm(moment: str) -> None:
             die()
 
         DatabaseRecords.mark_asked = mark_and_die  # type: ignore[method-assign]
+    if name in ("sampled", "paused"):
+        _arm_samples(float(when or 0), only_paused=name == "paused")
+
+
+def _arm_samples(after: float, *, only_paused: bool) -> None:
+    from ferryman.drivers.database.records import DatabaseRecords
+    from ferryman.model.sample import Sample
+
+    keep = DatabaseRecords.keep_sample
+    armed: list[threading.Timer] = []
+
+    def keep_and_die(self: DatabaseRecords, request_id: str, sample: Sample) -> None:
+        keep(self, request_id, sample)
+        if not armed and (sample.guest_paused or not only_paused):
+            armed.append(threading.Timer(after, die))
+            armed[0].start()
+
+    DatabaseRecords.keep_sample = keep_and_die  # type: ignore[method-assign]
 
 
 def main() -> None:

@@ -100,15 +100,26 @@ def test_the_terminal_is_gone_and_the_move_goes_on(whole: Lab, guest: Guest, ope
     judge(whole, guest, at="b", operator=operator)
 
 
-def test_stopped_for_30_seconds_and_continued(whole: Lab, guest: Guest, operator: Operator) -> None:
-    """libvirtd drops the silent client; the job runs on; on waking ferryman looks, and tells the truth."""
-    running = operator.start_migration(guest, "b", "--bandwidth", "12M")
-    operator.wait_for_bytes()
-    operator.kill(running, signal.SIGSTOP)
-    time.sleep(30)
-    operator.kill(running, signal.SIGCONT)
-    assert running.wait(90) == SUCCEEDED
-    judge(whole, guest, at="b", operator=operator)
+def test_stopped_for_33_seconds_and_continued(whole: Lab, guest: Guest, operator: Operator) -> None:
+    """libvirtd drops the silent client. A job peer to peer runs on, one that it carried is aborted; each tells the truth on waking."""
+    twin = guests.start(whole, "a", guests.GuestSpec(name="twin", address="10.77.0.115"))
+    other = Operator(whole, "two")
+    try:
+        running = operator.start_migration(guest, "b", "--bandwidth", "12M")
+        carrying = other.start_migration(twin, "b", "--bandwidth", "1M", "--handshake", "carried")
+        for one, process in ((operator, running), (other, carrying)):
+            one.wait_for_bytes()
+            one.kill(process, signal.SIGSTOP)
+        time.sleep(33)
+        for one, process in ((operator, running), (other, carrying)):
+            one.kill(process, signal.SIGCONT)
+        assert (running.wait(90), carrying.wait(90)) == (SUCCEEDED, PUT_BACK)
+        judge(whole, guest, at="b", operator=operator)
+        judge(whole, twin, at="a", operator=other)
+        assert other.status() == "failed"
+    finally:
+        other.leave()
+        guests.remove(whole, twin)
 
 
 def test_somebody_else_moved_the_guest_between_the_kill_and_the_recovery(

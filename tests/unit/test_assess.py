@@ -9,9 +9,10 @@ from ferryman.assess import assess
 from ferryman.model.finding import Severity, blockers
 from ferryman.model.guest import Disk, HostDevice, Job, State
 from ferryman.model.host import GuestOnHost, Machine, Network
-from ferryman.model.request import CopyStorage, Options
+from ferryman.model.request import CopyStorage, Handshake, Options
 from ferryman.model.site import CpuComparison, CpuMatch, DiskReach, Reach, Site
 from ferryman.model.units import GIB, MIB
+from ferryman.plan.steps import live_plan
 from tests.test_docs import finding_codes
 from tests.unit.sites import (
     MAC,
@@ -97,14 +98,17 @@ CASES: dict[str, tuple[Site, Severity]] = {
     "direct-interface": (with_interface(kind="direct", source="eth0"), WARNING),
     "user-network": (with_interface(kind="user"), BLOCKER),
     "interface-kind": (with_interface(kind="ethernet"), WARNING),
-    "peer-unreachable": (with_transport(peer_reachable=False, peer_detail="refused"), BLOCKER),
-    "peer-not-checked": (with_transport(peer_reachable=None, peer_detail="no ssh"), NOTE),
+    "handshake-carried": (with_transport(peer_reachable=False, peer_detail="refused"), WARNING),
+    "no-migration-address": (with_transport(migration_address="", migration_reachable=None), BLOCKER),
     "migration-unreachable": (with_transport(migration_reachable=False, migration_detail="no route"), BLOCKER),
     "migration-not-checked": (with_transport(migration_reachable=None, migration_detail="no ssh"), NOTE),
     "no-certificates": (with_transport(destination_tls=False, tls_detail="b lacks them"), BLOCKER),
     "certificates-not-checked": (with_transport(source_tls=None, tls_detail="no ssh"), NOTE),
 }  # fmt: skip
+PEER, CARRIED = Options(handshake=Handshake.PEER), Options(handshake=Handshake.CARRIED)
 WITH_OPTIONS = {
+    "peer-unreachable": (with_transport(peer_reachable=False, peer_detail="refused"), PEER),
+    "peer-not-checked": (with_transport(peer_reachable=None, peer_detail="no ssh"), PEER),
     "definition-replaced": (with_destination(guests=(other("web", UUID),)), Options(replace_definition=True)),
     "not-encrypted": (good_site(), Options(insecure=True)),
     "cap-shared": (copied(), Options(bandwidth=MIB)),
@@ -133,7 +137,7 @@ def test_each_cause_has_its_finding(code: str) -> None:
 def test_each_option_has_its_finding(code: str) -> None:
     found = assess(*WITH_OPTIONS[code])
     assert code in {finding.code for finding in found}
-    assert not blockers(found)
+    assert {finding.code for finding in blockers(found)} == {code} & {"peer-unreachable"}
 
 
 def test_a_disk_that_may_not_be_copied_and_is_not_shared_is_a_blocker() -> None:
@@ -167,6 +171,35 @@ def test_an_empty_drive_is_no_matter() -> None:
 
 def test_a_guest_without_disks_has_no_image_lock() -> None:
     assert {finding.code for finding in assess(with_guest(disks=()), Options())} == {"no-image-lock"}
+
+
+@pytest.mark.parametrize(
+    ("reachable", "wanted", "handshake", "codes"),
+    [
+        (True, None, Handshake.PEER, set()),
+        (False, None, Handshake.CARRIED, {"handshake-carried"}),
+        (None, None, Handshake.CARRIED, {"handshake-carried"}),
+        (True, Handshake.CARRIED, Handshake.CARRIED, {"handshake-carried"}),
+        (True, Handshake.PEER, Handshake.PEER, set()),
+        (None, Handshake.PEER, Handshake.PEER, {"peer-not-checked"}),
+        (False, Handshake.PEER, Handshake.PEER, {"peer-unreachable"}),
+    ],
+)
+def test_who_leads_the_handshake_is_chosen_by_what_the_source_reaches_and_said(
+    reachable: bool | None, wanted: Handshake | None, handshake: Handshake, codes: set[str]
+) -> None:
+    site, options = with_transport(peer_reachable=reachable, peer_detail="why not"), Options(handshake=wanted)
+    found = assess(site, options)
+    assert {finding.code for finding in found} == codes
+    assert live_plan(site, options).handshake is handshake
+    if wanted is None and codes:
+        assert "why not" in found[0].why
+
+
+def test_a_carried_handshake_changes_nothing_of_what_the_data_needs() -> None:
+    site = with_transport(peer_reachable=False, migration_reachable=False, destination_tls=False)
+    against = {finding.code for finding in blockers(assess(site, CARRIED))}
+    assert against == {"migration-unreachable", "no-certificates"}
 
 
 def test_insecure_needs_no_certificates() -> None:

@@ -3,26 +3,20 @@
 from collections.abc import Iterator
 
 from ferryman.model.finding import Finding, blocker, note, warning
-from ferryman.model.request import Options
+from ferryman.model.request import Handshake, Options
 from ferryman.model.site import Site
 
 
 def findings(site: Site, options: Options) -> Iterator[Finding]:
     """Peer URI, migration address and certificates, each as tried from where it is used."""
+    yield from _handshake(site, options)
     ways, source, destination = site.ground.transport, site.source.host.name, site.destination.host.name
-    what = f"peer URI {ways.peer_uri}"
-    if ways.peer_reachable is False:
-        yield blocker("peer-unreachable", what, f"libvirt at {source} does not get through: {ways.peer_detail}",
-                      f"ferryman host check {destination} says what is missing; or set another with host add --peer-uri")  # fmt: skip
-    elif ways.peer_reachable is None:
-        yield note(
-            "peer-not-checked",
-            what,
-            f"not checked from {source}, because {ways.peer_detail}",
-            f"register {source} with --ssh",
-        )
     what = f"migration address {ways.migration_address}"
-    if ways.migration_reachable is False:
+    if not ways.migration_address:
+        yield blocker("no-migration-address", f"host {destination}", f"it is registered as {site.destination.host.uri}, "
+                      "which names no address that QEMU at another host could connect to",
+                      f"ferryman host add {destination} {site.destination.host.uri} --migration-address ADDRESS")  # fmt: skip
+    elif ways.migration_reachable is False:
         yield blocker("migration-unreachable", what, f"{source} does not reach it: {ways.migration_detail}",
                       f"open TCP 49152-49215 at {destination}, or set another with host add --migration-address")  # fmt: skip
     elif ways.migration_reachable is None:
@@ -33,6 +27,37 @@ def findings(site: Site, options: Options) -> Iterator[Finding]:
             f"register {source} with --ssh",
         )
     yield from _encryption(site, options)
+
+
+def _handshake(site: Site, options: Options) -> Iterator[Finding]:
+    """Peer to peer or carried by ferryman, and what the latter costs."""
+    ways, source, destination = site.ground.transport, site.source.host.name, site.destination.host.name
+    peer = f"peer URI {ways.peer_uri}" if ways.peer_uri else f"peer URI of {destination}"
+    if ways.handshake(options.handshake) is Handshake.CARRIED:
+        why = "as asked" if options.handshake else _obstacle(site)
+        yield warning("handshake-carried", f"handshake between libvirt at {source} and at {destination}",
+                      f"ferryman carries it itself ({why}): if ferryman dies or loses a host for 30 s in the transfer, libvirt "
+                      f"aborts and the guest stays at {source}; if that befalls it in the switchover, the guest can stand paused "
+                      "until ferryman recover",
+                      f"keep ferryman running until the end; or let libvirt at {source} reach libvirt at {destination}: "
+                      f"ferryman host check {destination}")  # fmt: skip
+    elif ways.peer_reachable is False:
+        yield blocker("peer-unreachable", peer, f"libvirt at {source} does not get through: {ways.peer_detail}",
+                      "leave --handshake peer away: ferryman then carries the handshake itself; or set another with host add --peer-uri")  # fmt: skip
+    elif ways.peer_reachable is None:
+        yield note(
+            "peer-not-checked",
+            peer,
+            f"not checked from {source}, because {ways.peer_detail}",
+            f"register {source} with --ssh",
+        )
+
+
+def _obstacle(site: Site) -> str:
+    ways, source = site.ground.transport, site.source.host.name
+    if ways.peer_reachable is False:
+        return f"libvirt at {source} does not get through to {ways.peer_uri or 'it'}: {ways.peer_detail}"
+    return f"whether libvirt at {source} gets through to {ways.peer_uri} is not known, because {ways.peer_detail}"
 
 
 def _encryption(site: Site, options: Options) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from ferryman.execute.settle import look
 from ferryman.model.phase import Phase
 from ferryman.model.place import Where
 from ferryman.model.plan import Order, Plan
-from ferryman.model.request import Request
+from ferryman.model.request import Handshake, Request
 from ferryman.model.sample import Sample
 from ferryman.ports import Hypervisor, Ports, Transfer
 
@@ -26,6 +26,7 @@ SOURCE_SILENT_FOR = 90.0  # seconds without an answer from the source: then sett
 ABORT_AGAIN_AFTER = 10.0  # seconds
 ABORT_GIVEN_UP_AFTER = 90.0  # seconds after the first abort with the job still there: then settling looks
 CALL_TO_JOB = 15.0  # seconds a fresh call may take until its job is seen
+CONCLUDED_WITHIN = 35.0  # seconds a carried handshake may take after the job's end: longer than its keepalive
 TOO_OLD_TO_ASK = 600.0  # seconds: what was never asked for and is found again this late is put back, not started
 
 
@@ -99,7 +100,7 @@ def transfer(ports: Ports, request: Request, plan: Plan, *, fresh: bool, may_ask
                 f"a job ({place.job}) runs on the guest that is not ours"
             )  # settling waits, and touches nothing
         return _watch(ports, request, plan, None)
-    if (stop := _why_not_ask(ports, request, asked_at, fresh=fresh, may_ask=may_ask)) is not None:
+    if (stop := _why_not_ask(ports, request, plan, asked_at, fresh=fresh, may_ask=may_ask)) is not None:
         return stop
     destination = look(ports.hypervisor(request.destination), request.guest_uuid)
     if asked_at is None and place.where is Where.RUNNING and destination.where is Where.UNREACHABLE:
@@ -118,29 +119,47 @@ def transfer(ports: Ports, request: Request, plan: Plan, *, fresh: bool, may_ask
         ports.records.register_undo(request.id, undo.REMOVE_NEW_DEFINITION, {"host": request.destination})
     ports.records.mark_asked(request.id)
     ports.records.enter(request.id, Phase.TRANSFERRING)
-    call = source.start_migration(
-        request.guest_uuid,
-        Order(
-            plan.peer_uri, plan.migration_uri, plan.persistent, request.options,
-            storage.changes(ports, request, plan), storage.mirrored(plan), storage.memory_cap(request, plan),
-        ),
-    )  # fmt: skip
+    call = source.start_migration(request.guest_uuid, _order(ports, request, plan))
     return _watch(ports, request, plan, call)
 
 
+def _carried(plan: Plan) -> bool:
+    return plan.handshake is Handshake.CARRIED
+
+
+def _order(ports: Ports, request: Request, plan: Plan) -> Order:
+    destination = plan.peer_uri
+    if _carried(plan):
+        destination = ports.hypervisor(request.destination).host.uri
+        ports.records.keep_decision(
+            request.id, "ferryman carries the handshake itself: let it run until the move has ended"
+        )
+    return Order(
+        plan.handshake, destination, plan.migration_uri, plan.persistent, request.options,
+        storage.changes(ports, request, plan), storage.mirrored(plan), storage.memory_cap(request, plan),
+    )  # fmt: skip
+
+
 def _why_not_ask(
-    ports: Ports, request: Request, asked_at: float | None, *, fresh: bool, may_ask: bool
+    ports: Ports, request: Request, plan: Plan, asked_at: float | None, *, fresh: bool, may_ask: bool
 ) -> TransferEnd | None:
     """A reason to go straight to settling; None when the transfer may be asked for."""
     if (by := ports.records.cancel_asked(request.id)) != "":
         return TransferEnd(f"cancelled by {by}", cancelled=True, asked=asked_at is not None)
     if not may_ask:
-        return TransferEnd("no transfer runs", asked=asked_at is not None)
+        return TransferEnd(_unwatched(plan) if asked_at else "no transfer runs", asked=asked_at is not None)
     if asked_at is not None and ports.records.last_sample(request.id) is not None:
-        return TransferEnd("the transfer ended while nobody watched")
+        return TransferEnd(_unwatched(plan))
     if not fresh and ports.clock.now() - request.asked_at > TOO_OLD_TO_ASK:
         return TransferEnd("found again too late to be started", asked=asked_at is not None)
     return None
+
+
+_GONE = "ferryman carried the handshake and was gone: libvirt aborts then"
+
+
+def _unwatched(plan: Plan) -> str:
+    return _GONE if _carried(plan) else "the transfer ended while nobody watched"
 
 
 class _Progress:
@@ -162,7 +181,10 @@ class _Progress:
 
 
 def _watch(ports: Ports, request: Request, plan: Plan, call: Transfer | None) -> TransferEnd:
-    """Poll until the source answers and has no job. `call` is None when re-attached after a crash."""
+    """Poll until the source answers and has no job. `call` is None when re-attached after a crash.
+
+    A call that carries the handshake may be at work at the destination a little longer: its end is waited for, within a bound.
+    """
     source, records, clock = ports.hypervisor(request.source), ports.records, ports.clock
     if records.phase(request.id) is not Phase.SWITCHING_OVER:
         records.enter(request.id, Phase.TRANSFERRING)
@@ -171,6 +193,8 @@ def _watch(ports: Ports, request: Request, plan: Plan, call: Transfer | None) ->
     asked_at = records.asked_at(request.id) or began
     caps = storage.Caps(ports, request, plan)
     progress = _Progress(records.last_sample(request.id), began)
+    carried = _carried(plan)
+    concluded_within = CONCLUDED_WITHIN if carried else 0.0
     answered_at, aborted_at, first_abort = began, 0.0, 0.0
     why = Decision(Action.WAIT, "")
     job_seen = downtime_set = refusal_noted = False
@@ -188,11 +212,12 @@ def _watch(ports: Ports, request: Request, plan: Plan, call: Transfer | None) ->
             continue
         if sample is None:
             waiting_for_job = call is not None and not call.ended and (job_seen is False and now - began < CALL_TO_JOB)
-            if not waiting_for_job and _without_a_job(source, request) and (call is None or call.ended or job_seen):
+            concluded = call is None or call.ended or (job_seen and now - progress.seen_at >= concluded_within)
+            if not waiting_for_job and _without_a_job(source, request) and concluded:
                 records.keep_facts(request.id, {"transfer_ended": True})
-                return _ended(call, why)
+                return _ended(call, why, carried=carried)
             if first_abort and now - first_abort > ABORT_GIVEN_UP_AFTER:
-                return _ended(call, why)
+                return _ended(call, why, carried=carried)
             if call is not None and not call.ended and not job_seen and 0 < request.options.timeout < now - began:
                 return TransferEnd("the call neither started a job nor ended within the timeout")
             clock.sleep(POLL / 4)
@@ -249,9 +274,10 @@ def _set_downtime(ports: Ports, request: Request) -> bool:
     return True
 
 
-def _ended(call: Transfer | None, why: Decision) -> TransferEnd:
+def _ended(call: Transfer | None, why: Decision, *, carried: bool) -> TransferEnd:
     error = call.error if call is not None else None
-    end = TransferEnd(why.reason or "the transfer ended", cancelled=why.cancelled)
+    ended = _GONE if carried and call is None else "the transfer ended"
+    end = TransferEnd(why.reason or ended, cancelled=why.cancelled)
     if error is None or why.action is Action.ABORT:
         return end
     reason = getattr(error, "why", str(error))

@@ -27,12 +27,15 @@ class Host:
 
     @property
     def effective_peer_uri(self) -> str:
-        """The peer URI, by default the control URI without what is only meaningful on the controller (its query)."""
-        return self.peer_uri or self.uri.split("?")[0]
+        """The peer URI, by default the control URI without what is only meaningful on the controller (its query).
+
+        Empty for the local host: qemu:///system means another host's own libvirtd there.
+        """
+        return self.peer_uri or ("" if self.is_local else self.uri.split("?")[0])
 
     @property
     def effective_migration_address(self) -> str:
-        """Where QEMU's data connections go, by default the address of the peer URI."""
+        """Where QEMU's data connections go, by default the address of the peer URI; empty for a local host without one."""
         return self.migration_address or urlsplit(self.effective_peer_uri).hostname or self.address
 
     @property
@@ -117,10 +120,11 @@ class HostFacts:
 
 
 class Answer(StrEnum):
-    """The three answers of a check."""
+    """The answers of a check."""
 
     GOOD = "good"
     MISSING = "missing"
+    OPTIONAL = "optional"  # not there, and moves work without it, at a cost that the remedy names
     NOT_CHECKED = "not checked"
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ferryman.model.request import Options
+from ferryman.model.request import Handshake, Options
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ class Plan:
     source: str
     destination: str
     steps: tuple[Step, ...]
-    peer_uri: str
+    handshake: Handshake
+    peer_uri: str  # empty when the destination has none that other hosts could use
     migration_uri: str
     encrypted: bool
     persistent: bool
@@ -79,7 +80,10 @@ class Plan:
 class Order:
     """What the source's hypervisor is asked for."""
 
-    peer_uri: str  # how the source's daemon reaches the destination's
+    handshake: Handshake
+    destination_uri: (
+        str  # how whoever leads the handshake reaches the destination's daemon: peer URI, or ferryman's own
+    )
     migration_uri: str  # where QEMU connects, such as tcp://b-migration: libvirt chooses the port
     persistent: bool
     options: Options  # encryption, auto-converge

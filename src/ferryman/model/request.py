@@ -14,6 +14,13 @@ class CopyStorage(StrEnum):
     ALL = "all"  # also those that both hosts share
 
 
+class Handshake(StrEnum):
+    """Who leads the phases of a migration between the two libvirtds (begin, prepare, perform, finish, confirm)."""
+
+    PEER = "peer"  # the source's libvirtd, which reaches the destination's: it outlives ferryman
+    CARRIED = "carried"  # ferryman, over its own connections to both: it ends when ferryman does
+
+
 @dataclass(frozen=True)
 class Options:
     """What the operator chose. Rates are bytes per second, times are seconds; 0 means: no limit, or the default."""
@@ -31,6 +38,7 @@ class Options:
     map_network: dict[str, str] = field(default_factory=dict)  # bridge or network at the source -> at the destination
     eject: bool = False  # take removable media that the destination does not have out of their drives
     retire: bool = False  # once the guest runs at the destination, remove the source's copies of its disks
+    handshake: Handshake | None = None  # None: peer where the source was seen to reach the destination, else carried
     probe: str = ""  # ADDRESS:PORT or ADDRESS that a client of the guest would use; empty: found by itself
 
 

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from ferryman.model.guest import Guest
 from ferryman.model.host import HostFacts, Machine
+from ferryman.model.request import Handshake
 
 
 class Reach(StrEnum):
@@ -49,15 +50,19 @@ class CpuComparison:
 class TransportFacts:
     """The ways between the two hosts, each tried from where it is used. None: not looked at (`detail` says why)."""
 
-    peer_uri: str
+    peer_uri: str  # empty: the destination has none that another host could use
     peer_reachable: bool | None  # the source itself opened the destination's control port
     peer_detail: str
-    migration_address: str
+    migration_address: str  # empty: none is known
     migration_reachable: bool | None  # the source itself reached the migration address
     migration_detail: str
     source_tls: bool | None  # QEMU's certificates are in place at the source
     destination_tls: bool | None
     tls_detail: str = ""
+
+    def handshake(self, wanted: Handshake | None) -> Handshake:
+        """As wanted; else peer to peer where the source was seen to get through, and carried by ferryman where not."""
+        return wanted or (Handshake.PEER if self.peer_reachable else Handshake.CARRIED)
 
 
 @dataclass(frozen=True)

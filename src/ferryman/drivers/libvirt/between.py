@@ -11,7 +11,7 @@ from ferryman import errors
 from ferryman.drivers.libvirt import host_check, storage
 from ferryman.drivers.libvirt.connection import Connection
 from ferryman.drivers.libvirt.devices import bridges_of, wwn
-from ferryman.drivers.libvirt.visit import Visit, visit
+from ferryman.drivers.libvirt.visit import Visit, Way, visit
 from ferryman.model.guest import Disk, Guest
 from ferryman.model.host import Check, Host
 from ferryman.model.plan import Volume
@@ -38,7 +38,7 @@ class LibvirtBetween:
         bridges, why_not = _bridges(destination.host, visits[1])
         return Ground(
             disks=tuple(replace(one, declared_shared=_taken_as_shared(disk, visits)) for disk, one in reached),
-            transport=_transport(peer, address, visits),
+            transport=_transport(destination.host, visits),
             bridges=bridges,
             bridges_detail=why_not,
             volumes=volumes,
@@ -57,15 +57,16 @@ class LibvirtBetween:
         return host_check.check(host, others)
 
 
-def _transport(peer: str, address: str, visits: tuple[Visit, Visit]) -> TransportFacts:
-    """The ways as the source tried them, and the certificates at both ends."""
+def _transport(host: Host, visits: tuple[Visit, Visit]) -> TransportFacts:
+    """The ways to the destination `host` as the source tried them, and the certificates at both ends."""
     source, destination = visits
+    peer = source.peer if host.effective_peer_uri else Way(False, f"{host.uri} says nothing to another host")
     ours, theirs = source.certificates("qemu"), destination.certificates("qemu")
     return TransportFacts(
-        peer_uri=peer,
-        peer_reachable=source.peer.good,
-        peer_detail=source.peer.detail,
-        migration_address=address,
+        peer_uri=host.effective_peer_uri,
+        peer_reachable=peer.good,
+        peer_detail=peer.detail,
+        migration_address=host.effective_migration_address,
         migration_reachable=source.address.good,
         migration_detail=source.address.detail,
         source_tls=ours.good,

@@ -1,7 +1,9 @@
 """One connection to one libvirtd: opened within a bound, kept alive, opened again when it died."""
 
+import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -15,10 +17,12 @@ T = TypeVar("T")
 OPEN_WITHIN = 10.0  # seconds; a host that vanished must not hang a command
 CALL_WITHIN = 35.0  # seconds for a look: longer than the 30 s that libvirt itself waits for a guest's lock
 ACT_WITHIN = 60.0  # seconds for an act: a destroy alone may take 40
-KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = (
-    3,
-    2,
-)  # a silent libvirtd is given up after about 9 s: with OPEN_WITHIN under 20 s in all
+# (interval, count). A silent libvirtd is given up after about 9 s: with OPEN_WITHIN under 20 s in all. A carried handshake
+# is as patient as libvirt's daemons are with each other: it shall survive what it would survive peer to peer.
+KEEPALIVE, KEEPALIVE_OF_DAEMONS = (3, 2), (5, 5)
+
+# ssh in a session of its own, so that neither a Ctrl-C nor the terminal's end takes a connection away.
+_SSH_APART = Path(__file__).with_name("ssh-apart")
 
 _event_loop_lock = threading.Lock()
 _event_loop: threading.Thread | None = None
@@ -41,15 +45,16 @@ def _start_event_loop() -> None:
 
 
 def without_terminal(uri: str) -> str:
-    """The URI, for ssh with no_tty: a command must fail, not ask for a password behind the progress display."""
+    """The URI, for ssh apart from the terminal: it must fail, not ask for a password behind the progress display."""
     parts = urlsplit(uri)
     query = dict(parse_qsl(parts.query))
-    if not parts.scheme.endswith("+ssh") or "no_tty" in query:
+    if not parts.scheme.endswith("+ssh"):
         return uri
-    return urlunsplit(parts._replace(query=urlencode({**query, "no_tty": "1"})))
+    command = str(_SSH_APART) if os.access(_SSH_APART, os.X_OK) else "ssh"
+    return urlunsplit(parts._replace(query=urlencode({"no_tty": "1", "command": command, **query})))
 
 
-def open_connection(uri: str) -> libvirt.virConnect:
+def open_connection(uri: str, *, keepalive: tuple[int, int] = KEEPALIVE) -> libvirt.virConnect:
     """Open within OPEN_WITHIN seconds. Raises errors.Unreachable, Insecure or DriverError."""
     _start_event_loop()
     result: list[libvirt.virConnect | libvirt.libvirtError] = []
@@ -57,7 +62,7 @@ def open_connection(uri: str) -> libvirt.virConnect:
     def work() -> None:
         try:
             connection = libvirt.open(without_terminal(uri))
-            connection.setKeepAlive(KEEPALIVE_INTERVAL, KEEPALIVE_COUNT)
+            connection.setKeepAlive(*keepalive)
             result.append(connection)
         except libvirt.libvirtError as error:
             result.append(error)

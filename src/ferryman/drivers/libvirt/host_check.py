@@ -62,7 +62,11 @@ _REGISTER_SSH = "make ssh to {host} work without a password, or register it with
 
 
 def _certificates(host: Host, seen: Visit) -> Iterator[Check]:
-    for service, purpose in (("libvirt", "peer to peer between hosts"), ("qemu", "encrypted memory")):
+    by_tls = any(uri.startswith("qemu+tls") for uri in (host.uri, host.effective_peer_uri))
+    for service, purpose, needed in (
+        ("libvirt", "peer to peer between hosts by qemu+tls", by_tls),
+        ("qemu", "encrypted memory", True),
+    ):
         yield _line(
             host,
             f"{service} certificates",
@@ -70,6 +74,7 @@ def _certificates(host: Host, seen: Visit) -> Iterator[Check]:
             f"in place for {purpose}",
             f"install them, signed by a CA that all hosts trust (needed for {purpose})",
             host,
+            lacking=Answer.MISSING if needed else Answer.OPTIONAL,
         )
 
 
@@ -88,15 +93,25 @@ def _clock(host: Host, seen: Visit) -> Iterator[Check]:
 def _ways(host: Host, source: Visit) -> Iterator[Check]:
     """Another host as a source, this one as its destination: each way was tried from the other host itself."""
     peer, other = host.effective_peer_uri, source.host.name
-    yield _line(
-        host,
-        f"peer URI {peer} from {other}",
-        source.peer,
-        "answers",
-        f"make libvirtd at {host.name} listen (port {PORTS.get(urlsplit(peer).scheme, 0)}) for a client with {other}'s "
-        "certificate or key; or set --peer-uri",
-        source.host,
-    )
+    carried = f"until then ferryman carries the handshake itself for moves from {other}"
+    if peer:
+        yield _line(
+            host,
+            f"peer URI {peer} from {other}",
+            source.peer,
+            "answers",
+            f"make libvirtd at {host.name} listen (port {PORTS.get(urlsplit(peer).scheme, 0)}) for a client with {other}'s "
+            f"certificate or key; or set --peer-uri; {carried}",
+            source.host,
+            lacking=Answer.OPTIONAL,
+        )
+    else:
+        yield Check(host.name, f"peer URI from {other}", Answer.OPTIONAL, f"{host.uri} says nothing to another host",
+                    f"set --peer-uri; {carried}")  # fmt: skip
+    if not host.effective_migration_address:
+        yield Check(host.name, f"migration address from {other}", Answer.MISSING, f"{host.uri} names no address",
+                    "set --migration-address")  # fmt: skip
+        return
     yield _line(
         host,
         f"migration address {host.effective_migration_address} from {other}",
@@ -107,9 +122,11 @@ def _ways(host: Host, source: Visit) -> Iterator[Check]:
     )
 
 
-def _line(host: Host, thing: str, way: Way, good: str, remedy: str, looked_from: Host) -> Check:
+def _line(
+    host: Host, thing: str, way: Way, good: str, remedy: str, looked_from: Host, lacking: Answer = Answer.MISSING
+) -> Check:
     if way.good is None:
         return Check(host.name, thing, Answer.NOT_CHECKED, f"because {way.detail}", _REGISTER_SSH.format(host=looked_from.name))  # fmt: skip
     if way.good:
         return Check(host.name, thing, Answer.GOOD, good)
-    return Check(host.name, thing, Answer.MISSING, way.detail, remedy)
+    return Check(host.name, thing, lacking, way.detail, remedy)

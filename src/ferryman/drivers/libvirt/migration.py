@@ -2,22 +2,26 @@
 
 import threading
 import time
+from contextlib import ExitStack
 from typing import Any
 
 import libvirt
 
 from ferryman import errors
 from ferryman.drivers.libvirt.adapt import adapted
-from ferryman.drivers.libvirt.connection import open_connection
+from ferryman.drivers.libvirt.connection import KEEPALIVE_OF_DAEMONS, open_connection
 from ferryman.drivers.libvirt.errors import translate
 from ferryman.model.plan import Order
+from ferryman.model.request import Handshake
 from ferryman.model.sample import Sample
 from ferryman.model.units import MIB
 
 
 def flags_for(order: Order) -> int:
-    """libvirt's migration flags. Peer to peer, so that the migration outlives whoever asked for it."""
-    flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
+    """libvirt's migration flags. Peer to peer, unless carried, so that the migration outlives whoever asked for it."""
+    flags = libvirt.VIR_MIGRATE_LIVE
+    if order.handshake is Handshake.PEER:
+        flags |= libvirt.VIR_MIGRATE_PEER2PEER
     if order.mirrored:
         flags |= libvirt.VIR_MIGRATE_NON_SHARED_DISK
     if order.persistent:
@@ -48,7 +52,7 @@ def parameters_for(order: Order, domain: libvirt.virDomain) -> dict[str, Any]:
 
 
 class LibvirtTransfer:
-    """Implements ports.Transfer: the blocking call in a thread and on a connection of its own."""
+    """Implements ports.Transfer: the blocking call in a thread and on connections of its own."""
 
     def __init__(self, uri: str, uuid: str, order: Order) -> None:
         self._uri, self._uuid, self._order = uri, uuid, order
@@ -57,16 +61,19 @@ class LibvirtTransfer:
         self._thread.start()
 
     def _call(self) -> None:
+        order, carried = self._order, self._order.handshake is Handshake.CARRIED
         try:
-            connection = open_connection(self._uri)
-            try:
-                domain = connection.lookupByUUIDString(self._uuid)
-                domain.migrateToURI3(self._order.peer_uri, parameters_for(self._order, domain), flags_for(self._order))
-            finally:
-                connection.close()
+            with ExitStack() as opened:
+                source = _opened(opened, self._uri, carried)
+                domain = source.lookupByUUIDString(self._uuid)
+                if carried:
+                    destination = _opened(opened, order.destination_uri, carried)
+                    domain.migrate3(destination, parameters_for(order, domain), flags_for(order))
+                else:
+                    domain.migrateToURI3(order.destination_uri, parameters_for(order, domain), flags_for(order))
         except libvirt.libvirtError as error:
             self._error = translate(
-                error, f"migration to {self._order.peer_uri}", f"{self._uri} or {self._order.peer_uri}"
+                error, f"migration to {order.destination_uri}", f"{self._uri} or {order.destination_uri}"
             )
         except errors.FerrymanError as error:
             self._error = error
@@ -78,6 +85,13 @@ class LibvirtTransfer:
     @property
     def error(self) -> Exception | None:
         return self._error
+
+
+def _opened(stack: ExitStack, uri: str, carried: bool) -> libvirt.virConnect:
+    """A connection that the stack closes; one that carries the handshake is as patient as the daemons' own are."""
+    connection = open_connection(uri, keepalive=KEEPALIVE_OF_DAEMONS) if carried else open_connection(uri)
+    stack.callback(connection.close)
+    return connection
 
 
 def sample_from(statistics: dict[str, Any], *, paused: bool) -> Sample:

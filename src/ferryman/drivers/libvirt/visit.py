@@ -28,9 +28,14 @@ _SHARED_FILE_SYSTEMS = frozenset(
 _SCRIPT = r"""
 peer=$1 address=$2 port=$3 seconds=$4
 shift 4
-if [ -n "$peer" ]; then
+unset SSH_AUTH_SOCK  # a key that an agent lends us is none of libvirtd's
+if [ -n "$peer" ] && [ "$(id -u)" != 0 ]; then  # libvirtd connects as root, with root's keys and certificates
+    printf 'peer\t126\t%s\n' "$(id -un)"
+elif [ -n "$peer" ]; then
     (words=$(timeout "$seconds" virsh --connect "$peer" hostname 2>&1 </dev/null); code=$?
      printf 'peer\t%s\t%s\n' $code "$(printf '%s' "$words" | tail -n 1)") &
+fi
+if [ -n "$address" ]; then
     (words=$(timeout "$seconds" bash -c "exec 3<>/dev/tcp/$address/$port" 2>&1); code=$?
      printf 'address\t%s\t%s\n' $code "$(printf '%s' "$words" | head -n 1)") &
 fi
@@ -93,7 +98,7 @@ class Visit:
 
 
 def visit(host: Host, *, directories: Iterable[str] = (), peer_uri: str = "", address: str = "") -> Visit:
-    """Look at a host over ssh; with `peer_uri` and `address`, try those two ways from it. Never raises."""
+    """Look at a host over ssh; `peer_uri` and `address`: ways to be tried from it. Never raises."""
     files = [path for paths in CERTIFICATES.values() for path in paths]
     arguments = [peer_uri, address, str(MIGRATION_PORTS[0]), str(TRY_WITHIN), *files, "--", *sorted(set(directories))]
     began = time.time()
@@ -137,6 +142,8 @@ def _peer_way(host: Host, line: Sequence[str] | None) -> Way:
     code, words = int(line[1]), line[2]
     if code == 127:
         return Way(None, f"{host.name} has no virsh")
+    if code == 126:
+        return Way(None, f"its libvirtd connects as root, and it is visited as {words}")
     if code == 124:
         words = f"no answer within {TRY_WITHIN} s"
     return Way(code == 0, "" if code == 0 else words or f"virsh ended with {code}")

@@ -1,5 +1,6 @@
 """`ferryman assess GUEST --to HOST`."""
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -7,7 +8,7 @@ import typer
 from ferryman.app import application
 from ferryman.errors import BadInput
 from ferryman.model.finding import blockers
-from ferryman.model.request import CopyStorage, Options
+from ferryman.model.request import CopyStorage, Handshake, Options
 from ferryman.surfaces.cli import render
 from ferryman.surfaces.cli.hosts import Json
 
@@ -45,6 +46,25 @@ def pairs(given: list[str] | None, option: str) -> dict[str, str]:
     return found
 
 
+class HandshakeChoice(StrEnum):
+    """What --handshake takes."""
+
+    AUTO = "auto"  # peer where the source reaches the destination's libvirtd, else carried
+    PEER = "peer"
+    CARRIED = "carried"
+
+    @property
+    def wanted(self) -> Handshake | None:
+        """For Options; None: chosen by itself."""
+        return None if self is HandshakeChoice.AUTO else Handshake(self.value)
+
+
+Handshakes = Annotated[
+    HandshakeChoice,
+    typer.Option("--handshake", help="Who leads it: the source's libvirtd (peer) or ferryman (carried)."),
+]
+
+
 def add_to(program: typer.Typer) -> None:
     """Attach this command."""
     program.command("assess")(assess)
@@ -62,11 +82,13 @@ def assess(
     map_pool: MapPool = None,
     map_network: MapNetwork = None,
     eject: Eject = False,
+    handshake: Handshakes = HandshakeChoice.AUTO,
     json: Json = False,
 ) -> int:
     """Say what speaks against moving a guest live. Exit code 0: it may go; 3: it may not."""
     options = Options(
         insecure=insecure, replace_definition=replace_definition, copy_storage=copy_storage, eject=eject,
+        handshake=handshake.wanted,
         map_pool=pairs(map_pool, "--map-pool"), map_network=pairs(map_network, "--map-network"),
     )  # fmt: skip
     found, _ = application().site.assess(guest, to, options, source=source)

@@ -12,7 +12,7 @@ from ferryman.model.finding import blockers
 from ferryman.model.request import CopyStorage, Options, Request
 from ferryman.model.units import parse_duration, parse_size
 from ferryman.surfaces.cli import display, render, terminal
-from ferryman.surfaces.cli.assess import CopyDisks, Eject, MapNetwork, MapPool, pairs
+from ferryman.surfaces.cli.assess import CopyDisks, Eject, HandshakeChoice, Handshakes, MapNetwork, MapPool, pairs
 from ferryman.surfaces.cli.hosts import Json
 
 
@@ -51,6 +51,7 @@ def migrate(
             "--retire", help="Remove the source's copies of the disks once the guest runs at the destination."
         ),
     ] = False,
+    handshake: Handshakes = HandshakeChoice.AUTO,
     probe: Annotated[
         str, typer.Option(help="ADDRESS or ADDRESS:PORT that a client would use. Default: found by itself.")
     ] = "",
@@ -70,6 +71,7 @@ def migrate(
         map_network=pairs(map_network, "--map-network"),
         eject=eject,
         retire=retire,
+        handshake=handshake.wanted,
         probe=probe,
     )
     if dry_run:

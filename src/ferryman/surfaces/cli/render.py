@@ -7,6 +7,7 @@ from typing import Any
 from ferryman.model.finding import Finding, Severity
 from ferryman.model.outcome import Outcome, Report, Status
 from ferryman.model.plan import Plan
+from ferryman.model.request import Handshake
 from ferryman.model.units import format_duration, format_size
 from ferryman.plain import to_json, to_plain
 from ferryman.report.timeline import rounds, stretches
@@ -50,6 +51,8 @@ def plan(planned: Plan) -> None:
     """The steps with the undo of each, and the point of no return."""
     print(f"plan: move {planned.guest} live from {planned.source} to {planned.destination}")
     print(f"  memory goes to {planned.migration_uri}, {'encrypted' if planned.encrypted else 'NOT ENCRYPTED'}")
+    if planned.handshake is Handshake.CARRIED:
+        print("  ferryman carries the handshake between the two libvirtds: it must run until the end")
     passed = False
     for number, step in enumerate(planned.steps, 1):
         if step.past_return and not passed:
