@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from ferryman.model.finding import Finding, blocker, note, warning
 from ferryman.model.request import Options
 from ferryman.model.site import Site
+from ferryman.model.units import format_duration, format_size
 
 
 def findings(site: Site, options: Options) -> Iterator[Finding]:
@@ -33,6 +34,7 @@ def findings(site: Site, options: Options) -> Iterator[Finding]:
             f"register {source} with --ssh",
         )
     yield from _encryption(site, options)
+    yield from _speed(site, options)
 
 
 def _encryption(site: Site, options: Options) -> Iterator[Finding]:
@@ -51,3 +53,22 @@ def _encryption(site: Site, options: Options) -> Iterator[Finding]:
             f"certificates not checked: {ways.tls_detail}",
             "if they are missing, libvirt refuses and nothing is changed",
         )
+
+
+def _speed(site: Site, options: Options) -> Iterator[Finding]:
+    """The memory in use must cross the link at least once within the timeout."""
+    link, guest = site.ground.link, site.guest
+    if link is None:
+        return
+    what = f"link from {site.source.host.name} to {site.ground.transport.migration_address}"
+    if link.rate is None:
+        yield note("link-not-measured", what, f"its speed was not measured, because {link.detail}")
+        return
+    rate = min(link.rate, options.bandwidth or link.rate)
+    takes = guest.memory_used / max(rate, 1.0)
+    told = f"{format_size(link.rate)}/s measured" + (f", limited to {format_size(rate)}/s" if rate < link.rate else "")
+    if takes > options.timeout:
+        yield warning("link-slow", what, f"{told}: {format_size(guest.memory_used)} of memory need {format_duration(takes)} at least, the timeout is {format_duration(options.timeout)}",
+                      "give it a longer --timeout, or move it when the link is free")  # fmt: skip
+    else:
+        yield note("link-measured", what, f"{told}: {format_size(guest.memory_used)} of memory need {format_duration(takes)} at least")  # fmt: skip
