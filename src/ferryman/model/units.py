@@ -46,4 +46,7 @@ def format_duration(seconds: float) -> str:
 
 def format_moment(at: float) -> str:
     """A moment for people on any machine: "2026-11-25 02:30:10 UTC"."""
-    return datetime.fromtimestamp(at, UTC).strftime("%F %T UTC")
+    try:
+        return datetime.fromtimestamp(at, UTC).strftime("%F %T UTC")
+    except (ValueError, OverflowError, OSError):  # read from somewhere, and no moment that a calendar has
+        return f"an impossible time ({at:g})"
