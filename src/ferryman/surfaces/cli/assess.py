@@ -66,11 +66,13 @@ def assess(
     json: Json = False,
 ) -> int:
     """Say what speaks against moving a guest live. Exit code 0: it may go; 3: it may not."""
+    here = application()
     options = Options(
-        insecure=insecure, replace_definition=replace_definition, copy_storage=copy_storage, eject=eject,
+        bandwidth=here.settings.bandwidth, timeout=here.settings.timeout, insecure=insecure,
+        replace_definition=replace_definition, copy_storage=copy_storage, eject=eject,
         map_pool=pairs(map_pool, "--map-pool"), map_network=pairs(map_network, "--map-network"),
     )  # fmt: skip
-    found, _ = application().site.assess(guest, to, options, source=source, measure_link=measure_link)
+    found, _ = here.site.assess(guest, to, options, source=source, measure_link=measure_link)
     against = blockers(found)
     if json:
         render.as_json({"guest": guest, "to": to, "may_go": not against, "findings": found})
