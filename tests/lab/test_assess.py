@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,8 @@ from lab.host import Lab
 from tests.lab.operators import REFUSED, SUCCEEDED, Operator, judge
 
 pytestmark = pytest.mark.lab
+
+SEGMENTS = {"other-segment", "segment-not-checked"}
 
 
 def found(operator: Operator, guest: str, *more: str) -> dict[str, dict[str, Any]]:
@@ -61,6 +64,7 @@ def cable(lab: Lab, one: tuple[str, str], other: tuple[str, str]) -> Iterator[No
     try:
         for namespace, (_, bridge) in zip(namespaces, (one, other), strict=True):
             netns.ip("link", "set", "uplink", "master", bridge, "up", namespace=namespace)
+        time.sleep(1.5)  # a new cable carries when the kernel has noticed it, up to a second later
         yield
     finally:
         netns.ip("link", "delete", "uplink", namespace=namespaces[0])
@@ -69,7 +73,7 @@ def cable(lab: Lab, one: tuple[str, str], other: tuple[str, str]) -> Iterator[No
 def test_a_bridge_of_the_same_name_is_the_same_segment_when_a_frame_arrives_on_it(
     whole: Lab, guest: Guest, operator: Operator
 ) -> None:
-    assert not found(operator, guest.name)  # br0 of both hosts is on the lab's switch
+    assert not SEGMENTS & set(found(operator, guest.name))  # br0 of both hosts is on the lab's switch
     other_bridge = ("<source bridge='br0'/>", "<source bridge='lan'/>")
     with defined(whole, "apart", other_bridge), bridges(whole, ("a", "lan"), ("b", "lan"), ("b", "attic")):
         apart = found(operator, "apart")["other-segment"]
@@ -78,9 +82,7 @@ def test_a_bridge_of_the_same_name_is_the_same_segment_when_a_frame_arrives_on_i
             elsewhere = found(operator, "apart")["other-segment"]
             assert "on attic, not on lan" in elsewhere["why"]
         with cable(whole, ("a", "lan"), ("b", "lan")):
-            joined = found(operator, "apart")
-            assert "other-segment" not in joined
-            assert "segment-not-checked" not in joined
+            assert not SEGMENTS & set(found(operator, "apart"))
 
 
 def test_what_the_destination_lacks_is_named_before(whole: Lab, operator: Operator) -> None:
@@ -118,7 +120,7 @@ def test_no_guest_moves_to_a_host_in_maintenance_and_one_may_leave_it(
     assert "host b: it is in maintenance: new disks" in refused.stdout
     assert operator.run("host", "maintenance", "a", "on").returncode == 0  # the source: no matter
     assert operator.run("host", "maintenance", "b", "off").returncode == 0
-    assert not found(operator, guest.name)
+    assert "maintenance" not in found(operator, guest.name)
     judge(whole, guest, at="a", operator=operator)
 
 
@@ -140,7 +142,7 @@ def test_another_operators_ferryman_sees_that_the_guest_is_being_moved(
 ) -> None:
     another = Operator(whole, "two")
     try:
-        moving = operator.start_migration(guest, "b", "--bandwidth", "20M")
+        moving = operator.start_migration(guest, "b", "--bandwidth", "12M")
         operator.wait_for_bytes()
         seen = found(another, guest.name)
         assert {"being-moved", "job-running"} <= set(seen)

@@ -9,7 +9,7 @@ import libvirt
 from ferryman import errors
 from ferryman.drivers.libvirt.adapt import adapted
 from ferryman.drivers.libvirt.connection import open_connection
-from ferryman.drivers.libvirt.errors import translate
+from ferryman.drivers.libvirt.refusals import translate_refusal
 from ferryman.model.plan import Order
 from ferryman.model.sample import Sample
 from ferryman.model.units import MIB
@@ -65,7 +65,7 @@ class LibvirtTransfer:
             finally:
                 connection.close()
         except libvirt.libvirtError as error:
-            self._error = translate(
+            self._error = translate_refusal(
                 error, f"migration to {self._order.peer_uri}", f"{self._uri} or {self._order.peer_uri}"
             )
         except errors.FerrymanError as error:
