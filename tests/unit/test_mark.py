@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ferryman.drivers.database.records import DatabaseRecords, open_records
-from ferryman.errors import Refused
+from ferryman.errors import Refused, Unreachable
 from ferryman.execute import mark as marks
 from ferryman.execute import undo
 from ferryman.model.host import Host
@@ -15,7 +15,7 @@ from ferryman.model.mark import GRACE, Mark
 from ferryman.model.outcome import Outcome, Status
 from ferryman.model.phase import Phase
 from ferryman.model.request import Options, Request
-from tests.durability.fakes import FakeSite, World
+from tests.durability.fakes import FakeHypervisor, FakeSite, World
 from tests.unit.sites import UUID
 
 REQUEST = Request("1111aaaa", UUID, "web", "a", "b", Options(timeout=60), "me@here", asked_at=1000.0)
@@ -86,8 +86,6 @@ def test_anothers_mark_refuses_and_stays(site: FakeSite) -> None:
 
 
 def test_another_that_marks_at_the_same_moment_is_seen(site: FakeSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.durability.fakes import FakeHypervisor
-
     original = FakeHypervisor.set_mark
 
     def later_one_wins(self: FakeHypervisor, uuid: str, mark: Mark | None) -> None:
@@ -161,3 +159,20 @@ def test_maintenance_is_kept_with_the_host_also_when_it_is_registered_anew(site:
     assert (site.host("b").uri, site.host("b").maintenance, site.host("b").maintenance_reason) == ("qemu+ssh://root@b/system", True, "new disks")  # fmt: skip
     site.set_maintenance("b", False)
     assert (site.host("b").maintenance, site.host("b").maintenance_reason) == (False, "")
+
+
+def test_a_mark_that_cannot_be_removed_is_said_and_fails_no_move(
+    site: FakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks.set_mark(site.ports, REQUEST)
+    move(site)
+
+    def silent(self: FakeHypervisor, uuid: str, mark: Mark | None) -> None:
+        raise Unreachable("host b", "no answer")
+
+    monkeypatch.setattr(FakeHypervisor, "set_mark", silent)
+    marks.remove_mark(site.ports, REQUEST)
+    (told,) = site.records.decisions(REQUEST.id)
+    assert "stays" in told
+    assert "ferryman unmark web" in told
+    assert mark_at(site, "b") is not None

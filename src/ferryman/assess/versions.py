@@ -37,7 +37,7 @@ PAIRS = (
     Pair(
         ((10, 0), (10, 0)), ((11, 0), (11, 99)), Verdict.REFUSED,
         "QEMU 11 refuses the state of virtio-blk disks from QEMU 10.0: vring size 1024 > 256",
-        "Debian 13 to Debian forky: failed each time; the destination's QEMU named virtio-blk's vring.num",
+        "Debian 13 to Debian forky's QEMU 11: failed each time, naming virtio-blk's vring.num; all releases of 11 are taken to be alike",
         disk_bus="virtio",
         remedy="move it shut off, or choose a destination with QEMU 10",
     ),

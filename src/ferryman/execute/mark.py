@@ -1,6 +1,6 @@
 """The mark in the guest's own metadata while it is moved: set before anything else, removed at the end wherever the guest is."""
 
-from ferryman.errors import AlreadyRunning, DriverError, FerrymanError, Refused
+from ferryman.errors import DriverError, FerrymanError, Refused
 from ferryman.execute import undo
 from ferryman.model.mark import GRACE, Mark
 from ferryman.model.phase import ENDS, Phase
@@ -9,7 +9,7 @@ from ferryman.model.request import Request
 from ferryman.model.units import format_moment
 from ferryman.ports import Hypervisor, Ports, Records
 
-JOB_ENDS_WITHIN = 5.0  # seconds: the destination's job may outlive the switchover a little, and metadata wait for it
+TRIED_FOR = 5.0  # seconds: the destination's job may outlive the switchover a little, its libvirtd may be starting
 
 
 def is_over(records: Records, mark: Mark | None) -> bool:
@@ -47,13 +47,13 @@ def _refuse_another(ports: Ports, request: Request, found: Mark | None) -> None:
 def remove_mark(ports: Ports, request: Request) -> None:
     """The guest runs at the destination. A mark that stays is a nuisance, not a failure of the move: it is said."""
     destination = ports.hypervisor(request.destination)
-    deadline = ports.clock.now() + JOB_ENDS_WITHIN
+    deadline = ports.clock.now() + TRIED_FOR
     while (why := _removed(destination, request)) is not None:
-        if not isinstance(why, AlreadyRunning) or ports.clock.now() > deadline:
+        if ports.clock.now() > deadline:
             words = f"the mark in the guest's metadata stays: {why}; ferryman unmark {request.guest} removes it"
             ports.records.keep_decision(request.id, words)
             return
-        ports.clock.sleep(0.1)
+        ports.clock.sleep(0.2)
 
 
 def _removed(host: Hypervisor, request: Request) -> DriverError | None:
