@@ -291,3 +291,10 @@ def test_a_limit_of_the_operator_counts_when_it_is_lower_than_the_link() -> None
 def test_what_each_host_gives_up_for_a_common_cpu() -> None:
     offers = {"a": Cpu("", "Skylake", ("avx", "avx2", "sse")), "b": Cpu("", "Nehalem", ("sse",))}
     assert losses(offers, Cpu("", "Nehalem", ("sse",))) == (HostLoss("a", "Skylake", ("avx", "avx2")), HostLoss("b", "Nehalem", ()))  # fmt: skip
+
+
+def test_a_disk_that_is_copied_crosses_the_link_too() -> None:
+    site = with_disk(reach(Reach.DIFFERENT), capacity=20 * GIB, allocation=6 * GIB)
+    site = replace(site, ground=replace(site.ground, link=LinkSpeed(100 * MIB)))
+    by_code = {finding.code: finding for finding in assess(site, Options(timeout=60))}
+    assert "3 GiB of memory and 6 GiB of disks need 1 min 32 s" in by_code["link-slow"].why

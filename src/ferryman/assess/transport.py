@@ -6,6 +6,7 @@ from ferryman.model.finding import Finding, blocker, note, warning
 from ferryman.model.request import Options
 from ferryman.model.site import Site
 from ferryman.model.units import format_duration, format_size
+from ferryman.plan import disks
 
 
 def findings(site: Site, options: Options) -> Iterator[Finding]:
@@ -56,7 +57,7 @@ def _encryption(site: Site, options: Options) -> Iterator[Finding]:
 
 
 def _speed(site: Site, options: Options) -> Iterator[Finding]:
-    """The memory in use must cross the link at least once within the timeout."""
+    """The memory in use and the disks to be copied must cross the link at least once within the timeout."""
     link, guest = site.ground.link, site.guest
     if link is None:
         return
@@ -65,10 +66,12 @@ def _speed(site: Site, options: Options) -> Iterator[Finding]:
         yield note("link-not-measured", what, f"its speed was not measured, because {link.detail}")
         return
     rate = min(link.rate, options.bandwidth or link.rate)
-    takes = guest.memory_used / max(rate, 1.0)
+    copied = sum(disk.allocation for disk in disks.to_copy(site, options))
+    takes = (guest.memory_used + copied) / max(rate, 1.0)
     told = f"{format_size(link.rate)}/s measured" + (f", limited to {format_size(rate)}/s" if rate < link.rate else "")
+    load = f"{format_size(guest.memory_used)} of memory" + (f" and {format_size(copied)} of disks" if copied else "")
     if takes > options.timeout:
-        yield warning("link-slow", what, f"{told}: {format_size(guest.memory_used)} of memory need {format_duration(takes)} at least, the timeout is {format_duration(options.timeout)}",
+        yield warning("link-slow", what, f"{told}: {load} need {format_duration(takes)} at least, the timeout is {format_duration(options.timeout)}",
                       "give it a longer --timeout, or move it when the link is free")  # fmt: skip
     else:
-        yield note("link-measured", what, f"{told}: {format_size(guest.memory_used)} of memory need {format_duration(takes)} at least")  # fmt: skip
+        yield note("link-measured", what, f"{told}: {load} need {format_duration(takes)} at least")
