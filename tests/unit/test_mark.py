@@ -154,11 +154,13 @@ def test_a_guest_that_we_are_moving_ourselves_keeps_its_mark(site: FakeSite) -> 
 
 
 def test_maintenance_is_kept_with_the_host_also_when_it_is_registered_anew(site: FakeSite) -> None:
-    site.set_maintenance("b", True, "new disks")
-    site.add(Host("b", "qemu+ssh://root@b/system"))
-    assert (site.host("b").uri, site.host("b").maintenance, site.host("b").maintenance_reason) == ("qemu+ssh://root@b/system", True, "new disks")  # fmt: skip
-    site.set_maintenance("b", False)
-    assert (site.host("b").maintenance, site.host("b").maintenance_reason) == (False, "")
+    site.add(Host("c", "qemu+tls://c/system"))
+    site.set_maintenance("c", True, "new disks")
+    site.add(Host("c", "qemu+ssh://root@c/system"))
+    again = site.host("c")
+    assert (again.uri, again.maintenance, again.maintenance_reason) == ("qemu+ssh://root@c/system", True, "new disks")
+    site.set_maintenance("c", False, "new disks")
+    assert (site.host("c").maintenance, site.host("c").maintenance_reason) == (False, "")
 
 
 def test_a_mark_that_cannot_be_removed_is_said_and_fails_no_move(
