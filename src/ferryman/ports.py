@@ -4,16 +4,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ferryman.model.cpu import Cpu
 from ferryman.model.finding import Finding
 from ferryman.model.guest import Guest
 from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, Machine
+from ferryman.model.mark import Mark
 from ferryman.model.outcome import Outcome, PhaseEntry, Report, UndoEntry, Versions
 from ferryman.model.phase import Phase
 from ferryman.model.place import Place
 from ferryman.model.plan import Changes, NewDisk, Order, Volume
 from ferryman.model.request import Request
 from ferryman.model.sample import Sample
-from ferryman.model.site import CpuComparison, Ground
+from ferryman.model.site import CpuComparison, Ground, LinkSpeed
 
 NO_CHANGES = Changes()
 
@@ -49,7 +51,7 @@ class Hypervisor(Protocol):
         """The persistent definition with its secrets (XML); of a transient guest the live one."""
         ...
 
-    def define(self, xml: str, changes: Changes = NO_CHANGES) -> None:
+    def define(self, definition: str, changes: Changes = NO_CHANGES) -> None:
         """Keep a definition, changed as said."""
         ...
 
@@ -97,6 +99,26 @@ class Hypervisor(Protocol):
 
     def compare_cpu(self, guest: Guest) -> CpuComparison: ...
 
+    def mark(self, uuid: str) -> Mark | None:
+        """The mark of a move in the guest's metadata, the live ones of a running guest."""
+        ...
+
+    def set_mark(self, uuid: str, mark: Mark | None) -> None:
+        """Set it, or take it away, in the live metadata and in the definition, as far as the guest has them."""
+        ...
+
+    def virtualizations(self) -> tuple[str, ...]:
+        """Of kvm and qemu, those that this host can do."""
+        ...
+
+    def cpu_offer(self, virtualization: str) -> Cpu | None:
+        """The best migratable CPU that this host can give; None when it names none."""
+        ...
+
+    def cpu_baseline(self, virtualization: str, cpus: Sequence[str]) -> Cpu:
+        """What fits all those <cpu> elements."""
+        ...
+
     def start_migration(self, uuid: str, order: Order) -> Transfer:
         """Ask this host to send the guest. Returns at once: the blocking call has its own thread and connection."""
         ...
@@ -133,7 +155,11 @@ class Between(Protocol):
         """Carry a read-only image's bytes to a volume made for them, by way of this machine; returns how many."""
         ...
 
-    def check(self, host: Hypervisor, others: Sequence[Hypervisor]) -> tuple[Check, ...]:
+    def measure(self, source: Hypervisor, destination: Hypervisor) -> LinkSpeed:
+        """How fast data gets from one to the other's migration address, by a transfer of a second at most: it disturbs."""
+        ...
+
+    def check(self, host: Hypervisor, others: Sequence[Hypervisor], *, measure_link: bool = False) -> tuple[Check, ...]:
         """What `host check` prints: what the host lacks to be a source or a destination."""
         ...
 

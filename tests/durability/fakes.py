@@ -16,14 +16,17 @@ from typing import Any
 
 from ferryman.app import Site
 from ferryman.drivers.database.records import DatabaseRecords
+from ferryman.model.cpu import Cpu
 from ferryman.model.guest import Disk, Guest
 from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, Machine
+from ferryman.model.mark import Mark
 from ferryman.model.place import ABSENT, Place, Where
 from ferryman.model.plan import Changes, NewDisk, Order, Volume
 from ferryman.model.request import Handshake
 from ferryman.model.sample import Sample
-from ferryman.model.site import CpuComparison, DiskReach, Ground, Reach
+from ferryman.model.site import CpuComparison, DiskReach, Ground, LinkSpeed, Reach
 from ferryman.model.units import GIB
+from ferryman.plain import from_plain, to_plain
 from ferryman.ports import NO_CHANGES, Hypervisor, Ports
 from tests.unit.sites import UUID, good_guest, good_site, host_facts
 
@@ -70,7 +73,8 @@ class World:
         elif job and time.time() - job["started"] > JOB_SECONDS:
             content["job"] = None
             if content["a"] and content["a"]["state"] == "running":
-                content["a"], content["b"] = None, {"state": "running", "autostart": False}
+                mark = {"mark": content["a"]["mark"]} if "mark" in content["a"] else {}  # metadata travel
+                content["a"], content["b"] = None, {"state": "running", "autostart": False} | mark
 
     def read(self) -> dict[str, Any]:
         with self.opened() as content:
@@ -117,7 +121,9 @@ class FakeHypervisor:
 
     def guest(self, name_or_uuid: str) -> Guest:
         world = self.world.read()
-        guest = replace(good_guest(), host=self.host.name, autostart=world[self.host.name]["autostart"])
+        guest = replace(
+            good_guest(), host=self.host.name, autostart=world[self.host.name]["autostart"], mark=self.mark(UUID)
+        )
         if not world["local"]:
             return guest
         image = "/srv/shared/web-2.qcow2" if self.host.name == "b" else "/srv/shared/web.qcow2"
@@ -132,10 +138,30 @@ class FakeHypervisor:
         job = "outgoing migration" if world["job"] and self.host.name == "a" else ""
         return Place(Where(content["state"]), True, content["autostart"], job)
 
+    def mark(self, uuid: str) -> Mark | None:
+        text = (self.world.read()[self.host.name] or {}).get("mark")
+        return None if text is None else from_plain(Mark, text)
+
+    def set_mark(self, uuid: str, mark: Mark | None) -> None:
+        with self.world.opened() as content:
+            assert not content["job"], "metadata wait for the job"
+            content[self.host.name].pop("mark", None)
+            if mark is not None:
+                content[self.host.name]["mark"] = to_plain(mark)
+
+    def virtualizations(self) -> tuple[str, ...]:
+        return ("kvm",)
+
+    def cpu_offer(self, virtualization: str) -> Cpu | None:
+        return None
+
+    def cpu_baseline(self, virtualization: str, cpus: Sequence[str]) -> Cpu:
+        return Cpu("<cpu/>", "", ())
+
     def definition(self, uuid: str) -> str:
         return "<domain/>"
 
-    def define(self, xml: str, changes: Changes = NO_CHANGES) -> None:
+    def define(self, definition: str, changes: Changes = NO_CHANGES) -> None:
         with self.world.opened() as content:
             content[self.host.name] = content[self.host.name] or {"state": "off", "autostart": False}
 
@@ -241,7 +267,10 @@ class FakeBetween:
     def carry(self, source: Hypervisor, path: str, destination: Hypervisor, volume: Volume) -> int:
         return 0
 
-    def check(self, host: Hypervisor, others: Sequence[Hypervisor]) -> tuple[Check, ...]:
+    def measure(self, source: Hypervisor, destination: Hypervisor) -> LinkSpeed:
+        return LinkSpeed(None, "there is no link")
+
+    def check(self, host: Hypervisor, others: Sequence[Hypervisor], *, measure_link: bool = False) -> tuple[Check, ...]:
         return ()
 
 

@@ -125,6 +125,8 @@ def judge(
     for host in lab.hosts:
         listed = host.run(["virsh", "list", "--all", "--name"]).stdout.split()
         assert (guest.name in listed) == (host.name == at), f"{host.name} lists {listed}"
+    for flag in ("--inactive", "--migratable"):  # the definition, and what runs
+        assert "urn:ferryman:mark" not in lab.host(at).run(["virsh", "dumpxml", flag, guest.name]).stdout
     health = guests.health(lab, guest)
     assert health["wrong"] == 0
     if guest.spec.disks:

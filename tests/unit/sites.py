@@ -5,11 +5,12 @@ from typing import Any
 
 from ferryman.model.guest import Disk, Guest, Interface, State
 from ferryman.model.host import Host, HostFacts, Machine, Network, Pool
-from ferryman.model.site import CpuComparison, CpuMatch, DiskReach, Ground, Reach, Site, TransportFacts
+from ferryman.model.site import Clocks, CpuComparison, CpuMatch, DiskReach, Ground, Reach, Segment, Site, TransportFacts
 from ferryman.model.units import GIB, MIB
 
 UUID = "6a1f0f3e-0000-4000-8000-000000000001"
 MAC = "52:54:00:00:00:01"
+FIRMWARE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 
 
 def host_facts(name: str) -> HostFacts:
@@ -23,9 +24,11 @@ def host_facts(name: str) -> HostFacts:
         cpus=8,
         memory_total=64 * GIB,
         memory_free=32 * GIB,
+        cpu_ids=tuple(range(8)),
+        numa_nodes=(0,),
         hugepages_free={2 * MIB: 1024},
         pools=(Pool("shared", "dir", True, True, "/srv/shared", 100 * GIB),),
-        networks=(Network("default", True, "virbr0"),),
+        networks=(Network("lan", True, "br0", True, "bridge"),),
     )
 
 
@@ -49,7 +52,7 @@ def good_guest() -> Guest:
         cpu_mode="custom",
         cpu_xml="<cpu mode='custom'><model>Skylake-Client</model></cpu>",
         disks=(Disk("vda", "disk", "file", "/srv/shared/web.qcow2", "qcow2", "none", False, False),),
-        interfaces=(Interface(MAC, "bridge", "br0", "virtio"),),
+        interfaces=(Interface(MAC, "bridge", "br0", "virtio", device="br0"),),
     )
 
 
@@ -58,12 +61,23 @@ def good_site() -> Site:
         guest=good_guest(),
         source=host_facts("a"),
         destination=host_facts("b"),
-        machine=Machine("/usr/bin/qemu-system-x86_64", "pc-q35-10.0", True),
+        machine=Machine(
+            "/usr/bin/qemu-system-x86_64",
+            "pc-q35-10.0",
+            True,
+            max_vcpus=288,
+            loaders=(FIRMWARE,),
+            tpm_backends=("emulator",),
+        ),
         cpu=CpuComparison(CpuMatch.SUPERSET),
         ground=Ground(
             disks=(DiskReach("vda", Reach.SAME, "a marker was seen", True),),
             transport=TransportFacts("qemu+tls://b/system", True, "", "b-migration", True, "", True, True),
             bridges=("br0",),
+            segments=(Segment("br0", ("br0",)),),
+            lock_managers=("", ""),
+            clocks=Clocks(0.1, 0.2),
+            lacking=(),
         ),
         observed_at=0.0,
     )
@@ -98,3 +112,18 @@ def with_transport(**changes: Any) -> Site:
 def with_ground(**changes: Any) -> Site:
     site = good_site()
     return replace(site, ground=replace(site.ground, **changes))
+
+
+def with_machine(**changes: Any) -> Site:
+    site = good_site()
+    return replace(site, machine=replace(site.machine, **changes))
+
+
+def with_versions(source: tuple[int, int, int], destination: tuple[int, int, int], **guest: Any) -> Site:
+    """Of QEMU."""
+    site = with_guest(**guest)
+    return replace(
+        site,
+        source=replace(site.source, qemu_version=source),
+        destination=replace(site.destination, qemu_version=destination),
+    )

@@ -5,17 +5,21 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ferryman.drivers import probe
+from ferryman.drivers import link, probe
+from ferryman.drivers.libvirt import between, segments
 from ferryman.drivers.libvirt import visit as visits
 from ferryman.drivers.libvirt.visit import Visit, visit
 from ferryman.errors import BadInput
 from ferryman.execute.slots import Slots
 from ferryman.model.host import Host
+from ferryman.model.site import Segment
 
 HERE = Host("here", "qemu:///system")
 
@@ -100,6 +104,79 @@ def test_a_host_that_cannot_be_visited_is_not_checked() -> None:
     assert seen.failed
     assert (seen.peer.good, seen.address.good, seen.certificates("qemu").good) == (None, None, None)
     assert seen.takes_as_shared("/srv/shared/x") is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="raw sockets need root")
+def test_a_frame_sent_in_one_visit_is_heard_in_another_and_ends_it_at_once() -> None:
+    send, listen = segments.tasks(["lo"])
+    with ThreadPoolExecutor(2) as pool:
+        began = time.monotonic()
+        hearing, sending = pool.submit(visit, HERE, task=listen), pool.submit(visit, HERE, task=send)
+        assert sending.result().sent == ("lo",)
+        assert hearing.result().heard == (("lo", "lo"),)
+        assert time.monotonic() - began < segments.LISTEN_FOR
+    assert (sending.result().deaf, hearing.result().deaf) == ("", "")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="raw sockets need root")
+def test_frames_of_another_probe_and_devices_that_are_not_there_are_told_apart() -> None:
+    (_, listen), (send, _) = segments.tasks(["lo"]), segments.tasks(["lo", "no-such-device"])
+    with ThreadPoolExecutor(2) as pool:
+        hearing, sending = pool.submit(visit, HERE, task=listen), pool.submit(visit, HERE, task=send)
+        assert (hearing.result().heard, hearing.result().deaf) == ((), "")
+        assert sending.result().sent == ("lo",)
+        assert sending.result().deaf == "no-such-device No such device"
+
+
+def test_a_host_that_cannot_run_the_probe_says_why() -> None:
+    seen = visit(HERE, task=segments.Task("raise SystemExit('no raw sockets here')"))
+    assert seen.failed == ""
+    assert seen.deaf == "no raw sockets here"
+    assert visit(HERE).deaf == ""
+
+
+def test_a_visit_reads_the_lock_manager_as_libvirt_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = tmp_path / "qemu.conf"
+    monkeypatch.setattr(visits, "_SCRIPT", visits._SCRIPT.replace("/etc/libvirt/qemu.conf", str(setting)))
+    assert visit(HERE).lock_manager == ""
+    setting.write_text('# lock_manager = "sanlock"\nuser = "root"\n')
+    assert visit(HERE).lock_manager == ""
+    setting.write_text('lock_manager = "lockd"\n')
+    assert visit(HERE).lock_manager == "lockd"
+
+
+def test_files_that_the_guest_needs_are_looked_at_too(tmp_path: Path) -> None:
+    there, missing = tmp_path / "vmlinuz", tmp_path / "initrd"
+    there.touch()
+    assert str(missing) in visit(HERE, files=[str(there), str(missing)]).missing
+    assert str(there) not in visit(HERE, files=[str(there), str(missing)]).missing
+
+
+def test_what_was_heard_is_told_for_each_device_of_the_source() -> None:
+    source = Visit(HERE, sent=("br0", "br1"))
+    other = Visit(Host("b", "qemu+tls://b/system"), heard=(("br0", "br0"), ("br0", "br7")))
+    assert between._segment("br0", (source, other)) == Segment("br0", ("br0", "br7"))
+    assert between._segment("br1", (source, other)) == Segment("br1", ())
+    assert between._segment("br2", (source, other)).heard is None
+    assert "could not listen: no python3" in between._segment("br0", (source, replace(other, deaf="no python3"))).detail
+
+
+def test_the_link_to_this_machine_is_measured_and_a_port_in_use_is_left_alone() -> None:
+    here = replace(HERE, migration_address="127.0.0.1")
+    with socket.create_server(("127.0.0.1", link.PORTS[0])) as taken:
+        speed = link.measure(here, here)
+        assert speed.rate is not None, speed.detail
+        assert speed.rate > 10 * 1024**2
+        taken.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            taken.accept()
+
+
+@pytest.mark.parametrize("address", ["192.0.2.77", "host.invalid"])
+def test_a_link_that_cannot_be_measured_says_why(address: str) -> None:
+    speed = link.measure(HERE, replace(HERE, migration_address=address))
+    assert speed.rate is None
+    assert speed.detail.startswith("here says: ")
 
 
 def test_what_libvirt_takes_as_shared() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ferryman.model.units import GIB, MIB, format_duration, format_size, parse_duration, parse_size
+from ferryman.model.units import GIB, MIB, format_duration, format_moment, format_size, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,9 @@ def test_what_people_read() -> None:
         "0 B", "1023 B", "512 KiB", "1.5 GiB", "3 TiB",
     ]  # fmt: skip
     assert [format_duration(seconds) for seconds in (0.32, 4.2, 200, 7500)] == ["320 ms", "4.2 s", "3 min 20 s", "2 h 05 min"]  # fmt: skip
+
+
+def test_a_moment_is_told_alike_on_every_machine_and_an_impossible_one_is_no_crash() -> None:
+    assert format_moment(1_000_000.5) == "1970-01-12 13:46:40 UTC"
+    for impossible in (1e12, float("inf"), float("nan")):
+        assert "impossible" in format_moment(impossible)

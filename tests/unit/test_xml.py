@@ -6,6 +6,7 @@ import pytest
 
 from ferryman.drivers.libvirt import xml
 from ferryman.model.guest import HostDevice
+from ferryman.model.mark import Mark
 from ferryman.model.units import GIB, MIB
 
 DATA = Path(__file__).resolve().parent.parent / "data"
@@ -83,6 +84,64 @@ def test_every_device_that_cannot_travel(everything: xml.Definition) -> None:
         HostDevice("vhost-user", "52:54:00:aa:00:04"),
         HostDevice("shmem", "ivshmem0"),
     }
+
+
+def test_where_an_interface_leads_out(everything: xml.Definition) -> None:
+    assert [one.device for one in everything.interfaces] == [
+        "br0",
+        "",
+        "eno1",
+        "",
+        "",
+    ]  # a network's bridge is in the live XML only
+    live = (DATA / "guest-with-everything.xml").read_text().replace("<source network='default'/>", "<source network='default' bridge='virbr0'/>")  # fmt: skip
+    assert xml.definition(live).interfaces[1].device == "virbr0"
+    assert xml.definition(live).interfaces[1].source == "default"
+
+
+def test_files_that_the_emulator_opens(running: xml.Definition, everything: xml.Definition) -> None:
+    assert (everything.loader, everything.boot_files) == ("/usr/share/OVMF/OVMF_CODE_4M.fd", ())
+    assert (running.loader, running.boot_files) == ("", ("/lab/boot/vmlinuz", "/lab/boot/initrd"))
+
+
+def test_pinning_and_numa_binding() -> None:
+    text = (DATA / "guest-with-everything.xml").read_text()
+    assert (xml.definition(text).pinned_cpus, xml.definition(text).numa_nodes) == ((), ())
+    pinned = text.replace(
+        "<vcpu placement='static'>3</vcpu>",
+        "<vcpu placement='static' cpuset='0-3,^2'>3</vcpu><cputune><vcpupin vcpu='0' cpuset='7'/><emulatorpin cpuset='9-10'/>"
+        "<iothreadpin iothread='1' cpuset='12'/></cputune><numatune><memory mode='strict' nodeset='0-1'/>"
+        "<memnode cellid='0' mode='strict' nodeset='3'/></numatune>",
+    )
+    found = xml.definition(pinned)
+    assert (found.vcpus, found.pinned_cpus, found.numa_nodes) == (3, (0, 1, 3, 7, 9, 10, 12), (0, 1, 3))
+
+
+def test_a_mark_is_read_as_it_was_written_and_another_tools_metadata_are_left_alone(running: xml.Definition) -> None:
+    assert running.mark is None
+    mark = Mark("1234abcd", 'some "body"@<elsewhere>', 1_000_000.0, 1_002_400.0)
+    assert xml.read_mark(xml.mark_text(mark)) == mark
+    written = xml.mark_text(mark).replace("<mark", "<ferryman:mark xmlns:ferryman='urn:ferryman:mark'")
+    text = (DATA / "running-guest.xml").read_text()
+    for metadata, expected in (
+        (f"<metadata>{written}</metadata>", mark),
+        ("<metadata><other:mark xmlns:other='urn:other' request='1'/></metadata>", None),
+        ("<metadata><f:mark xmlns:f='urn:ferryman:mark' since='yesterday'/></metadata>", None),
+    ):
+        assert xml.definition(text.replace("<os>", f"{metadata}<os>")).mark == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("<network><bridge name='virbr0'/><forward mode='nat'/></network>", ("virbr0", "nat")),
+        ("<network><bridge name='br0'/><forward mode='bridge'/></network>", ("br0", "bridge")),
+        ("<network><bridge name='virbr1'/></network>", ("virbr1", "isolated")),
+        ("<network><forward/></network>", ("", "nat")),
+    ],
+)
+def test_a_network_has_a_bridge_and_a_mode(text: str, expected: tuple[str, str]) -> None:
+    assert xml.network_bridge(text) == expected
 
 
 @pytest.mark.parametrize(

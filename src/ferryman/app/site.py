@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
+from threading import Semaphore
 from typing import TYPE_CHECKING, TypeVar
 
 from ferryman.errors import BadInput, DriverError, NotFound, Refused
@@ -13,10 +14,12 @@ from ferryman.model.guest import State
 from ferryman.model.host import Check, GuestOnHost, Host, HostFacts
 from ferryman.model.plan import Plan
 from ferryman.model.request import Options
+from ferryman.model.units import format_moment
 
 if TYPE_CHECKING:  # heavy, and not needed by every command
     from ferryman.drivers.database.records import DatabaseRecords
     from ferryman.model.guest import Guest
+    from ferryman.model.mark import Mark
     from ferryman.ports import Hypervisor, Ports
 
 T = TypeVar("T")
@@ -79,7 +82,15 @@ class Site:
         known = {one.name: one for one in self.hosts()}.get(host.name)
         if known is not None and (known.uri, known.address) != (host.uri, addresses[0]):
             self._not_needed(host.name)  # its open requests would be settled by looking at another host
+        if known is not None:
+            host = replace(host, maintenance=known.maintenance, maintenance_reason=known.maintenance_reason)
         self.records.add_host(host)
+
+    def set_maintenance(self, name: str, on: bool, reason: str = "") -> Host:
+        """From now on no guest is moved to that host, or it may be again. Nothing at the host changes."""
+        host = replace(self.host(name), maintenance=on, maintenance_reason=reason if on else "")
+        self.records.add_host(host)
+        return host
 
     def remove(self, name: str) -> Host:
         """Forget a host; returns what it was. Refused while an unfinished request needs it."""
@@ -162,12 +173,21 @@ class Site:
         host, found = self.find(name)
         return self.hypervisor(host).guest(found.uuid)
 
-    def check(self, names: Sequence[str]) -> list[Check]:
-        """What the named hosts lack (all, when none is named); ways are tried from every other registered host."""
+    def check(self, names: Sequence[str], *, measure_link: bool = False) -> list[Check]:
+        """What the named hosts lack (all, when none is named); ways are tried from every other registered host.
+
+        `measure_link`: their links are measured too, one host after another, so that no measure disturbs another.
+        """
         from ferryman.drivers.libvirt.between import LibvirtBetween
 
         others = [self.hypervisor(host.name) for host in self.hosts()]
-        answers = self.each(lambda hypervisor: LibvirtBetween().check(hypervisor, others), names)
+        one_at_a_time = Semaphore(1 if measure_link else max(len(others), 1))
+
+        def look(hypervisor: "Hypervisor") -> tuple[Check, ...]:
+            with one_at_a_time:
+                return LibvirtBetween().check(hypervisor, others, measure_link=measure_link)
+
+        answers = self.each(look, names)
         checks: list[Check] = []
         for _, answer in answers:
             if isinstance(answer, DriverError):
@@ -185,7 +205,7 @@ class Site:
         return Ports(self.records, self.hypervisor, LibvirtBetween(), HostNetwork(), SystemClock())
 
     def assess(
-        self, guest: str, destination: str, options: Options, *, source: str = ""
+        self, guest: str, destination: str, options: Options, *, source: str = "", measure_link: bool = False
     ) -> tuple[tuple[Finding, ...], Plan]:
         """What speaks against moving that guest there, and the plan that would be carried out."""
         from ferryman.assess import assess
@@ -196,6 +216,9 @@ class Site:
         self.host(destination)
         options = self.with_maps(options, at, destination)
         site = observe(self.ports, found.uuid, at, destination)
+        if measure_link:
+            speed = self.ports.between.measure(self.hypervisor(at), self.hypervisor(destination))
+            site = replace(site, ground=replace(site.ground, link=speed))
         return assess(site, options), live_plan(site, options)
 
     @staticmethod
@@ -213,6 +236,29 @@ class Site:
         """The options with the names mapped earlier between these two hosts; what is given now goes before."""
         pools, networks = self.records.maps(source, destination)
         return replace(options, map_pool={**pools, **options.map_pool}, map_network={**networks, **options.map_network})
+
+    def unmark(self, guest: str, *, force: bool = False) -> "Mark | None":
+        """Take the mark of a move that is over from a guest; returns what it said, None when there was none.
+
+        Refused while a request of our own holds the guest, and, unless `force`, while the mark may be true.
+        """
+        host, found = self.find(guest)
+        hypervisor = self.hypervisor(host)
+        mark = hypervisor.mark(found.uuid)
+        if mark is None:
+            return None
+        if holder := self.records.lease(found.uuid):
+            raise Refused(f"guest {guest}", f"request {holder} is moving it", f"ferryman follow {holder}, or ferryman recover")  # fmt: skip
+        from ferryman.execute.mark import is_over
+
+        if not force and self.ports.clock.now() <= mark.until and not is_over(self.records, mark):
+            raise Refused(
+                f"guest {guest}",
+                f"request {mark.request} of {mark.by} may still be moving it (until {format_moment(mark.until)})",
+                f"speak to {mark.by}; if their ferryman is gone for good: --force",
+            )
+        hypervisor.set_mark(found.uuid, None)
+        return mark
 
 
 def _most_alive(found: "list[tuple[str, GuestOnHost]]") -> "list[tuple[str, GuestOnHost]]":

@@ -1,4 +1,4 @@
-"""Does the destination have the bridges and networks that the guest's interfaces are on?"""
+"""Does the destination have the bridges and networks that the guest's interfaces are on, and are they the same segment?"""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,9 +9,17 @@ from ferryman.model.request import Options
 from ferryman.model.site import Site
 from ferryman.plan import disks
 
+# A libvirt network of these modes ends at the host: equal names at two hosts are two networks.
+PRIVATE = {
+    "nat": "a NAT network",
+    "route": "a routed network",
+    "open": "a network without libvirt's rules",
+    "isolated": "an isolated network",
+}
+
 
 def findings(site: Site, options: Options) -> Iterator[Finding]:
-    """One look at each interface, by name; whether the names mean one segment, the probe after the move tells."""
+    """Each interface: by name, and by whether a frame sent at the source was heard at the destination."""
     new_names = disks.networks(site.guest, options)
     for interface in site.guest.interfaces:
         yield from _interface(site, replace(interface, source=new_names.get(interface.source, interface.source)))
@@ -19,8 +27,7 @@ def findings(site: Site, options: Options) -> Iterator[Finding]:
 
 def _interface(site: Site, interface: Interface) -> Iterator[Finding]:
     what = f"interface {interface.mac} of guest {site.guest.name}"
-    destination = site.destination
-    name = destination.host.name
+    name = site.destination.host.name
     match interface.kind:
         case "bridge":
             if site.ground.bridges is None:
@@ -30,18 +37,17 @@ def _interface(site: Site, interface: Interface) -> Iterator[Finding]:
                 has = ", ".join(site.ground.bridges) or "none"
                 yield blocker("bridge-missing", what, f"{name} has no bridge {interface.source} (it has: {has})",
                               f"make a bridge {interface.source} at {name}, on the same network segment")  # fmt: skip
+            else:
+                yield from _segment(site, interface, interface.source)
         case "network":
-            network = next((one for one in destination.networks if one.name == interface.source), None)
-            if network is None:
-                yield blocker(
-                    "network-missing", what, f"{name} has no network {interface.source}", "virsh net-define it there"
-                )
-            elif not network.active:
-                yield blocker("network-inactive", what, f"network {interface.source} at {name} is not active",
-                              f"virsh net-start {interface.source}; virsh net-autostart {interface.source}")  # fmt: skip
+            yield from _network(site, interface, what)
         case "direct":
-            yield warning("direct-interface", what, f"it sits on the host device {interface.source} (macvtap): not checked at {name}",
-                          f"make sure {name} has a device {interface.source} on the same segment")  # fmt: skip
+            heard = next((one.heard for one in site.ground.segments if one.device == interface.device), None)
+            if heard is None:
+                yield warning("direct-interface", what, f"it sits on the host device {interface.source} (macvtap): not checked at {name}",
+                              f"make sure {name} has a device {interface.source} on the same segment")  # fmt: skip
+            else:
+                yield from _segment(site, interface, interface.source)
         case "user":
             yield blocker(
                 "user-network",
@@ -50,7 +56,7 @@ def _interface(site: Site, interface: Interface) -> Iterator[Finding]:
                 "put the guest on a bridge",
             )
         case "hostdev" | "vhostuser" | "vdpa":
-            pass  # a device of the host: machine.py
+            pass  # a device of the host: devices.py
         case _:
             yield warning(
                 "interface-kind",
@@ -58,3 +64,36 @@ def _interface(site: Site, interface: Interface) -> Iterator[Finding]:
                 f"its kind ({interface.kind or 'none'}) is not checked",
                 "try with a guest that may fail",
             )
+
+
+def _network(site: Site, interface: Interface, what: str) -> Iterator[Finding]:
+    destination = site.destination
+    name = destination.host.name
+    network = next((one for one in destination.networks if one.name == interface.source), None)
+    if network is None:
+        yield blocker("network-missing", what, f"{name} has no network {interface.source}", "virsh net-define it there")
+    elif not network.active:
+        yield blocker("network-inactive", what, f"network {interface.source} at {name} is not active",
+                      f"virsh net-start {interface.source}; virsh net-autostart {interface.source}")  # fmt: skip
+    elif interface.network_mode in PRIVATE or network.mode in PRIVATE:
+        kind = PRIVATE.get(interface.network_mode) or PRIVATE[network.mode]
+        yield warning("private-network", what, f"{interface.source} is {kind}, which ends at its host: the guest keeps its address, its connections break",
+                      "put the guest on a bridge that both hosts have on one segment")  # fmt: skip
+    else:
+        yield from _segment(site, interface, network.bridge)
+
+
+def _segment(site: Site, interface: Interface, expected: str) -> Iterator[Finding]:
+    """Equal names prove nothing; a frame that crossed does."""
+    source, destination = site.source.host.name, site.destination.host.name
+    what = f"segment of interface {interface.mac} of guest {site.guest.name}"
+    probe = next((one for one in site.ground.segments if one.device == interface.device), None)
+    if probe is None or probe.heard is None:
+        why = probe.detail if probe is not None else "no frame was sent"
+        yield note("segment-not-checked", what, f"whether {expected} at {destination} is on the segment of {interface.device} at {source} was not looked at, because {why}")  # fmt: skip
+    elif not probe.heard:
+        yield warning("other-segment", what, f"a frame sent from {interface.device} at {source} was not heard at {destination} within a second: another segment, or something filters it",
+                      f"look whether {expected} at {destination} has its uplink in the same network (VLAN, cable, switch)")  # fmt: skip
+    elif expected not in probe.heard:
+        yield warning("other-segment", what, f"a frame sent from {interface.device} at {source} was heard at {destination} on {', '.join(probe.heard)}, not on {expected}",
+                      f"put the uplink of that segment into {expected} at {destination}")  # fmt: skip

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
-from ferryman.model.finding import Finding, blocker, note
+from ferryman.model.finding import Finding, blocker, note, warning
 from ferryman.model.guest import State
 from ferryman.model.request import Options
 from ferryman.model.site import Site
+from ferryman.model.units import format_moment
 
 # What each state that is not "running" means for a live move, and what to do.
 _NOT_RUNNING: dict[State, tuple[str, str]] = {
@@ -19,8 +20,9 @@ _NOT_RUNNING: dict[State, tuple[str, str]] = {
 
 
 def findings(site: Site, options: Options) -> Iterator[Finding]:
-    """State, jobs, snapshots, and clashes at the destination."""
+    """State, jobs, snapshots, another's mark, and clashes at the destination."""
     yield from _of_the_guest(site)
+    yield from _mark(site)
     yield from _at_the_destination(site, options)
 
 
@@ -40,8 +42,8 @@ def _of_the_guest(site: Site) -> Iterator[Finding]:
         yield blocker("snapshots", what, f"it has snapshots ({', '.join(guest.snapshots)}): libvirt refuses to move such a guest live",
                       f"virsh snapshot-delete {guest.name} NAME, or with --metadata to keep their data in the image")  # fmt: skip
     if guest.checkpoints:
-        yield note("checkpoints", what, f"its checkpoints ({', '.join(guest.checkpoints)}) do not travel",
-                   "the next backup at the destination is a full one")  # fmt: skip
+        yield warning("checkpoints", what, f"its checkpoints ({', '.join(guest.checkpoints)}) vanish with the move: the next backup at the destination is a full one",
+                      "make the incremental backup that is due before the move")  # fmt: skip
     if guest.managed_save:
         yield note("managed-save", what, "a managed-save image of an earlier state exists at the source; it does not travel",
                    f"virsh managedsave-remove {guest.name}")  # fmt: skip
@@ -49,6 +51,22 @@ def _of_the_guest(site: Site) -> Iterator[Finding]:
         yield note(
             "transient", what, "it is transient, and will be at the destination", "virsh define it there to keep it"
         )
+
+
+def _mark(site: Site) -> Iterator[Finding]:
+    """In the guest's own metadata, because another operator's ferryman has other records."""
+    guest, mark = site.guest, site.guest.mark
+    if mark is None:
+        return
+    what, told = f"guest {guest.name}", f"request {mark.request} of {mark.by} since {format_moment(mark.since)}"
+    if site.mark_is_over:
+        yield note("mark-left", what, f"it still bears the mark of {told}, which has ended: it is replaced")
+    elif site.observed_at > mark.until and not guest.jobs:
+        yield blocker("mark-stale", what, f"it is marked as being moved by {told}: that should have ended by {format_moment(mark.until)}",
+                      f"if that move is over: ferryman unmark {guest.name}; otherwise ferryman recover, where it was asked for")  # fmt: skip
+    else:
+        yield blocker("being-moved", what, f"it is being moved by {told}",
+                      f"wait, or speak to {mark.by}; if their ferryman is gone for good: ferryman unmark {guest.name} --force")  # fmt: skip
 
 
 def _at_the_destination(site: Site, options: Options) -> Iterator[Finding]:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from ferryman.model.finding import Finding, blocker, note, warning
 from ferryman.model.request import Handshake, Options
 from ferryman.model.site import Site
+from ferryman.model.units import format_duration, format_size
+from ferryman.plan import disks
 
 
 def findings(site: Site, options: Options) -> Iterator[Finding]:
@@ -27,6 +29,7 @@ def findings(site: Site, options: Options) -> Iterator[Finding]:
             f"register {source} with --ssh",
         )
     yield from _encryption(site, options)
+    yield from _speed(site, options)
 
 
 def _handshake(site: Site, options: Options) -> Iterator[Finding]:
@@ -76,3 +79,24 @@ def _encryption(site: Site, options: Options) -> Iterator[Finding]:
             f"certificates not checked: {ways.tls_detail}",
             "if they are missing, libvirt refuses and nothing is changed",
         )
+
+
+def _speed(site: Site, options: Options) -> Iterator[Finding]:
+    """The memory in use and the disks to be copied must cross the link at least once within the timeout."""
+    link, guest = site.ground.link, site.guest
+    if link is None:
+        return
+    what = f"link from {site.source.host.name} to {site.ground.transport.migration_address}"
+    if link.rate is None:
+        yield note("link-not-measured", what, f"its speed was not measured, because {link.detail}")
+        return
+    rate = min(link.rate, options.bandwidth or link.rate)
+    copied = sum(disk.allocation for disk in disks.to_copy(site, options))
+    takes = (guest.memory_used + copied) / max(rate, 1.0)
+    told = f"{format_size(link.rate)}/s measured" + (f", limited to {format_size(rate)}/s" if rate < link.rate else "")
+    load = f"{format_size(guest.memory_used)} of memory" + (f" and {format_size(copied)} of disks" if copied else "")
+    if takes > options.timeout:
+        yield warning("link-slow", what, f"{told}: {load} need {format_duration(takes)} at least, the timeout is {format_duration(options.timeout)}",
+                      "give it a longer --timeout, or move it when the link is free")  # fmt: skip
+    else:
+        yield note("link-measured", what, f"{told}: {load} need {format_duration(takes)} at least")

@@ -20,13 +20,17 @@ class Answer:
     err: str
 
 
+def command_for(host: Host, arguments: Sequence[str]) -> list[str]:
+    """The command line that runs a program on a host; the program itself on the local one."""
+    if not host.effective_ssh:
+        return list(arguments)
+    return ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_WITHIN}", "-o", "ServerAliveInterval=3",
+            "-o", "ServerAliveCountMax=3", host.effective_ssh, "--", shlex.join(arguments)]  # fmt: skip
+
+
 def run(host: Host, arguments: Sequence[str], *, timeout: float = 20.0, text: str | None = None) -> Answer:
     """Run a program on a host (the local host: directly). Raises errors.Unreachable, or Timeout: outcome unknown."""
-    if not host.effective_ssh:
-        command = list(arguments)
-    else:
-        command = ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_WITHIN}", "-o", "ServerAliveInterval=3",
-                   "-o", "ServerAliveCountMax=3", host.effective_ssh, "--", shlex.join(arguments)]  # fmt: skip
+    command = command_for(host, arguments)
     what = f"ssh to host {host.name}"
     try:
         result = subprocess.run(

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ferryman.errors import NeedsAttention, Refused
-from ferryman.execute import storage, undo
+from ferryman.execute import mark, storage, undo
 from ferryman.execute.follow import TransferEnd, transfer
 from ferryman.execute.runtime import step
 from ferryman.execute.settle import PATIENCE, confirm, settle
@@ -21,6 +21,7 @@ FORWARD = (Action.FORWARD, Action.FORWARD_OVER_HUSK)
 def carry_out(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> tuple[TransferEnd, Verdict]:
     """From the saved definition to a verdict on who owns the guest. Raises Refused when nothing was asked for."""
     step("save-definition", save_definition, ports, request)
+    step("mark", mark.set_mark, ports, request)
     if request.options.replace_definition:
         step("replace-definition", replace_definition, ports, request)
     if plan.ejected:
@@ -104,6 +105,7 @@ def forward(ports: Ports, request: Request, plan: Plan, verdict: Verdict) -> Non
         step("autostart-on", autostart_on, ports, request)
     if plan.new_disks:
         step("note-left", storage.note_left, ports, request, plan)
+    step("unmark", mark.remove_mark, ports, request)
     step("drop-undo", undo.drop_all, ports, request)
 
 

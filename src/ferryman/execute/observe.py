@@ -3,6 +3,7 @@
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from ferryman.execute.mark import is_over
 from ferryman.model.site import Site
 from ferryman.ports import Ports
 
@@ -20,4 +21,4 @@ def observe(ports: Ports, guest: str, source: str, destination: str) -> Site:
             "ground": pool.submit(ports.between.look, found, here, there),
         }
         seen: dict[str, Any] = {name: look.result() for name, look in looks.items()}
-    return Site(guest=found, **seen, observed_at=ports.clock.now())
+    return Site(guest=found, **seen, observed_at=ports.clock.now(), mark_is_over=is_over(ports.records, found.mark))

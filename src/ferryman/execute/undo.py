@@ -6,13 +6,14 @@ from typing import Any
 from ferryman.errors import FerrymanError, NeedsAttention
 from ferryman.model.place import Where
 from ferryman.model.request import Request
-from ferryman.ports import Ports
+from ferryman.ports import Hypervisor, Ports
 
 RESTORE_AUTOSTART = "restore-autostart"
 REMOVE_NEW_DEFINITION = "remove-new-definition"
 RESTORE_DEFINITION = "restore-definition"
 REMOVE_VOLUME = "remove-volume"
 INSERT_MEDIUM = "insert-medium"
+REMOVE_MARK = "remove-mark"
 
 
 def undo_all(ports: Ports, request: Request) -> list[str]:
@@ -90,10 +91,29 @@ def _insert_medium(ports: Ports, request: Request, arguments: dict[str, Any]) ->
         source.insert(request.guest_uuid, arguments["target"], arguments["path"])
 
 
+def _remove_mark(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    """Where the guest is: at the source, or at the destination when somebody has moved it meanwhile."""
+    source = ports.hypervisor(arguments["host"])
+    if source.place(request.guest_uuid).where is not Where.ABSENT:
+        take_mark_away(source, request)
+    else:
+        take_mark_away(ports.hypervisor(request.destination), request)
+
+
+def take_mark_away(host: Hypervisor, request: Request) -> None:
+    """Only a mark of this request goes."""
+    if host.place(request.guest_uuid).where is Where.ABSENT:
+        return
+    found = host.mark(request.guest_uuid)
+    if found is not None and found.request == request.id:
+        host.set_mark(request.guest_uuid, None)
+
+
 _ACTS: dict[str, Callable[[Ports, Request, dict[str, Any]], None]] = {
     RESTORE_AUTOSTART: _restore_autostart,
     REMOVE_NEW_DEFINITION: _remove_new_definition,
     RESTORE_DEFINITION: _restore_definition,
     REMOVE_VOLUME: _remove_volume,
     INSERT_MEDIUM: _insert_medium,
+    REMOVE_MARK: _remove_mark,
 }

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from ferryman.model.mark import Mark
+
 
 class State(StrEnum):
     """What a guest is doing, in libvirt's words."""
@@ -33,6 +35,7 @@ class Disk:
     allocation: int = 0  # bytes on the storage
     backing: tuple[str, ...] = ()  # sources of the layers below, top first
     pool: str = ""  # of a volume
+    bus: str = ""  # virtio, scsi, sata, …
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Interface:
     source: str  # network or bridge name, or the device
     model: str
     link_up: bool = True
+    device: str = ""  # the host's device that carries its segment: a bridge, or the device below a macvtap
+    network_mode: str = ""  # of a libvirt network: bridge, nat, route, open, isolated, …
 
 
 @dataclass(frozen=True)
@@ -91,9 +96,14 @@ class Guest:
     checkpoints: tuple[str, ...] = ()
     managed_save: bool = False
     nvram: str = ""  # path of the variable store
+    loader: str = ""  # path of the firmware
+    boot_files: tuple[str, ...] = ()  # kernel, initial RAM disk, device tree, where it boots from the host's files
+    pinned_cpus: tuple[int, ...] = ()  # CPUs of the host that its definition names
+    numa_nodes: tuple[int, ...] = ()  # NUMA nodes of the host that its memory is bound to
     tpm: str = ""  # backend: emulator, passthrough, external
     title: str = ""
     jobs: tuple[Job, ...] = ()
+    mark: Mark | None = None  # somebody moves it, or did
     addresses: tuple[str, ...] = ()  # IP addresses as far as they could be learned
 
     @property

@@ -14,6 +14,8 @@ class Host:
     peer_uri: str = ""  # how another host's libvirtd reaches it
     migration_address: str = ""  # where QEMU's data connections go; empty: the address of the peer URI
     ssh: str = ""  # user@address for what libvirt cannot do; empty: derived from the URI, or none for a local one
+    maintenance: bool = False  # no guest is moved to it
+    maintenance_reason: str = ""
 
     @property
     def is_local(self) -> bool:
@@ -67,6 +69,7 @@ class Network:
     active: bool
     bridge: str
     autostart: bool = True
+    mode: str = ""  # libvirt's forward mode; isolated when there is none
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,10 @@ class Machine:
     machine: str  # canonical machine type asked about
     available: bool
     why_not: str = ""  # libvirt's sentence when not available
+    has_emulator: bool = True  # the guest's own emulator path works there
+    max_vcpus: int = 0  # 0: not said
+    loaders: tuple[str, ...] = ()  # firmware files that it offers
+    tpm_backends: tuple[str, ...] | None = None  # None: not said
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,8 @@ class HostFacts:
     cpus: int
     memory_total: int  # bytes
     memory_free: int  # bytes, free plus reclaimable
+    cpu_ids: tuple[int, ...] = ()  # numbers of its CPUs; empty: not known
+    numa_nodes: tuple[int, ...] = ()  # numbers of its NUMA nodes; empty: not known
     hugepages_free: dict[int, int] = field(default_factory=dict)  # page size in bytes -> free pages
     pools: tuple[Pool, ...] = ()
     networks: tuple[Network, ...] = ()

@@ -66,6 +66,31 @@ class TransportFacts:
 
 
 @dataclass(frozen=True)
+class Segment:
+    """Where at the destination the frames were heard that the source sent out of one of its devices."""
+
+    device: str  # at the source
+    heard: tuple[str, ...] | None  # devices at the destination; None: not looked at (`detail` says why)
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class LinkSpeed:
+    """A measured speed, bytes per second; None: could not be measured (`detail` says why)."""
+
+    rate: float | None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """How far the destination's clock is ahead of the source's, in seconds, and how well that is known."""
+
+    skew: float
+    uncertainty: float
+
+
+@dataclass(frozen=True)
 class Ground:
     """What lies between the two hosts, looked at from both."""
 
@@ -74,6 +99,15 @@ class Ground:
     bridges: tuple[str, ...] | None  # names of those the destination has; None: not looked at
     bridges_detail: str = ""  # why not
     volumes: dict[str, tuple[str, ...]] = field(default_factory=dict)  # names in each active pool of the destination
+    segments: tuple[Segment, ...] = ()
+    lock_managers: tuple[str, str] | None = (
+        None  # libvirt's setting at source and destination, "" for none; None: not looked at
+    )
+    clocks: Clocks | None = None
+    lacking: tuple[str, ...] | None = (
+        None  # of the files the guest needs, those the destination lacks; None: not looked at
+    )
+    link: LinkSpeed | None = None  # None: nobody asked for it
 
 
 @dataclass(frozen=True)
@@ -87,3 +121,4 @@ class Site:
     cpu: CpuComparison
     ground: Ground
     observed_at: float  # seconds since the epoch
+    mark_is_over: bool = False  # our own records know the request of the guest's mark, and that it has ended

@@ -1,6 +1,7 @@
 """Sizes and durations: bytes and seconds inside, what people write and read outside."""
 
 import re
+from datetime import UTC, datetime
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
@@ -41,3 +42,11 @@ def format_duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
     return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
+
+
+def format_moment(at: float) -> str:
+    """A moment for people on any machine: "2026-11-25 02:30:10 UTC"."""
+    try:
+        return datetime.fromtimestamp(at, UTC).strftime("%F %T UTC")
+    except (ValueError, OverflowError, OSError):  # read from somewhere, and no moment that a calendar has
+        return f"an impossible time ({at:g})"

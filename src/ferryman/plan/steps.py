@@ -13,6 +13,7 @@ def live_plan(site: Site, options: Options) -> Plan:
     autostart = guest.persistent and guest.autostart
     steps = [
         Step("save-definition", f"keep the definition and autostart mark found at {source} in the records", ""),
+        Step("mark", "mark the guest in its own metadata as being moved, for other operators", "remove the mark"),
     ]
     if options.replace_definition:
         steps.append(
@@ -54,6 +55,7 @@ def live_plan(site: Site, options: Options) -> Plan:
     if new:
         steps.append(Step("note-left", f"name the disks that stay at {source}, until: ferryman retire", "", True))
     steps += [
+        Step("unmark", "remove the mark from the guest's metadata", "", True),
         Step("announce", "make the network learn the guest's new place", "", True),
         Step("verify", "look from outside whether the guest answers from the destination", "", True),
     ]
@@ -92,6 +94,7 @@ WORKFLOW_STEPS = (
     "plan",
     "watch",
     "save-definition",
+    "mark",
     "replace-definition",
     "eject-media",
     "make-volumes",
@@ -105,6 +108,7 @@ WORKFLOW_STEPS = (
     "keep-definition",
     "autostart-on",
     "note-left",
+    "unmark",
     "drop-undo",
     "verify",
     "retire",

@@ -8,14 +8,16 @@ from pathlib import PurePosixPath
 import libvirt
 
 from ferryman import errors
+from ferryman.drivers import link
 from ferryman.drivers.libvirt import host_check, storage
 from ferryman.drivers.libvirt.connection import Connection
 from ferryman.drivers.libvirt.devices import bridges_of, wwn
+from ferryman.drivers.libvirt.segments import tasks
 from ferryman.drivers.libvirt.visit import Visit, Way, visit
-from ferryman.model.guest import Disk, Guest
+from ferryman.model.guest import Disk, Guest, Interface
 from ferryman.model.host import Check, Host
 from ferryman.model.plan import Volume
-from ferryman.model.site import DiskReach, Ground, Reach, TransportFacts
+from ferryman.model.site import Clocks, DiskReach, Ground, LinkSpeed, Reach, Segment, TransportFacts
 from ferryman.ports import Hypervisor
 
 CARRY_WITHIN = 3600.0  # seconds for a read-only image by way of this machine
@@ -29,9 +31,12 @@ class LibvirtBetween:
             str(PurePosixPath(disk.source).parent) for disk in guest.disks if disk.kind == "file" and disk.source
         }
         peer, address = destination.host.effective_peer_uri, destination.host.effective_migration_address
+        devices = sorted({interface.device for interface in guest.interfaces if _may_lead_out(interface)})
+        send, listen = tasks(devices)
+        files = [path for path in (guest.loader, *guest.boot_files) if path]
         with ThreadPoolExecutor(3) as pool:
-            here = pool.submit(visit, source.host, directories=directories, peer_uri=peer, address=address)
-            there = pool.submit(visit, destination.host, directories=directories)
+            here = pool.submit(visit, source.host, directories=directories, peer_uri=peer, address=address, task=send)
+            there = pool.submit(visit, destination.host, directories=directories, files=files, task=listen)
             stored = pool.submit(_storage, guest, source.host, destination.host)
         visits = (here.result(), there.result())
         reached, volumes = stored.result()
@@ -42,6 +47,10 @@ class LibvirtBetween:
             bridges=bridges,
             bridges_detail=why_not,
             volumes=volumes,
+            segments=tuple(_segment(device, visits) for device in devices),
+            lock_managers=None if _unseen(visits) else (visits[0].lock_manager, visits[1].lock_manager),
+            clocks=_clocks(visits),
+            lacking=None if visits[1].failed else tuple(path for path in files if path in visits[1].missing),
         )
 
     def carry(self, source: Hypervisor, path: str, destination: Hypervisor, volume: Volume) -> int:
@@ -53,8 +62,39 @@ class LibvirtBetween:
             within=CARRY_WITHIN,
         )
 
-    def check(self, host: Hypervisor, others: Sequence[Hypervisor]) -> tuple[Check, ...]:
-        return host_check.check(host, others)
+    def measure(self, source: Hypervisor, destination: Hypervisor) -> LinkSpeed:
+        return link.measure(source.host, destination.host)
+
+    def check(self, host: Hypervisor, others: Sequence[Hypervisor], *, measure_link: bool = False) -> tuple[Check, ...]:
+        return host_check.check(host, others, measure_link=measure_link)
+
+
+def _may_lead_out(interface: Interface) -> bool:
+    """Whether the interface is on a device whose segment may go on at the destination; a NAT network ends at its host."""
+    return bool(interface.device) and (interface.kind != "network" or interface.network_mode == "bridge")
+
+
+def _segment(device: str, visits: tuple[Visit, Visit]) -> Segment:
+    """What the destination heard of the frames that left the source by that device."""
+    source, destination = visits
+    if device not in source.sent:
+        return Segment(device, None, f"{source.host.name} sent no frame: {source.deaf or 'its answer lacks it'}")
+    if destination.deaf:
+        return Segment(device, None, f"{destination.host.name} could not listen: {destination.deaf}")
+    return Segment(device, tuple(where for sender, where in destination.heard if sender == device))
+
+
+def _unseen(visits: tuple[Visit, Visit]) -> bool:
+    return any(seen.failed for seen in visits)
+
+
+def _clocks(visits: tuple[Visit, Visit]) -> Clocks | None:
+    if _unseen(visits):
+        return None
+    source, destination = visits
+    return Clocks(
+        destination.clock_offset - source.clock_offset, source.clock_uncertainty + destination.clock_uncertainty
+    )
 
 
 def _transport(host: Host, visits: tuple[Visit, Visit]) -> TransportFacts:

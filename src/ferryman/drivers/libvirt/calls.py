@@ -21,10 +21,12 @@ class Call(StrEnum):
     UNDEFINE = "undefine"
     AUTOSTART = "set autostart"
     RESUME = "resume"
+    MARK = "set metadata"
     DESTROY = "destroy"
 
 
-# During a migration: seen on libvirt 11.3 (AUTOSTART and RESUME block until the job ends; MIGRATE fails with E55).
+# During a migration: seen on libvirt 11.3 (AUTOSTART and RESUME block until the job ends; MIGRATE fails with E55,
+# MARK after 30 s with E68).
 LEGAL_DURING_JOB = frozenset(
     {
         Call.LOOK,

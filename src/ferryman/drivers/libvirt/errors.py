@@ -32,9 +32,9 @@ def _words(pattern: str, error: type[errors.DriverError], why: str, remedy: str)
     return _Words(re.compile(pattern, re.IGNORECASE), error, why, remedy)
 
 
-# Words that come under a connection's codes and tell of something else.
+# Words that come under a connection's codes and tell of something else, such as a QEMU that died: its monitor broke off.
 _NO_CONNECTION = re.compile(
-    r"qemu monitor|qemu unexpectedly|process exited|execute QEMU|cannot (?:create|open|access|stat|unlink) (?:path|file|volume|directory)",
+    r"(?:qemu|from|to|the) monitor|qemu unexpectedly|process exited|execute QEMU|cannot (?:create|open|access|stat|unlink) (?:path|file|volume|directory)",
     re.IGNORECASE,
 )
 
@@ -71,8 +71,6 @@ _TABLE = (
 _BUSY = re.compile(r"already running|is already being migrated|migration job", re.IGNORECASE)
 
 _REMEDIES: dict[int, str] = {
-    libvirt.VIR_ERR_MIGRATE_UNSAFE: "put the disks on storage that libvirt knows as shared: in /etc/libvirt/qemu.conf of "
-    "both hosts list its directory in shared_filesystems",
     libvirt.VIR_ERR_OPERATION_TIMEOUT: "another job holds the guest: virsh domjobinfo shows it; wait for its end",
     libvirt.VIR_ERR_CPU_INCOMPATIBLE: "give the guest a CPU model that both hosts have",
     libvirt.VIR_ERR_AUTH_FAILED: "check the credentials in the URI and the rights at the host",

@@ -5,16 +5,21 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 from ferryman import errors
+from ferryman.drivers import link
 from ferryman.drivers.libvirt.visit import MIGRATION_PORTS, Visit, Way, visit
 from ferryman.model.host import Answer, Check, Host, HostFacts
+from ferryman.model.units import format_size
 from ferryman.ports import Hypervisor
 
 PORTS = {"qemu+tls": 16514, "qemu+ssh": 22, "qemu+tcp": 16509}
 CLOCK_TOLERANCE = 1.0  # seconds; certificates and logs bear no more
 
 
-def check(hypervisor: Hypervisor, others: Sequence[Hypervisor]) -> tuple[Check, ...]:
-    """All that is looked at, one line each. A host that does not answer has one line."""
+def check(hypervisor: Hypervisor, others: Sequence[Hypervisor], *, measure_link: bool = False) -> tuple[Check, ...]:
+    """All that is looked at, one line each. A host that does not answer has one line.
+
+    `measure_link`: also how fast each other host's data arrives at the migration address, one after another.
+    """
     host = hypervisor.host
     sources = [other.host for other in others if other.host.name != host.name]
     with ThreadPoolExecutor(len(sources) + 1) as pool:
@@ -30,6 +35,8 @@ def check(hypervisor: Hypervisor, others: Sequence[Hypervisor]) -> tuple[Check, 
     lines += [*_certificates(host, seen), *_clock(host, seen)]
     for way in ways:
         lines += _ways(host, way.result())
+    if measure_link:
+        lines += [_speed(host, source) for source in sources]
     return tuple(lines)
 
 
@@ -120,6 +127,14 @@ def _ways(host: Host, source: Visit) -> Iterator[Check]:
         f"open TCP {MIGRATION_PORTS[0]}-{MIGRATION_PORTS[1]} at {host.name} for {other}; or set --migration-address",
         source.host,
     )
+
+
+def _speed(host: Host, source: Host) -> Check:
+    speed = link.measure(source, host)
+    thing = f"link from {source.name} to {host.effective_migration_address}"
+    if speed.rate is None:
+        return Check(host.name, thing, Answer.NOT_CHECKED, f"because {speed.detail}", _REGISTER_SSH.format(host=host.name))  # fmt: skip
+    return Check(host.name, thing, Answer.GOOD, f"{format_size(speed.rate)}/s measured")
 
 
 def _line(

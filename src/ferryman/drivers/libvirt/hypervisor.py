@@ -6,14 +6,16 @@ from typing import TypeVar
 import libvirt
 
 from ferryman import errors
-from ferryman.drivers.libvirt import inventory, media, migration, storage
+from ferryman.drivers.libvirt import inventory, media, migration, storage, xml
 from ferryman.drivers.libvirt.adapt import adapted
 from ferryman.drivers.libvirt.calls import Call, guard
 from ferryman.drivers.libvirt.connection import Connection
 from ferryman.drivers.libvirt.errors import code
 from ferryman.drivers.libvirt.jobs import job_of
+from ferryman.model.cpu import Cpu
 from ferryman.model.guest import Guest
 from ferryman.model.host import GuestOnHost, Host, HostFacts, Machine
+from ferryman.model.mark import Mark
 from ferryman.model.place import ABSENT, Place, Where
 from ferryman.model.plan import Changes, NewDisk, Order, Volume
 from ferryman.model.sample import Sample
@@ -110,8 +112,10 @@ class LibvirtHypervisor:
 
         return self._look(uuid, "definition", read)
 
-    def define(self, xml: str, changes: Changes = NO_CHANGES) -> None:
-        self.connection.act(f"define a guest at {self.host.name}", lambda link: link.defineXML(adapted(xml, changes)))
+    def define(self, definition: str, changes: Changes = NO_CHANGES) -> None:
+        self.connection.act(
+            f"define a guest at {self.host.name}", lambda link: link.defineXML(adapted(definition, changes))
+        )
 
     def undefine(self, uuid: str) -> None:
         flags = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | getattr(libvirt, "VIR_DOMAIN_UNDEFINE_KEEP_TPM", 0)
@@ -150,6 +154,38 @@ class LibvirtHypervisor:
 
     def insert(self, uuid: str, target: str, path: str) -> None:
         self._act(uuid, Call.MEDIUM, lambda domain: media.put(domain, target, path))
+
+    def mark(self, uuid: str) -> Mark | None:
+        def read(domain: libvirt.virDomain) -> Mark | None:
+            try:
+                return xml.read_mark(domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, xml.MARK_NAMESPACE))
+            except libvirt.libvirtError as error:
+                if code(error) == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
+                    return None
+                raise
+
+        return self._look(uuid, "mark", read)
+
+    def set_mark(self, uuid: str, mark: Mark | None) -> None:
+        text = None if mark is None else xml.mark_text(mark)
+
+        def write(domain: libvirt.virDomain) -> None:
+            active, persistent = domain.isActive(), domain.isPersistent()
+            flags = (libvirt.VIR_DOMAIN_AFFECT_LIVE if active else 0) | (libvirt.VIR_DOMAIN_AFFECT_CONFIG if persistent else 0)  # fmt: skip
+            domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, xml.MARK_PREFIX, xml.MARK_NAMESPACE, flags)
+
+        self._act(uuid, Call.MARK, write)
+
+    def virtualizations(self) -> tuple[str, ...]:
+        return self.connection.look(f"host {self.host.name}", inventory.virtualizations)
+
+    def cpu_offer(self, virtualization: str) -> Cpu | None:
+        return self.connection.look(f"CPU of {self.host.name}", lambda link: inventory.cpu_offer(link, virtualization))
+
+    def cpu_baseline(self, virtualization: str, cpus: Sequence[str]) -> Cpu:
+        return self.connection.look(
+            f"CPU baseline at {self.host.name}", lambda link: inventory.cpu_baseline(link, virtualization, cpus)
+        )
 
     # Migration
 

@@ -1,14 +1,18 @@
 """What a host is and has, and what a guest is: looked at in as few round trips as libvirt allows."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
+from xml.etree import ElementTree
 
 import libvirt
 
 from ferryman.drivers.libvirt import xml
+from ferryman.drivers.libvirt.capabilities import cpu_features, emulator_capabilities, host_capabilities
 from ferryman.drivers.libvirt.errors import code
 from ferryman.drivers.libvirt.jobs import job_of
-from ferryman.model.guest import Disk, Guest, Job, State
+from ferryman.model.cpu import Cpu
+from ferryman.model.guest import Disk, Guest, Interface, Job, State
 from ferryman.model.host import GuestOnHost, Host, HostFacts, Machine, Network, Pool
 from ferryman.model.site import CpuComparison, CpuMatch
 
@@ -59,30 +63,29 @@ def _guest_on_host(domain: libvirt.virDomain, numbers: dict[str, Any]) -> GuestO
 def host_facts(link: libvirt.virConnect, host: Host) -> HostFacts:
     """Everything observed of a host."""
     memory = link.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS, 0)
-    capabilities = link.getCapabilities()
+    capabilities = host_capabilities(link.getCapabilities())
     return HostFacts(
         host=host,
         hostname=link.getHostname(),
-        uuid=capabilities.split("<uuid>")[1].split("</uuid>")[0] if "<uuid>" in capabilities else "",
+        uuid=capabilities.uuid,
         libvirt_version=version(link.getLibVersion()),
         qemu_version=version(link.getVersion()),
         architecture=link.getInfo()[0],
         cpus=link.getInfo()[2],
+        cpu_ids=capabilities.cpu_ids,
+        numa_nodes=capabilities.numa_nodes,
         memory_total=memory.get("total", 0) * 1024,
         memory_free=sum(memory.get(kind, 0) for kind in ("free", "buffers", "cached")) * 1024,
         hugepages_free=_hugepages(link),
         pools=tuple(_pool(pool) for pool in link.listAllStoragePools()),
-        networks=tuple(
-            Network(
-                network.name(),
-                bool(network.isActive()),
-                xml.network_bridge(network.XMLDesc()),
-                bool(network.autostart()),
-            )
-            for network in link.listAllNetworks()
-        ),
+        networks=tuple(_network(network) for network in link.listAllNetworks()),
         guests=guests(link),
     )
+
+
+def _network(network: libvirt.virNetwork) -> Network:
+    bridge, mode = xml.network_bridge(network.XMLDesc())
+    return Network(network.name(), bool(network.isActive()), bridge, bool(network.autostart()), mode)
 
 
 def _pool(pool: libvirt.virStoragePool) -> Pool:
@@ -143,14 +146,19 @@ def guest(link: libvirt.virConnect, host: str, name_or_uuid: str) -> Guest | Non
         cpu_mode=definition.cpu_mode,
         cpu_xml=definition.cpu_xml,
         disks=tuple(_sized(domain, disk) for disk in definition.disks),
-        interfaces=definition.interfaces,
+        interfaces=tuple(_with_mode(link, interface) for interface in definition.interfaces),
         host_devices=definition.host_devices,
         hugepage_size=definition.hugepage_size,
         snapshots=tuple(domain.snapshotListNames()),
         checkpoints=tuple(checkpoint.getName() for checkpoint in domain.listAllCheckpoints()),
         managed_save=bool(domain.hasManagedSaveImage()),
         nvram=definition.nvram,
+        loader=definition.loader,
+        boot_files=definition.boot_files,
+        pinned_cpus=definition.pinned_cpus,
+        numa_nodes=definition.numa_nodes,
         tpm=definition.tpm,
+        mark=definition.mark,
         title=definition.title,
         jobs=(*((Job(job),) if job else ()), *_block_jobs(domain, definition, active)),
         addresses=_addresses(domain) if active else (),
@@ -166,6 +174,17 @@ def _sized(domain: libvirt.virDomain, disk: Disk) -> Disk:
     except libvirt.libvirtError:
         return disk  # of an inactive guest whose storage is away
     return replace(disk, capacity=capacity, allocation=allocation)
+
+
+def _with_mode(link: libvirt.virConnect, interface: Interface) -> Interface:
+    """Of an interface on a libvirt network: whether that network ends at the host."""
+    if interface.kind != "network":
+        return interface
+    try:
+        bridge, mode = xml.network_bridge(link.networkLookupByName(interface.source).XMLDesc())
+    except libvirt.libvirtError:  # undefined while the guest runs on it
+        return interface
+    return replace(interface, network_mode=mode, device=interface.device or bridge)
 
 
 def _block_jobs(domain: libvirt.virDomain, definition: xml.Definition, active: bool) -> tuple[Job, ...]:
@@ -193,14 +212,47 @@ def _addresses(domain: libvirt.virDomain) -> tuple[str, ...]:
 
 def machine(link: libvirt.virConnect, wanted: Guest) -> Machine:
     """Whether this host's emulator can be the guest's machine: asked of its domain capabilities."""
+    kind = (wanted.architecture, wanted.machine, wanted.virtualization)
+    has_emulator = True
     try:
-        answer = link.getDomainCapabilities(
-            wanted.emulator or None, wanted.architecture, wanted.machine, wanted.virtualization
-        )
-    except libvirt.libvirtError as error:
-        return Machine(wanted.emulator, wanted.machine, False, str(error))
-    emulator = answer.split("<path>")[1].split("</path>")[0] if "<path>" in answer else wanted.emulator
-    return Machine(emulator, wanted.machine, True)
+        answer = link.getDomainCapabilities(wanted.emulator or None, *kind)
+    except libvirt.libvirtError:
+        try:  # the host's own emulator: is it the path that is wrong, or the machine type?
+            answer, has_emulator = link.getDomainCapabilities(None, *kind), False
+        except libvirt.libvirtError as error:
+            return Machine(wanted.emulator, wanted.machine, False, str(error))
+    can = emulator_capabilities(answer)
+    return Machine(
+        emulator=can.emulator,
+        machine=wanted.machine,
+        available=True,
+        has_emulator=has_emulator,
+        max_vcpus=can.max_vcpus,
+        loaders=can.loaders,
+        tpm_backends=can.tpm_backends,
+    )
+
+
+def cpu_offer(link: libvirt.virConnect, virtualization: str) -> Cpu | None:
+    """The best migratable CPU of this host's emulator, as libvirt's host model; None when it offers none."""
+    can = emulator_capabilities(link.getDomainCapabilities(None, None, None, virtualization))
+    return replace(cpu_baseline(link, virtualization, [can.host_model]), xml=can.host_model) if can.host_model else None
+
+
+def cpu_baseline(link: libvirt.virConnect, virtualization: str, cpus: Sequence[str]) -> Cpu:
+    """The CPU that fits all of those given as <cpu> elements."""
+    flags = libvirt.VIR_CONNECT_BASELINE_CPU_MIGRATABLE
+    arguments = (None, None, None, virtualization, list(cpus))
+    plain = link.baselineHypervisorCPU(*arguments, flags)
+    expanded = link.baselineHypervisorCPU(*arguments, flags | libvirt.VIR_CONNECT_BASELINE_CPU_EXPAND_FEATURES)
+    return Cpu(plain, *cpu_features(expanded))
+
+
+def virtualizations(link: libvirt.virConnect) -> tuple[str, ...]:
+    """What this host's own emulator can do: kvm, qemu, both."""
+    root = ElementTree.fromstring(link.getCapabilities())
+    own = root.findtext("host/cpu/arch") or ""
+    return tuple(one.get("type", "") for one in root.findall(f"guest/arch[@name='{own}']/domain"))
 
 
 def compare_cpu(link: libvirt.virConnect, wanted: Guest) -> CpuComparison:

@@ -10,7 +10,7 @@ import libvirt
 from ferryman import errors
 from ferryman.drivers.libvirt.adapt import adapted
 from ferryman.drivers.libvirt.connection import KEEPALIVE_OF_DAEMONS, open_connection
-from ferryman.drivers.libvirt.errors import translate
+from ferryman.drivers.libvirt.refusals import translate_refusal
 from ferryman.model.plan import Order
 from ferryman.model.request import Handshake
 from ferryman.model.sample import Sample
@@ -72,7 +72,7 @@ class LibvirtTransfer:
                 else:
                     domain.migrateToURI3(order.destination_uri, parameters_for(order, domain), flags_for(order))
         except libvirt.libvirtError as error:
-            self._error = translate(
+            self._error = translate_refusal(
                 error, f"migration to {order.destination_uri}", f"{self._uri} or {order.destination_uri}"
             )
         except errors.FerrymanError as error:

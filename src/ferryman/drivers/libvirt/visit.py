@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 from ferryman import errors
 from ferryman.drivers import ssh
+from ferryman.drivers.libvirt.segments import NOTHING, Task
 from ferryman.model.host import Host
 
 CERTIFICATES = {
@@ -23,12 +24,24 @@ _SHARED_FILE_SYSTEMS = frozenset(
     ("nfs", "nfs4", "cifs", "smb2", "ceph", "gfs", "gfs2", "ocfs2", "afs", "fuseblk", "fuse.glusterfs", "gpfs")
 )
 
-# Each answer is one line: its kind, a tab, its value. Arguments: PEER_URI ADDRESS PORT SECONDS FILES -- DIRECTORIES.
-# The two ways are tried in the background, beside the rest. Port: nobody listens there yet, so a refusal is an answer.
+# Each answer is one line: its kind, a tab, its value.
+# Arguments: PEER_URI ADDRESS PORT SECONDS PROGRAM (its arguments) -- FILES -- DIRECTORIES.
+# The two ways and the probe of segments go on in the background, beside the rest. Port: nobody listens there yet, so a
+# refusal is an answer.
 _SCRIPT = r"""
-peer=$1 address=$2 port=$3 seconds=$4
-shift 4
+peer=$1 address=$2 port=$3 seconds=$4 program=$5
+shift 5
+words=
+while [ "$1" != -- ]; do
+    words="$words $1"
+    shift
+done
+shift
 unset SSH_AUTH_SOCK  # a key that an agent lends us is none of libvirtd's
+if [ -n "$program" ]; then
+    (set -f; said=$(python3 -ISc "$program" $words 2>&1 </dev/null) || said=$(printf 'deaf\t%s' "$(printf '%s' "$said" | tail -n 1)")
+     printf '%s\n' "$said") &
+fi
 if [ -n "$peer" ] && [ "$(id -u)" != 0 ]; then  # libvirtd connects as root, with root's keys and certificates
     printf 'peer\t126\t%s\n' "$(id -un)"
 elif [ -n "$peer" ]; then
@@ -51,6 +64,7 @@ shift
 for directory in "$@"; do
     printf 'filesystem\t%s\t%s\n' "$directory" "$(stat --file-system --format=%T "$directory" 2>/dev/null)"
 done
+sed -n 's/^[[:space:]]*lock_manager[[:space:]]*=[[:space:]]*"\(.*\)".*/lock\t\1/p' /etc/libvirt/qemu.conf 2>/dev/null
 sed -n '/^[[:space:]]*shared_filesystems/,/\]/p' /etc/libvirt/qemu.conf 2>/dev/null | tr '\n' ' ' | sed 's/^/shared\t/'
 echo
 wait
@@ -79,6 +93,10 @@ class Visit:
     file_systems: dict[str, str] = field(default_factory=dict)  # directory -> kind
     peer: Way = Way(None, "not asked")
     address: Way = Way(None, "not asked")
+    lock_manager: str = ""  # libvirt's setting; empty: none
+    sent: tuple[str, ...] = ()  # devices out of which the probe's frames went
+    heard: tuple[tuple[str, str], ...] = ()  # (device of the other host, own device) of each frame that was heard
+    deaf: str = ""  # why the probe could not be made here
 
     def certificates(self, service: str) -> Way:
         """Whether all certificate files of a service can be read at the host."""
@@ -97,20 +115,32 @@ class Visit:
         return any(PurePosixPath(directory).is_relative_to(shared) for shared in self.shared_directories)
 
 
-def visit(host: Host, *, directories: Iterable[str] = (), peer_uri: str = "", address: str = "") -> Visit:
-    """Look at a host over ssh; `peer_uri` and `address`: ways to be tried from it. Never raises."""
-    files = [path for paths in CERTIFICATES.values() for path in paths]
-    arguments = [peer_uri, address, str(MIGRATION_PORTS[0]), str(TRY_WITHIN), *files, "--", *sorted(set(directories))]
+def visit(
+    host: Host,
+    *,
+    directories: Iterable[str] = (),
+    files: Iterable[str] = (),
+    peer_uri: str = "",
+    address: str = "",
+    task: Task = NOTHING,
+) -> Visit:
+    """Look at a host over ssh: whether files can be read, what directories are on, and what `task` finds of segments.
+
+    With `peer_uri` and `address`, try those two ways from it. Never raises.
+    """
+    wanted = [*(path for paths in CERTIFICATES.values() for path in paths), *files]
+    arguments = [peer_uri, address, str(MIGRATION_PORTS[0]), str(TRY_WITHIN), task.program, *task.arguments, "--", *wanted,
+                 "--", *sorted(set(directories))]  # fmt: skip
     began = time.time()
     try:
         answer = ssh.run(host, ["sh", "-c", _SCRIPT, "visit", *arguments])
     except errors.DriverError as error:
-        return Visit(host, error.why, peer=Way(None, error.why), address=Way(None, error.why))
+        return _failed(host, error.why)
     lines = [line.split("\t") for line in answer.out.splitlines() if "\t" in line]
     clock = next((float(value[1]) for value in lines if value[0] == "clock" and _is_number(value[1])), None)
     if clock is None:
         why = f"{host.name} did not answer as expected: {(answer.err or answer.out).strip()[:200]}"
-        return Visit(host, why, peer=Way(None, why), address=Way(None, why))
+        return _failed(host, why)
     # The clock is read at the beginning: half a round trip after we asked, less than the whole visit in any case.
     uncertainty = (time.time() - began) / 2
     return Visit(
@@ -123,7 +153,17 @@ def visit(host: Host, *, directories: Iterable[str] = (), peer_uri: str = "", ad
         file_systems={value[1]: value[2] for value in lines if value[0] == "filesystem"},
         peer=_peer_way(host, next((value for value in lines if value[0] == "peer"), None)),
         address=_address_way(host, next((value for value in lines if value[0] == "address"), None)),
+        lock_manager=next((value[1] for value in lines if value[0] == "lock"), ""),
+        sent=tuple(value[1] for value in lines if value[0] == "sent"),
+        heard=tuple((value[1], value[2]) for value in lines if value[0] == "heard"),
+        deaf="; ".join(
+            " ".join(value[1:]).strip() or "python3 gave no answer" for value in lines if value[0] in ("deaf", "unsent")
+        ),
     )
+
+
+def _failed(host: Host, why: str) -> Visit:
+    return Visit(host, why, peer=Way(None, why), address=Way(None, why), deaf=why)
 
 
 def _is_number(text: str) -> bool:

@@ -1,10 +1,12 @@
 """Pure: libvirt's XML in, facts out. Elements we do not know are left alone."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from ferryman.model.guest import Disk, HostDevice, Interface
+from ferryman.model.mark import Mark
 
 _SIZE = {"b": 1, "bytes": 1, "kb": 1000, "k": 1024, "kib": 1024, "mb": 1000**2, "m": 1024**2, "mib": 1024**2,
          "gb": 1000**3, "g": 1024**3, "gib": 1024**3, "tib": 1024**4, "t": 1024**4}  # fmt: skip
@@ -31,6 +33,11 @@ class Definition:
     hugepage_size: int
     nvram: str
     tpm: str
+    loader: str
+    boot_files: tuple[str, ...]
+    pinned_cpus: tuple[int, ...]
+    numa_nodes: tuple[int, ...]
+    mark: Mark | None
 
 
 def size(element: Element | None, default_unit: str = "KiB") -> int:
@@ -64,7 +71,59 @@ def definition(xml: str) -> Definition:
         hugepage_size=(size(_with_text(page)) or 1) if huge else 0,
         nvram=_text(root, "os/nvram"),
         tpm="" if tpm is None else tpm.get("type", ""),
+        loader=_text(root, "os/loader"),
+        boot_files=tuple(path for name in ("kernel", "initrd", "dtb") if (path := _text(root, f"os/{name}"))),
+        pinned_cpus=_pinned_cpus(root),
+        numa_nodes=_numbers(element.get("nodeset", "") for element in root.findall("numatune/*")),
+        mark=mark_in(root.find(f"metadata/{{{MARK_NAMESPACE}}}mark")),
     )
+
+
+MARK_NAMESPACE, MARK_PREFIX = "urn:ferryman:mark", "ferryman"
+
+
+def mark_in(element: Element | None) -> Mark | None:
+    """The mark of a move under way in a guest's metadata; None for none, or for one that is not ours to read."""
+    if element is None:
+        return None
+    try:
+        return Mark(element.get("request", ""), element.get("by", ""), float(element.get("since", "")), float(element.get("until", "")))  # fmt: skip
+    except ValueError:
+        return None
+
+
+def mark_text(mark: Mark) -> str:
+    """The element as libvirt's setMetadata wants it: it adds the namespace itself."""
+    values = {"request": mark.request, "by": mark.by, "since": f"{mark.since:.0f}", "until": f"{mark.until:.0f}"}
+    return ElementTree.tostring(Element("mark", values), encoding="unicode")
+
+
+def read_mark(text: str) -> Mark | None:
+    """The mark as libvirt's metadata() hands it out."""
+    return mark_in(ElementTree.fromstring(text))
+
+
+def number_set(text: str) -> set[int]:
+    """The numbers in libvirt's "0-3,^2,7"."""
+    chosen: set[int] = set()
+    without: set[int] = set()
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        first, _, last = part.lstrip("^").partition("-")
+        (without if part.startswith("^") else chosen).update(range(int(first), int(last or first) + 1))
+    return chosen - without
+
+
+def _numbers(texts: Iterable[str]) -> tuple[int, ...]:
+    return tuple(sorted(set().union(*map(number_set, texts))))
+
+
+def _pinned_cpus(root: Element) -> tuple[int, ...]:
+    pins = [
+        *root.findall("cputune/vcpupin"),
+        *root.findall("cputune/emulatorpin"),
+        *root.findall("cputune/iothreadpin"),
+    ]
+    return _numbers(element.get("cpuset", "") for element in [*root.findall("vcpu"), *pins])
 
 
 def _text(root: Element, path: str) -> str:
@@ -115,6 +174,7 @@ def _disk(element: Element) -> Disk:
         shareable=element.find("shareable") is not None,
         backing=tuple(backing),
         pool="" if source is None else source.get("pool", ""),
+        bus="" if target is None else target.get("bus", ""),
     )
 
 
@@ -132,6 +192,7 @@ def _interface(element: Element) -> Interface:
         source=named,
         model="" if model is None else model.get("type", ""),
         link_up=link is None or link.get("state") != "down",
+        device=named if kind in ("bridge", "direct") else ("" if source is None else source.get("bridge", "")),
     )
 
 
@@ -172,10 +233,13 @@ def pool_path(xml: str) -> tuple[str, str]:
     return root.get("type", ""), _text(root, "target/path")
 
 
-def network_bridge(xml: str) -> str:
-    """The bridge of a libvirt network."""
-    bridge = ElementTree.fromstring(xml).find("bridge")
-    return "" if bridge is None else bridge.get("name", "")
+def network_bridge(xml: str) -> tuple[str, str]:
+    """(bridge, forward mode) of a libvirt network; one that forwards nothing is "isolated"."""
+    root = ElementTree.fromstring(xml)
+    bridge, forward = root.find("bridge"), root.find("forward")
+    return "" if bridge is None else bridge.get("name", ""), "isolated" if forward is None else forward.get(
+        "mode", "nat"
+    )
 
 
 def interface_kind(xml: str) -> str:

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from ferryman.errors import FerrymanError
-from ferryman.surfaces.cli import assess, guests, hosts, migrate, requests
+from ferryman.surfaces.cli import assess, cpu, guests, hosts, migrate, requests
 
 program = typer.Typer(
     name="ferryman",
@@ -15,7 +15,7 @@ program = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-for part in (hosts, guests, assess, migrate, requests):
+for part in (hosts, guests, cpu, assess, migrate, requests):
     part.add_to(program)
 
 

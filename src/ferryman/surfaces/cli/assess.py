@@ -10,7 +10,7 @@ from ferryman.errors import BadInput
 from ferryman.model.finding import blockers
 from ferryman.model.request import CopyStorage, Handshake, Options
 from ferryman.surfaces.cli import render
-from ferryman.surfaces.cli.hosts import Json
+from ferryman.surfaces.cli.hosts import Json, MeasureLink
 
 CopyDisks = Annotated[
     CopyStorage,
@@ -83,15 +83,17 @@ def assess(
     map_network: MapNetwork = None,
     eject: Eject = False,
     handshake: Handshakes = HandshakeChoice.AUTO,
+    measure_link: MeasureLink = False,
     json: Json = False,
 ) -> int:
     """Say what speaks against moving a guest live. Exit code 0: it may go; 3: it may not."""
+    here = application()
     options = Options(
-        insecure=insecure, replace_definition=replace_definition, copy_storage=copy_storage, eject=eject,
-        handshake=handshake.wanted,
+        bandwidth=here.settings.bandwidth, timeout=here.settings.timeout, insecure=insecure,
+        replace_definition=replace_definition, copy_storage=copy_storage, eject=eject, handshake=handshake.wanted,
         map_pool=pairs(map_pool, "--map-pool"), map_network=pairs(map_network, "--map-network"),
     )  # fmt: skip
-    found, _ = application().site.assess(guest, to, options, source=source)
+    found, _ = here.site.assess(guest, to, options, source=source, measure_link=measure_link)
     against = blockers(found)
     if json:
         render.as_json({"guest": guest, "to": to, "may_go": not against, "findings": found})

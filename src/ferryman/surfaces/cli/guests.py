@@ -1,9 +1,11 @@
-"""`ferryman guests` and `ferryman guest NAME`."""
+"""`ferryman guests`, `ferryman guest NAME` and `ferryman unmark GUEST`."""
+
+from typing import Annotated
 
 import typer
 
 from ferryman.app import application
-from ferryman.model.units import format_size
+from ferryman.model.units import format_moment, format_size
 from ferryman.surfaces.cli import render
 from ferryman.surfaces.cli.hosts import Json
 
@@ -12,6 +14,7 @@ def add_to(program: typer.Typer) -> None:
     """Attach these commands."""
     program.command("guests")(guests)
     program.command("guest")(guest)
+    program.command("unmark")(unmark)
 
 
 def guests(json: Json = False) -> int:
@@ -61,6 +64,25 @@ def guest(name: str, json: Json = False) -> None:
         print(f"  NIC {interface.mac}: {interface.kind} {interface.source} ({interface.model})")
     for device in found.host_devices:
         print(f"  host device: {device.kind} {device.name}")
+    if found.mark:
+        print(
+            f"  marked: moved by request {found.mark.request} of {found.mark.by} since {format_moment(found.mark.since)}"
+        )
     for job in found.jobs:
         print(f"  job: {job.kind} {job.detail}")
     print(f"  snapshots: {', '.join(found.snapshots) or 'none'}; addresses: {', '.join(found.addresses) or 'unknown'}")
+
+
+def unmark(
+    name: Annotated[str, typer.Argument(metavar="GUEST")],
+    force: Annotated[bool, typer.Option("--force", help="Also when the move may still be under way.")] = False,
+    json: Json = False,
+) -> None:
+    """Take the mark of a move that is over from a guest's metadata: left by a ferryman that died for good."""
+    mark = application().site.unmark(name, force=force)
+    if json:
+        render.as_json({"guest": name, "removed": mark})
+    elif mark is None:
+        print(f"{name} bears no mark")
+    else:
+        print(f"{name}: removed the mark of request {mark.request} of {mark.by} since {format_moment(mark.since)}")

@@ -1,16 +1,21 @@
 """`ferryman host add|remove|check` and `ferryman hosts`."""
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from ferryman.app import application
-from ferryman.errors import DriverError
+from ferryman.errors import BadInput, DriverError
 from ferryman.model.host import Answer, Host, HostFacts
 from ferryman.model.units import format_size
 from ferryman.surfaces.cli import render
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+MeasureLink = Annotated[
+    bool,
+    typer.Option("--measure-link", help="Measure the link by a transfer of a second or 64 MiB: it disturbs others."),
+]
 
 
 def add_to(program: typer.Typer) -> None:
@@ -19,6 +24,7 @@ def add_to(program: typer.Typer) -> None:
     host.command("add")(add)
     host.command("remove")(remove)
     host.command("check")(check)
+    host.command("maintenance")(maintenance)
     program.add_typer(host, name="host")
     program.command("hosts")(hosts)
 
@@ -56,10 +62,12 @@ def remove(name: str, json: Json = False) -> None:
 
 
 def check(
-    names: Annotated[list[str] | None, typer.Argument(help="Hosts; all when none is named.")] = None, json: Json = False
+    names: Annotated[list[str] | None, typer.Argument(help="Hosts; all when none is named.")] = None,
+    measure_link: MeasureLink = False,
+    json: Json = False,
 ) -> int:
     """Say what hosts lack to be source or destination, each with its remedy. Exit code 3 when something is missing."""
-    checks = application().site.check(names or [])
+    checks = application().site.check(names or [], measure_link=measure_link)
     if json:
         render.as_json(checks)
     else:
@@ -70,6 +78,31 @@ def check(
     return 3 if any(one.answer is Answer.MISSING for one in checks) else 0
 
 
+class Switch(StrEnum):
+    """On or off."""
+
+    ON = "on"
+    OFF = "off"
+
+
+def maintenance(
+    name: str,
+    state: Annotated[Switch, typer.Argument(help="on: no guest is moved to it; off: it takes guests again.")],
+    reason: Annotated[str, typer.Option(help="Why, for whoever is refused.")] = "",
+    json: Json = False,
+) -> None:
+    """Keep guests from being moved to a host, or let them. Nothing at the host changes; guests may leave it."""
+    if reason and state is Switch.OFF:
+        raise BadInput("--reason", "there is none for switching maintenance off", "leave it away")
+    host = application().site.set_maintenance(name, state is Switch.ON, reason)
+    if json:
+        render.as_json(host)
+    elif host.maintenance:
+        print(f"host {name} is in maintenance: no guest is moved to it (ferryman host maintenance {name} off ends it)")
+    else:
+        print(f"host {name} takes guests")
+
+
 def hosts(json: Json = False) -> None:
     """List hosts with their versions, memory and guests."""
     answers = application().site.facts()
@@ -77,7 +110,7 @@ def hosts(json: Json = False) -> None:
         render.as_json([_plain(host, answer) for host, answer in answers])
         return
     render.table(
-        ("HOST", "LIBVIRT", "QEMU", "CPUS", "MEMORY FREE", "GUESTS", "URI"),
+        ("HOST", "LIBVIRT", "QEMU", "CPUS", "MEMORY FREE", "GUESTS", "STATE", "URI"),
         [_row(host, answer) for host, answer in answers],
     )
 
@@ -90,7 +123,13 @@ def _plain(host: Host, answer: HostFacts | DriverError) -> object:
 
 def _row(host: Host, answer: HostFacts | DriverError) -> tuple[str, ...]:
     if isinstance(answer, DriverError):
-        return (host.name, "-", "-", "-", "-", "-", f"{host.uri}: {answer.why}")
+        return (host.name, "-", "-", "-", "-", "-", _state(host), f"{host.uri}: {answer.why}")
     libvirt, qemu = (".".join(map(str, number)) for number in (answer.libvirt_version, answer.qemu_version))
     memory = f"{format_size(answer.memory_free)} of {format_size(answer.memory_total)}"
-    return (host.name, libvirt, qemu, str(answer.cpus), memory, str(len(answer.guests)), host.uri)
+    return (host.name, libvirt, qemu, str(answer.cpus), memory, str(len(answer.guests)), _state(host), host.uri)
+
+
+def _state(host: Host) -> str:
+    if not host.maintenance:
+        return "open"
+    return f"maintenance ({host.maintenance_reason})" if host.maintenance_reason else "maintenance"

@@ -1,0 +1,65 @@
+"""The mark in the guest's own metadata while it is moved: set before anything else, removed at the end wherever the guest is."""
+
+from ferryman.errors import DriverError, FerrymanError, Refused
+from ferryman.execute import undo
+from ferryman.model.mark import GRACE, Mark
+from ferryman.model.phase import ENDS, Phase
+from ferryman.model.place import Where
+from ferryman.model.request import Request
+from ferryman.model.units import format_moment
+from ferryman.ports import Hypervisor, Ports, Records
+
+TRIED_FOR = 5.0  # seconds: the destination's job may outlive the switchover a little, its libvirtd may be starting
+
+
+def is_over(records: Records, mark: Mark | None) -> bool:
+    """Whether the mark is one of ours, of a request that has ended; one that needs attention has not."""
+    if mark is None:
+        return False
+    try:
+        return records.phase(records.request(mark.request).id) in ENDS - {Phase.NEEDS_ATTENTION}
+    except FerrymanError:
+        return False
+
+
+def set_mark(ports: Ports, request: Request) -> None:
+    """Tell every other operator. Raises Refused when somebody else has told us meanwhile, or works on the guest."""
+    source = ports.hypervisor(request.source)
+    place = source.place(request.guest_uuid)
+    if place.where is not Where.RUNNING:
+        return  # the transfer looks too, and says so
+    if place.job:
+        raise Refused(f"guest {request.guest}", f"another job ({place.job}) runs on it, which is not ours",
+                      "wait for its end: virsh domjobinfo")  # fmt: skip
+    _refuse_another(ports, request, source.mark(request.guest_uuid))
+    until = request.asked_at + request.options.timeout + GRACE
+    ports.records.register_undo(request.id, undo.REMOVE_MARK, {"host": request.source})
+    source.set_mark(request.guest_uuid, Mark(request.id, request.asked_by, request.asked_at, until))
+    _refuse_another(ports, request, source.mark(request.guest_uuid))  # two at the same moment: the later one stays
+
+
+def _refuse_another(ports: Ports, request: Request, found: Mark | None) -> None:
+    if found is not None and found.request != request.id and not is_over(ports.records, found):
+        raise Refused(f"guest {request.guest}", f"request {found.request} of {found.by} marked it at {format_moment(found.since)}",
+                      f"wait, or speak to {found.by}; if that move is over: ferryman unmark {request.guest}")  # fmt: skip
+
+
+def remove_mark(ports: Ports, request: Request) -> None:
+    """The guest runs at the destination. A mark that stays is a nuisance, not a failure of the move: it is said."""
+    destination = ports.hypervisor(request.destination)
+    deadline = ports.clock.now() + TRIED_FOR
+    while (why := _removed(destination, request)) is not None:
+        if ports.clock.now() > deadline:
+            words = f"the mark in the guest's metadata stays: {why}; ferryman unmark {request.guest} removes it"
+            ports.records.keep_decision(request.id, words)
+            return
+        ports.clock.sleep(0.2)
+
+
+def _removed(host: Hypervisor, request: Request) -> DriverError | None:
+    """None when the mark is gone, else why not."""
+    try:
+        undo.take_mark_away(host, request)
+    except DriverError as error:
+        return error
+    return None

@@ -1,0 +1,181 @@
+"""The mark of a move: set before anything else, seen by others, removed wherever the guest is, and only by whom it belongs to."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ferryman.drivers.database.records import DatabaseRecords, open_records
+from ferryman.errors import Refused, Unreachable
+from ferryman.execute import mark as marks
+from ferryman.execute import undo
+from ferryman.model.host import Host
+from ferryman.model.mark import GRACE, Mark
+from ferryman.model.outcome import Outcome, Status
+from ferryman.model.phase import Phase
+from ferryman.model.plan import Order
+from ferryman.model.request import Handshake, Options, Request
+from tests.durability.fakes import FakeHypervisor, FakeSite, World
+from tests.unit.sites import UUID
+
+REQUEST = Request("1111aaaa", UUID, "web", "a", "b", Options(timeout=60), "me@here", asked_at=1000.0)
+OTHERS = Mark("2222bbbb", "somebody@elsewhere", 900.0, 4e9)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[FakeSite]:
+    records = open_records(tmp_path)
+    for name in ("a", "b"):
+        records.add_host(Host(name, f"qemu+tls://{name}/system"))
+    records.add_request(REQUEST, "slot0")
+    yield FakeSite(records, World.made(tmp_path / "world.json"))
+    records.engine.dispose()
+
+
+def mark_at(site: FakeSite, host: str) -> Mark | None:
+    return site.hypervisor(host).mark(UUID)
+
+
+def move(site: FakeSite) -> None:
+    """As libvirt would: the guest with its metadata goes to b."""
+    with site.world.opened() as content:
+        content["a"], content["b"] = None, content["a"]
+
+
+def end(records: DatabaseRecords, request: str, status: Status) -> None:
+    records.keep_outcome(request, Outcome(status, "an end"))
+    records.enter(request, Phase(status))
+
+
+def test_the_mark_says_whose_since_when_and_until_when(site: FakeSite) -> None:
+    marks.set_mark(site.ports, REQUEST)
+    assert mark_at(site, "a") == Mark("1111aaaa", "me@here", 1000.0, 1000.0 + 60 + GRACE)
+    marks.set_mark(site.ports, REQUEST)  # run again after a crash
+    assert len(site.ports.records.undo_entries(REQUEST.id)) == 1
+
+
+def test_it_travels_and_is_removed_at_the_destination(site: FakeSite) -> None:
+    marks.set_mark(site.ports, REQUEST)
+    move(site)
+    marks.remove_mark(site.ports, REQUEST)
+    assert mark_at(site, "b") is None
+    marks.remove_mark(site.ports, REQUEST)  # run again after a crash
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_undo_removes_it_wherever_the_guest_is(site: FakeSite, moved: bool) -> None:
+    marks.set_mark(site.ports, REQUEST)
+    if moved:
+        move(site)
+    assert undo.undo_all(site.ports, REQUEST) == []
+    assert mark_at(site, "b" if moved else "a") is None
+
+
+def test_a_crash_between_the_row_and_the_mark_leaves_nothing_to_undo(site: FakeSite) -> None:
+    site.ports.records.register_undo(REQUEST.id, undo.REMOVE_MARK, {"host": "a"})
+    assert undo.undo_all(site.ports, REQUEST) == []
+
+
+def test_anothers_mark_refuses_and_stays(site: FakeSite) -> None:
+    site.hypervisor("a").set_mark(UUID, OTHERS)
+    with pytest.raises(Refused, match="2222bbbb of somebody@elsewhere"):
+        marks.set_mark(site.ports, REQUEST)
+    undo.undo_all(site.ports, REQUEST)
+    marks.remove_mark(site.ports, replace(REQUEST, destination="a"))
+    assert mark_at(site, "a") == OTHERS
+
+
+def test_another_that_marks_at_the_same_moment_is_seen(site: FakeSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = FakeHypervisor.set_mark
+
+    def later_one_wins(self: FakeHypervisor, uuid: str, mark: Mark | None) -> None:
+        original(self, uuid, mark)
+        original(self, uuid, OTHERS)
+
+    monkeypatch.setattr(FakeHypervisor, "set_mark", later_one_wins)
+    with pytest.raises(Refused, match="somebody@elsewhere"):
+        marks.set_mark(site.ports, REQUEST)
+
+
+def test_a_job_of_somebody_else_refuses_before_the_mark(site: FakeSite) -> None:
+    site.hypervisor("a").start_migration(UUID, Order(Handshake.PEER, "", "", True, Options()))
+    with pytest.raises(Refused, match="not ours"):
+        marks.set_mark(site.ports, REQUEST)
+    assert mark_at(site, "a") is None
+
+
+@pytest.mark.parametrize(
+    ("status", "over"),
+    [(Status.SUCCEEDED, True), (Status.FAILED, True), (Status.NEEDS_ATTENTION, False), (None, False)],
+)
+def test_a_mark_of_our_own_is_over_when_its_request_has_ended(
+    site: FakeSite, status: Status | None, over: bool
+) -> None:
+    earlier = replace(REQUEST, id="3333cccc")
+    site.ports.records.add_request(earlier, "slot0")
+    if status is not None:
+        end(site.records, earlier.id, status)
+    left = Mark(earlier.id, "me@here", 500.0, 1e12)
+    assert marks.is_over(site.ports.records, left) is over
+    site.hypervisor("a").set_mark(UUID, left)
+    if over:
+        marks.set_mark(site.ports, REQUEST)
+        found = mark_at(site, "a")
+        assert found is not None
+        assert found.request == REQUEST.id
+    else:
+        with pytest.raises(Refused, match="3333cccc"):
+            marks.set_mark(site.ports, REQUEST)
+
+
+def test_a_mark_of_other_records_is_never_known_to_be_over(site: FakeSite) -> None:
+    assert not marks.is_over(site.ports.records, OTHERS)
+    assert not marks.is_over(site.ports.records, None)
+
+
+def test_a_mark_that_may_be_true_is_only_removed_by_force_and_a_stale_one_at_once(site: FakeSite) -> None:
+    assert site.unmark("web") is None
+    site.hypervisor("a").set_mark(UUID, OTHERS)
+    with pytest.raises(Refused, match="may still be moving it"):
+        site.unmark("web")
+    assert site.unmark("web", force=True) == OTHERS
+    assert mark_at(site, "a") is None
+    stale = replace(OTHERS, until=1000.0)
+    site.hypervisor("a").set_mark(UUID, stale)
+    assert site.unmark("web") == stale
+
+
+def test_a_guest_that_we_are_moving_ourselves_keeps_its_mark(site: FakeSite) -> None:
+    marks.set_mark(site.ports, REQUEST)
+    site.records.take_lease(UUID, REQUEST.id)
+    with pytest.raises(Refused, match="request 1111aaaa is moving it"):
+        site.unmark("web", force=True)
+    assert mark_at(site, "a") is not None
+
+
+def test_maintenance_is_kept_with_the_host_also_when_it_is_registered_anew(site: FakeSite) -> None:
+    site.add(Host("c", "qemu+tls://c/system"))
+    site.set_maintenance("c", True, "new disks")
+    site.add(Host("c", "qemu+ssh://root@c/system"))
+    again = site.host("c")
+    assert (again.uri, again.maintenance, again.maintenance_reason) == ("qemu+ssh://root@c/system", True, "new disks")
+    site.set_maintenance("c", False, "new disks")
+    assert (site.host("c").maintenance, site.host("c").maintenance_reason) == (False, "")
+
+
+def test_a_mark_that_cannot_be_removed_is_said_and_fails_no_move(
+    site: FakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks.set_mark(site.ports, REQUEST)
+    move(site)
+
+    def silent(self: FakeHypervisor, uuid: str, mark: Mark | None) -> None:
+        raise Unreachable("host b", "no answer")
+
+    monkeypatch.setattr(FakeHypervisor, "set_mark", silent)
+    marks.remove_mark(site.ports, REQUEST)
+    (told,) = site.records.decisions(REQUEST.id)
+    assert "stays" in told
+    assert "ferryman unmark web" in told
+    assert mark_at(site, "b") is not None
