@@ -11,7 +11,7 @@ from ferryman.model.outcome import Outcome, PhaseEntry, Report, UndoEntry, Versi
 from ferryman.model.phase import Phase
 from ferryman.model.place import Place
 from ferryman.model.plan import Changes, NewDisk, Order, Volume
-from ferryman.model.request import Request
+from ferryman.model.request import Request, Wish
 from ferryman.model.sample import Sample
 from ferryman.model.site import CpuComparison, Ground
 
@@ -91,6 +91,18 @@ class Hypervisor(Protocol):
         """Put a medium back into its drive, unless something is in it."""
         ...
 
+    def read_file(self, path: str) -> bytes | None:
+        """A small file of this host, such as a variable store; None when there is none."""
+        ...
+
+    def write_file(self, path: str, content: bytes) -> None:
+        """Make or replace a small file in a directory that is there."""
+        ...
+
+    def remove_file(self, path: str) -> None:
+        """Remove a file, if it is there."""
+        ...
+
     def machine(self, guest: Guest) -> Machine:
         """Whether this host can be the guest's machine."""
         ...
@@ -118,7 +130,7 @@ class Hypervisor(Protocol):
         ...
 
     def limit_memory(self, uuid: str, rate: int) -> None:
-        """The bytes per second that memory may take of the line."""
+        """The bytes per second that memory may take of the line; 0: no limit."""
         ...
 
     def abort(self, uuid: str) -> None:
@@ -202,6 +214,13 @@ class Records(Protocol):
     def cancel_asked(self, request_id: str) -> str:
         """Who asked for cancel; empty when nobody did."""
         ...
+
+    def ask_tune(self, request_id: str, wish: Wish) -> None: ...
+    def wishes(self, request_id: str) -> tuple[Wish, ...]:
+        """All that were asked for, the oldest first."""
+        ...
+
+    def mark_applied(self, wish: Wish) -> None: ...
 
     def register_undo(self, request_id: str, act: str, arguments: Mapping[str, Any]) -> None:
         """Written before the act. Registering the same act with the same arguments again changes nothing."""

@@ -14,16 +14,17 @@ from typing import Any
 
 from ferryman.app import Site
 from ferryman.drivers.database.records import DatabaseRecords
-from ferryman.model.guest import Guest
+from ferryman.model.guest import Guest, State
 from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, Machine
 from ferryman.model.place import ABSENT, Place, Where
 from ferryman.model.plan import Changes, NewDisk, Order, Volume
 from ferryman.model.sample import Sample
-from ferryman.model.site import CpuComparison, Ground
+from ferryman.model.site import CpuComparison, DiskReach, Ground, Reach
 from ferryman.ports import NO_CHANGES, Hypervisor, Ports
 from tests.unit.sites import UUID, good_guest, good_site, host_facts
 
 JOB_SECONDS = 0.6
+NVRAM = "/var/lib/libvirt/qemu/nvram/web_VARS.fd"  # of a guest that is off
 
 
 class World:
@@ -33,19 +34,11 @@ class World:
         self.path = path
 
     @classmethod
-    def made(cls, path: Path) -> "World":
-        path.write_text(
-            json.dumps(
-                {
-                    "a": {"state": "running", "autostart": True},
-                    "b": None,
-                    "job": None,
-                    "calls": 0,
-                    "volumes": [],
-                    "medium": "",
-                }
-            )
-        )
+    def made(cls, path: Path, state: str = "running", files: dict[str, dict[str, str]] | None = None) -> "World":
+        """The guest at a in that state; `files`: host -> path -> content."""
+        guest = {"state": state, "autostart": True}
+        content: dict[str, Any] = {"a": guest, "b": None, "job": None, "calls": 0, "volumes": [], "medium": ""}
+        path.write_text(json.dumps(content | ({"files": files} if files else {})))
         return cls(path)
 
     @contextmanager
@@ -103,7 +96,8 @@ class FakeHypervisor:
 
     def guest(self, name_or_uuid: str) -> Guest:
         content = self.world.read()[self.host.name]
-        return replace(good_guest(), host=self.host.name, autostart=content["autostart"])
+        guest = replace(good_guest(), host=self.host.name, autostart=content["autostart"])
+        return replace(guest, state=State.SHUT_OFF, nvram=NVRAM) if content["state"] == "off" else guest
 
     def place(self, uuid: str) -> Place:
         world = self.world.read()
@@ -169,6 +163,18 @@ class FakeHypervisor:
         with self.world.opened() as content:
             content["medium"] = path
 
+    def read_file(self, path: str) -> bytes | None:
+        content = self.world.read().get("files", {}).get(self.host.name, {}).get(path)
+        return None if content is None else content.encode()
+
+    def write_file(self, path: str, content: bytes) -> None:
+        with self.world.opened() as world:
+            world["files"][self.host.name][path] = content.decode()
+
+    def remove_file(self, path: str) -> None:
+        with self.world.opened() as world:
+            world["files"][self.host.name].pop(path, None)
+
     def machine(self, guest: Guest) -> Machine:
         return good_site().machine
 
@@ -210,7 +216,8 @@ class FakeBetween:
     """Implements ports.Between: all is well."""
 
     def look(self, guest: Guest, source: Hypervisor, destination: Hypervisor) -> Ground:
-        return good_site().ground
+        apart = DiskReach("nvram", Reach.DIFFERENT, "a marker was not seen")
+        return replace(good_site().ground, nvram=apart if guest.off else None)
 
     def carry(self, source: Hypervisor, path: str, destination: Hypervisor, volume: Volume) -> int:
         return 0

@@ -83,13 +83,20 @@ class Caps:
 
     def __init__(self, ports: Ports, request: Request, plan: Plan) -> None:
         self._ports, self._request, self._targets = ports, request, mirrored(plan)
+        self._bandwidth: int | None = request.options.bandwidth or None  # None: never limited; 0: no limit any more
         self._set: Any = None
 
-    def apply(self, bandwidth: int, *, mirroring: bool) -> None:
+    def tune(self, bandwidth: int) -> None:
+        """Another limit from now on; 0: none. Where nothing is mirrored memory has it all, and it is set at once."""
+        self._bandwidth, self._set = bandwidth, None
+        if not self._targets:
+            self._ports.hypervisor(self._request.source).limit_memory(self._request.guest_uuid, bandwidth)
+
+    def apply(self, *, mirroring: bool) -> None:
         """`mirroring`: the disks' first copy still runs, so memory does not flow yet."""
-        if not self._targets or not bandwidth:
+        if not self._targets or self._bandwidth is None:
             return
-        wanted = shares(bandwidth, len(self._targets), Stage.DISKS if mirroring else Stage.MEMORY)
+        wanted = shares(self._bandwidth, len(self._targets), Stage.DISKS if mirroring else Stage.MEMORY)
         if wanted == self._set:
             return
         source = self._ports.hypervisor(self._request.source)

@@ -6,13 +6,15 @@ from typing import Any
 from ferryman.errors import FerrymanError, NeedsAttention
 from ferryman.model.place import Where
 from ferryman.model.request import Request
-from ferryman.ports import Ports
+from ferryman.ports import Hypervisor, Ports
 
 RESTORE_AUTOSTART = "restore-autostart"
 REMOVE_NEW_DEFINITION = "remove-new-definition"
 RESTORE_DEFINITION = "restore-definition"
 REMOVE_VOLUME = "remove-volume"
 INSERT_MEDIUM = "insert-medium"
+REMOVE_FILE = "remove-file"
+RESTORE_FILE = "restore-file"
 
 
 def undo_all(ports: Ports, request: Request) -> list[str]:
@@ -48,7 +50,7 @@ def _remove_new_definition(ports: Ports, request: Request, arguments: dict[str, 
     destination, source = ports.hypervisor(arguments["host"]), ports.hypervisor(request.source)
     if destination.place(request.guest_uuid).where is not Where.OFF:
         return
-    if source.place(request.guest_uuid).where in (Where.RUNNING, Where.OFF):
+    if source.place(request.guest_uuid).where in (Where.RUNNING, Where.PAUSED, Where.OFF):
         destination.undefine(request.guest_uuid)
 
 
@@ -87,10 +89,35 @@ def _insert_medium(ports: Ports, request: Request, arguments: dict[str, Any]) ->
         source.insert(request.guest_uuid, arguments["target"], arguments["path"])
 
 
+def _remove_file(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    _must_not_need(ports, request, arguments).remove_file(arguments["path"])
+
+
+def _restore_file(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    destination = _must_not_need(ports, request, arguments)
+    if (content := destination.read_file(arguments["before"])) is not None:
+        destination.write_file(arguments["path"], content)
+        destination.remove_file(arguments["before"])
+
+
+def _must_not_need(ports: Ports, request: Request, arguments: dict[str, Any]) -> Hypervisor:
+    """The host, once it is sure that no guest there needs the file and that the source has its own."""
+    host = ports.hypervisor(arguments["host"])
+    there, here = host.place(request.guest_uuid).where, ports.hypervisor(request.source).place(request.guest_uuid).where
+    if there not in (Where.ABSENT, Where.OFF) or here is Where.ABSENT:
+        raise NeedsAttention(
+            f"file {arguments['path']} at {arguments['host']}", f"the guest is {there} there and {here} at {request.source}: it may need it",
+            "look at both hosts with virsh list --all",
+        )  # fmt: skip
+    return host
+
+
 _ACTS: dict[str, Callable[[Ports, Request, dict[str, Any]], None]] = {
     RESTORE_AUTOSTART: _restore_autostart,
     REMOVE_NEW_DEFINITION: _remove_new_definition,
     RESTORE_DEFINITION: _restore_definition,
     REMOVE_VOLUME: _remove_volume,
     INSERT_MEDIUM: _insert_medium,
+    REMOVE_FILE: _remove_file,
+    RESTORE_FILE: _restore_file,
 }

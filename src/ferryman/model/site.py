@@ -69,6 +69,7 @@ class Ground:
     bridges: tuple[str, ...] | None  # names of those the destination has; None: not looked at
     bridges_detail: str = ""  # why not
     volumes: dict[str, tuple[str, ...]] = field(default_factory=dict)  # names in each active pool of the destination
+    nvram: DiskReach | None = None  # the directory of a shut-off guest's variable store; None: it has none
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import TypeVar
 import libvirt
 
 from ferryman import errors
-from ferryman.drivers.libvirt import inventory, media, migration, storage
+from ferryman.drivers.libvirt import files, inventory, media, migration, storage
 from ferryman.drivers.libvirt.adapt import adapted
 from ferryman.drivers.libvirt.calls import Call, guard
 from ferryman.drivers.libvirt.connection import Connection
@@ -30,6 +30,7 @@ _BY_OTHERS = (
     libvirt.VIR_DOMAIN_PAUSED_DUMP, libvirt.VIR_DOMAIN_PAUSED_SAVE, libvirt.VIR_DOMAIN_PAUSED_SNAPSHOT,
     libvirt.VIR_DOMAIN_PAUSED_FROM_SNAPSHOT, libvirt.VIR_DOMAIN_PAUSED_CRASHED,
 )  # fmt: skip
+NO_LIMIT = (2**63 - 1) // MIB  # MiB/s: the most that libvirt takes; 0 is not "none" to every QEMU
 _INACTIVE = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_CRASHED)
 
 
@@ -152,6 +153,17 @@ class LibvirtHypervisor:
     def insert(self, uuid: str, target: str, path: str) -> None:
         self._act(uuid, Call.MEDIUM, lambda domain: media.put(domain, target, path))
 
+    # Small files, by libvirt's storage streams: no other way to the host is needed
+
+    def read_file(self, path: str) -> bytes | None:
+        return self.connection.look(f"read {path} at {self.host.name}", lambda link: files.read(link, path))
+
+    def write_file(self, path: str, content: bytes) -> None:
+        self.connection.act(f"write {path} at {self.host.name}", lambda link: files.write(link, path, content))
+
+    def remove_file(self, path: str) -> None:
+        self.connection.act(f"remove {path} at {self.host.name}", lambda link: files.remove(link, path))
+
     # Migration
 
     def start_migration(self, uuid: str, order: Order) -> migration.LibvirtTransfer:
@@ -202,7 +214,8 @@ class LibvirtHypervisor:
         self._act(uuid, Call.MIRROR_SPEED, limit)
 
     def limit_memory(self, uuid: str, rate: int) -> None:
-        self._act(uuid, Call.MAX_SPEED, lambda domain: domain.migrateSetMaxSpeed(max(1, -(-rate // MIB))))
+        megabytes = -(-rate // MIB) if rate else NO_LIMIT
+        self._act(uuid, Call.MAX_SPEED, lambda domain: domain.migrateSetMaxSpeed(megabytes))
 
     def abort(self, uuid: str) -> None:
         self._act(uuid, Call.ABORT, lambda domain: domain.abortJob())
