@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ferryman import config
-from ferryman.app.moves import Left, Moves, View
+from ferryman.app.moves import Left, Moves, NotAsked, View
 from ferryman.app.site import HostGuests, Site
 from ferryman.errors import BadInput
 
@@ -32,4 +32,4 @@ def application() -> Application:
     return Application(settings, site, Moves(site, settings.directory))
 
 
-__all__ = ["Application", "HostGuests", "Left", "Moves", "Site", "View", "application"]
+__all__ = ["Application", "HostGuests", "Left", "Moves", "NotAsked", "Site", "View", "application"]

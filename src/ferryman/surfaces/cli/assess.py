@@ -8,8 +8,8 @@ from ferryman.app import application
 from ferryman.errors import BadInput
 from ferryman.model.finding import blockers
 from ferryman.model.request import CopyStorage, Options
-from ferryman.surfaces.cli import render
-from ferryman.surfaces.cli.hosts import Json
+from ferryman.surfaces.cli import complete, render
+from ferryman.surfaces.cli.values import Json
 
 CopyDisks = Annotated[
     CopyStorage,
@@ -51,9 +51,12 @@ def add_to(program: typer.Typer) -> None:
 
 
 def assess(
-    guest: str,
-    to: Annotated[str, typer.Option("--to", help="The destination.")],
-    source: Annotated[str, typer.Option("--from", help="The source, where the name alone does not tell.")] = "",
+    guest: Annotated[str, typer.Argument(autocompletion=complete.guests)],
+    to: Annotated[str, typer.Option("--to", help="The destination.", autocompletion=complete.hosts)],
+    source: Annotated[
+        str,
+        typer.Option("--from", help="The source, where the name alone does not tell.", autocompletion=complete.hosts),
+    ] = "",
     insecure: Annotated[bool, typer.Option("--insecure", help="As migrate would be asked.")] = False,
     replace_definition: Annotated[
         bool, typer.Option("--replace-definition", help="As migrate would be asked.")

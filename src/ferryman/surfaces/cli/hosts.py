@@ -8,9 +8,8 @@ from ferryman.app import application
 from ferryman.errors import DriverError
 from ferryman.model.host import Answer, Host, HostFacts
 from ferryman.model.units import format_size
-from ferryman.surfaces.cli import render
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+from ferryman.surfaces.cli import complete, render
+from ferryman.surfaces.cli.values import Json
 
 
 def add_to(program: typer.Typer) -> None:
@@ -46,7 +45,7 @@ def add(
     print(f"host {name} registered; try: ferryman host check {name}")
 
 
-def remove(name: str, json: Json = False) -> None:
+def remove(name: Annotated[str, typer.Argument(autocompletion=complete.hosts)], json: Json = False) -> None:
     """Forget a host. Nothing at the host changes."""
     host = application().site.remove(name)
     if json:
@@ -56,7 +55,10 @@ def remove(name: str, json: Json = False) -> None:
 
 
 def check(
-    names: Annotated[list[str] | None, typer.Argument(help="Hosts; all when none is named.")] = None, json: Json = False
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Hosts; all when none is named.", autocompletion=complete.hosts)
+    ] = None,
+    json: Json = False,
 ) -> int:
     """Say what hosts lack to be source or destination, each with its remedy. Exit code 3 when something is missing."""
     checks = application().site.check(names or [])
@@ -64,9 +66,7 @@ def check(
         render.as_json(checks)
     else:
         for one in checks:
-            print(f"{one.host:<10} {one.answer:<12} {one.thing}: {one.detail}")
-            if one.remedy and one.answer is not Answer.GOOD:
-                print(f"{'':<23} remedy: {one.remedy}")
+            render.check(one)
     return 3 if any(one.answer is Answer.MISSING for one in checks) else 0
 
 
