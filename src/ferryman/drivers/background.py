@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+_started: list[subprocess.Popen[str]] = []  # they outlive us: nobody waits for them
+
 
 def start(module: str, text: str, log: Path) -> str:
     """Run `python -m MODULE`, hand it `text`, and return the first line it writes; empty: it ended without one.
@@ -15,6 +17,7 @@ def start(module: str, text: str, log: Path) -> str:
             [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
             start_new_session=True,
         )  # fmt: skip
+    _started.append(process)
     assert process.stdin is not None
     assert process.stdout is not None
     try:

@@ -67,7 +67,7 @@ def assess(
     eject: Eject = False,
     json: Json = False,
 ) -> int:
-    """Say what speaks against moving a guest live. Exit code 0: it may go; 3: it may not."""
+    """Say what speaks against moving a guest. Exit code 0: it may go; 3: it may not."""
     options = Options(
         insecure=insecure, replace_definition=replace_definition, copy_storage=copy_storage, eject=eject,
         map_pool=pairs(map_pool, "--map-pool"), map_network=pairs(map_network, "--map-network"),

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ferryman.app import Application, NotAsked, application
-from ferryman.errors import BadInput, FerrymanError, Refused
+from ferryman.errors import BadInput, DriverError, FerrymanError, Refused
 from ferryman.model.finding import blockers
 from ferryman.model.request import CopyStorage, Options, Request
 from ferryman.surfaces.cli import complete, display, render, terminal
@@ -140,7 +140,7 @@ def _look_ahead(
             print(f"---- {name}")
         try:
             found, planned = here.site.assess(name, to, options, source=source)
-        except Refused as error:
+        except (Refused, DriverError) as error:
             if len(names) == 1:
                 raise
             _not_asked(NotAsked(name, error), json=False)
