@@ -2,9 +2,12 @@
 
 import json
 import os
+import pty
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -108,6 +111,32 @@ def test_a_shut_off_guest_killed_in_the_middle_is_led_to_its_end(whole: Lab, sti
     recovered = operator.run("recover")
     assert recovered.returncode == SUCCEEDED, recovered.stdout + recovered.stderr
     assert defined(whole, still) == {"b": "shut off, marked"}
+
+
+def test_in_a_terminal_all_plans_are_shown_and_one_question_is_asked(
+    whole: Lab, still: Guest, local: Guest, operator: Operator
+) -> None:
+    ours, theirs = pty.openpty()
+    command = operator.command("migrate", local.name, still.name, "--to", "b")
+    shown = b""
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
+        os.close(theirs)
+        with suppress(OSError):  # the terminal is gone when its last user is
+            while chunk := os.read(ours, 65536):
+                shown += chunk
+                if b"go with 1 of 2? [y/N]" in shown and b"!" not in shown:
+                    os.write(ours, b"y\n")
+                    shown += b"!"
+        assert process.wait(60) == REFUSED
+    os.close(ours)
+    text = shown.decode(errors="replace")
+    assert text.index("disk-stays") < text.index("point of no return") < text.index("go with")
+    assert text.count("[y/N]") == 1
+    assert defined(whole, local) == {"a": "shut off"}
+    assert defined(whole, still) == {"b": "shut off, marked"}
+    table = text[text.rindex("REQUEST") :]
+    assert "refused" in table
+    assert "succeeded" in table
 
 
 def test_all_guests_of_a_host_go_on_in_the_background(
