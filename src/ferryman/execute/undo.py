@@ -50,7 +50,7 @@ def _remove_new_definition(ports: Ports, request: Request, arguments: dict[str, 
     destination, source = ports.hypervisor(arguments["host"]), ports.hypervisor(request.source)
     if destination.place(request.guest_uuid).where is not Where.OFF:
         return
-    if source.place(request.guest_uuid).where in (Where.RUNNING, Where.PAUSED, Where.OFF):
+    if source.place(request.guest_uuid).where in (Where.RUNNING, Where.PAUSED, Where.HALTED, Where.OFF):
         destination.undefine(request.guest_uuid)
 
 
