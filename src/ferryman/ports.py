@@ -13,7 +13,7 @@ from ferryman.model.outcome import Outcome, PhaseEntry, Report, UndoEntry, Versi
 from ferryman.model.phase import Phase
 from ferryman.model.place import Place
 from ferryman.model.plan import Changes, NewDisk, Order, Volume
-from ferryman.model.request import Request
+from ferryman.model.request import Request, Wish
 from ferryman.model.sample import Sample
 from ferryman.model.site import CpuComparison, Ground, LinkSpeed
 
@@ -93,6 +93,18 @@ class Hypervisor(Protocol):
         """Put a medium back into its drive, unless something is in it."""
         ...
 
+    def read_file(self, path: str) -> bytes | None:
+        """A small file of this host, such as a variable store; None when there is none."""
+        ...
+
+    def write_file(self, path: str, content: bytes) -> None:
+        """Make or replace a small file in a directory that is there."""
+        ...
+
+    def remove_file(self, path: str) -> None:
+        """Remove a file, if it is there."""
+        ...
+
     def machine(self, guest: Guest) -> Machine:
         """Whether this host can be the guest's machine."""
         ...
@@ -137,6 +149,14 @@ class Hypervisor(Protocol):
 
     def limit_mirrors(self, uuid: str, targets: Sequence[str], rate: int) -> None:
         """The bytes per second that each running mirror may send (0: no limit); those that do not run are left alone."""
+        ...
+
+    def memory_limit(self, uuid: str) -> int:
+        """The bytes per second that memory may take of the line in the guest's migrations; 0: no limit."""
+        ...
+
+    def limit_memory(self, uuid: str, rate: int) -> None:
+        """The bytes per second that memory may take of the line; 0: no limit."""
         ...
 
     def abort(self, uuid: str) -> None:
@@ -228,6 +248,13 @@ class Records(Protocol):
     def cancel_asked(self, request_id: str) -> str:
         """Who asked for cancel; empty when nobody did."""
         ...
+
+    def ask_tune(self, request_id: str, wish: Wish) -> None: ...
+    def wishes(self, request_id: str) -> tuple[Wish, ...]:
+        """All that were asked for, the oldest first."""
+        ...
+
+    def mark_applied(self, wish: Wish) -> None: ...
 
     def register_undo(self, request_id: str, act: str, arguments: Mapping[str, Any]) -> None:
         """Written before the act. Registering the same act with the same arguments again changes nothing."""

@@ -17,7 +17,7 @@ from typing import Any
 from ferryman.app import Site
 from ferryman.drivers.database.records import DatabaseRecords
 from ferryman.model.cpu import Cpu
-from ferryman.model.guest import Disk, Guest
+from ferryman.model.guest import Disk, Guest, State
 from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, Machine
 from ferryman.model.mark import Mark
 from ferryman.model.place import ABSENT, Place, Where
@@ -31,6 +31,7 @@ from ferryman.ports import NO_CHANGES, Hypervisor, Ports
 from tests.unit.sites import UUID, good_guest, good_site, host_facts
 
 JOB_SECONDS = 0.6
+NVRAM = "/var/lib/libvirt/qemu/nvram/web_VARS.fd"  # of a guest that is off
 
 
 class World:
@@ -40,9 +41,9 @@ class World:
         self.path = path
 
     @classmethod
-    def made(cls, path: Path, **changes: Any) -> "World":
-        """A guest at home on shared storage; `changes` in the file's own words."""
-        home = {"a": {"state": "running", "autostart": True}, "b": None, "job": None, "calls": 0}
+    def made(cls, path: Path, state: str = "running", **changes: Any) -> "World":
+        """A guest at home in that state, on shared storage; `changes` in the file's own words (files: host -> path -> content)."""
+        home = {"a": {"state": state, "autostart": True}, "b": None, "job": None, "calls": 0}
         path.write_text(json.dumps({**home, "local": False, "volumes": [], "medium": ""} | changes))
         return cls(path)
 
@@ -124,6 +125,8 @@ class FakeHypervisor:
         guest = replace(
             good_guest(), host=self.host.name, autostart=world[self.host.name]["autostart"], mark=self.mark(UUID)
         )
+        if world[self.host.name]["state"] == "off":
+            return replace(guest, state=State.SHUT_OFF, nvram=NVRAM)
         if not world["local"]:
             return guest
         image = "/srv/shared/web-2.qcow2" if self.host.name == "b" else "/srv/shared/web.qcow2"
@@ -214,6 +217,18 @@ class FakeHypervisor:
         with self.world.opened() as content:
             content["medium"] = path
 
+    def read_file(self, path: str) -> bytes | None:
+        content = self.world.read().get("files", {}).get(self.host.name, {}).get(path)
+        return None if content is None else content.encode()
+
+    def write_file(self, path: str, content: bytes) -> None:
+        with self.world.opened() as world:
+            world["files"][self.host.name][path] = content.decode()
+
+    def remove_file(self, path: str) -> None:
+        with self.world.opened() as world:
+            world["files"][self.host.name].pop(path, None)
+
     def machine(self, guest: Guest) -> Machine:
         return good_site().machine
 
@@ -243,6 +258,12 @@ class FakeHypervisor:
     def set_max_downtime(self, uuid: str, seconds: float) -> None:
         pass
 
+    def memory_limit(self, uuid: str) -> int:
+        return 0
+
+    def limit_memory(self, uuid: str, rate: int) -> None:
+        pass
+
     def limit_mirrors(self, uuid: str, targets: Sequence[str], rate: int) -> None:
         pass
 
@@ -258,7 +279,8 @@ class FakeBetween:
         self.world = world
 
     def look(self, guest: Guest, source: Hypervisor, destination: Hypervisor) -> Ground:
-        ground = good_site().ground
+        apart = DiskReach("nvram", Reach.DIFFERENT, "a marker was not seen")
+        ground = replace(good_site().ground, nvram=apart if guest.off else None)
         if not self.world.read()["local"]:
             return ground
         disks = tuple(DiskReach(disk.target, Reach.DIFFERENT, "not seen") for disk in guest.disks)

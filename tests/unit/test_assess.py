@@ -32,6 +32,7 @@ from tests.unit.sites import (
     with_machine,
     with_transport,
 )
+from tests.unit.test_assess_definition import OF_DEFINITIONS
 
 BLOCKER, WARNING, NOTE = Severity.BLOCKER, Severity.WARNING, Severity.NOTE
 
@@ -186,10 +187,15 @@ def test_a_disk_that_may_not_be_copied_and_is_not_shared_is_a_blocker() -> None:
 
 
 def test_no_finding_is_without_a_test() -> None:
-    assert set(CASES) | set(WITH_OPTIONS) | AFTERWARDS | {"disk-not-shared", "version-trouble"} == finding_codes()
+    documented = (
+        set(CASES) | set(WITH_OPTIONS) | AFTERWARDS | set(OF_DEFINITIONS) | {"disk-not-shared", "version-trouble"}
+    )
+    assert documented == finding_codes()
 
 
-@pytest.mark.parametrize("state", [state for state in State if state not in (State.RUNNING, State.BLOCKED)])
+@pytest.mark.parametrize(
+    "state", [state for state in State if state not in (State.RUNNING, State.BLOCKED, State.SHUT_OFF)]
+)
 def test_every_state_but_running_refuses_with_its_own_sentence(state: State) -> None:
     (finding,) = blockers(assess(with_guest(state=state), Options()))
     assert finding.code == "not-running"

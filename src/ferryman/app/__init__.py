@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ferryman import config
 from ferryman.app.cpu import cpu_baseline
-from ferryman.app.moves import Left, Moves, View
+from ferryman.app.moves import Left, Moves, NotAsked, View
 from ferryman.app.site import HostGuests, Site
 from ferryman.errors import BadInput
 
@@ -33,4 +33,4 @@ def application() -> Application:
     return Application(settings, site, Moves(site, settings.directory))
 
 
-__all__ = ["Application", "HostGuests", "Left", "Moves", "Site", "View", "application", "cpu_baseline"]
+__all__ = ["Application", "HostGuests", "Left", "Moves", "NotAsked", "Site", "View", "application", "cpu_baseline"]

@@ -5,17 +5,18 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ferryman.app.site import Site
-from ferryman.errors import Refused
+from ferryman.app.site import HostGuests, Site
+from ferryman.errors import BadInput, FerrymanError, Refused
 from ferryman.model.outcome import Report
 from ferryman.model.phase import ENDS, Phase
-from ferryman.model.request import Options, Request
+from ferryman.model.plan import Method
+from ferryman.model.request import Options, Request, Wish
 from ferryman.model.sample import Sample
 
 if TYPE_CHECKING:  # heavy, and not needed by every command
@@ -40,6 +41,14 @@ class View:
 
 
 @dataclass(frozen=True)
+class NotAsked:
+    """A guest for which no request could be made, and why."""
+
+    guest: str
+    error: FerrymanError
+
+
+@dataclass(frozen=True)
 class Left:
     """What earlier processes left: requests now in our hands, and those that another process carries out."""
 
@@ -55,6 +64,7 @@ class Moves:
         self._fulfilment: Fulfilment | None = None
         self._runtime: Runtime | None = None
         self._submitted: list[str] = []  # workflows of this process
+        self._waiting: set[str] = set()  # requests of this process that are not begun
 
     def _executor(self) -> "tuple[Runtime, Fulfilment]":
         """This process becomes an executor; it takes over what dead ones left."""
@@ -68,34 +78,71 @@ class Moves:
         return self._runtime, self._fulfilment
 
     def ask(self, guest: str, destination: str, options: Options, *, source: str = "") -> Request:
-        """Make a request and begin to carry it out in this process. What is left of earlier ones is taken in hand first."""
+        """Make a request and begin to carry it out in this process."""
+        (answer,) = self.ask_all([guest], destination, options, source=source)
+        if isinstance(answer, NotAsked):
+            raise answer.error
+        self.begin(answer)
+        return answer
+
+    def ask_all(
+        self, guests: Sequence[str], destination: str, options: Options, *, source: str = ""
+    ) -> "tuple[Request | NotAsked, ...]":
+        """Write down a request for each guest, to be begun one after another by this process.
+
+        What is left of earlier requests is taken in hand first.
+        """
         self.site.usable(options)
         # DBOS takes 0.3 s to import: the hosts are asked meanwhile.
         threading.Thread(target=import_module, args=("ferryman.execute.runtime",), daemon=True).start()
         if self.records.requests(limit=1, open_only=True):
             left = self.settle_left()
-            self.wait(request.id for request in left.mine if guest in (request.guest, request.guest_uuid))
+            self.wait(one.id for one in left.mine if {one.guest, one.guest_uuid} & set(guests))
+        self.site.host(destination)
+        seen = self.site.guests()
+        drafts: list[Request | NotAsked] = []
+        for guest in guests:
+            try:
+                drafts.append(self._draft(guest, destination, options, source, seen))
+            except Refused as error:
+                drafts.append(NotAsked(guest, error))
+        requests = {one.guest_uuid: one for one in drafts if isinstance(one, Request)}  # a guest named twice moves once
+        for request in requests.values():
+            runtime, fulfilment = self._executor()
+            self.records.add_request(request, runtime.slot)
+            fulfilment.fresh.add(request.id)
+            self._waiting.add(request.id)
+        return (*(one for one in drafts if isinstance(one, NotAsked)), *requests.values())
+
+    def _draft(self, guest: str, destination: str, options: Options, source: str, seen: list[HostGuests]) -> Request:
         from importlib.metadata import version  # 12 ms that only a move needs
 
-        at, found = self.site.find(guest, source)
-        self.site.host(destination)
+        at, found = self.site.find(guest, source, seen)
         self.records.keep_maps(at, destination, options.map_pool, options.map_network)
-        request = Request(
+        return Request(
             id=secrets.token_hex(4),
             guest_uuid=found.uuid,
             guest=found.name,
             source=at,
             destination=destination,
             options=self.site.with_maps(options, at, destination),
-            asked_by=f"{getpass.getuser()}@{os.uname().nodename}",
+            asked_by=_somebody(),
             asked_at=time.time(),
             ferryman_version=version("ferryman"),
         )
-        runtime, fulfilment = self._executor()
-        self.records.add_request(request, runtime.slot)
-        fulfilment.fresh.add(request.id)
+
+    def begin(self, request: Request) -> None:
+        """Carry out a request that was written down."""
+        self._waiting.discard(request.id)
         self._submit("fulfil", request.id, request.id)
-        return request
+
+    def withdraw(self, requests: Iterable[Request]) -> None:
+        """End requests that were not begun as cancelled."""
+        withdrawn = tuple(requests)
+        for request in withdrawn:
+            self.records.ask_cancel(request.id, _somebody())
+            self.begin(request)
+        self.wait(request.id for request in withdrawn)
 
     def _submit(self, workflow: str, identity: str, request_id: str) -> None:
         runtime, _ = self._executor()
@@ -114,6 +161,8 @@ class Moves:
     def _carrier(self, request_id: str) -> int | None:
         if self._runtime is not None:
             holder = self._runtime.slots.holder(self.records.slot(request_id))
+            if request_id in self._waiting:
+                return holder
             ours = [one for one in (*self._submitted, *self._runtime.adopted) if _request_of(one) == request_id]
             return None if holder == os.getpid() and all(map(self._runtime.finished, ours)) else holder
         from ferryman.execute.slots import Slots
@@ -134,6 +183,26 @@ class Moves:
 
     def cancel(self, request_id: str) -> Request:
         """Ask for a request to be rolled back. Refused with the reason once it is past the point of no return."""
+        request = self._before_switchover(request_id)
+        self.records.ask_cancel(request.id, _somebody())
+        return request
+
+    def tune(self, request_id: str, *, bandwidth: int | None, max_downtime: float | None) -> Request:
+        """Ask for other limits (bytes a second, 0: none; seconds). Refused with the reason when nothing is left to limit."""
+        if bandwidth is None and max_downtime is None:
+            raise BadInput("tune", "no limit is named", "--bandwidth, --max-downtime, or both")
+        if max_downtime is not None and max_downtime < 0.001:
+            raise BadInput("--max-downtime", "a switchover takes some time", "such as 500ms")
+        request = self._before_switchover(request_id)
+        if self.records.phase(request.id) is Phase.ROLLING_BACK:
+            raise Refused(f"request {request.id}", "it is being put back", f"ferryman follow {request.id}")
+        if self.records.facts(request.id).get("plan", {}).get("method") == Method.DEFINITION:
+            raise Refused(f"request {request.id}", "the guest is shut off: nothing of it is transferred")
+        wish = Wish(_somebody(), time.time(), bandwidth, max_downtime)
+        self.records.ask_tune(request.id, wish)
+        return request
+
+    def _before_switchover(self, request_id: str) -> Request:
         request = self.records.request(request_id)
         phase = self.records.phase(request.id)
         if phase in ENDS:
@@ -150,7 +219,6 @@ class Moves:
                 "its transfer has ended: both hosts are being asked who runs the guest",
                 f"ferryman follow {request.id}",
             )
-        self.records.ask_cancel(request.id, f"{getpass.getuser()}@{os.uname().nodename}")
         return request
 
     def close(self, request_id: str) -> Request:
@@ -159,7 +227,7 @@ class Moves:
         phase = self.records.phase(request.id)
         if phase is not Phase.NEEDS_ATTENTION:
             raise Refused(f"request {request.id}", f"it needs no attention: {phase}", f"ferryman show {request.id}")
-        by = f"{getpass.getuser()}@{os.uname().nodename}"
+        by = _somebody()
         for number, _, _ in self.records.undo_acts(request.id):
             self.records.close_undo(number, "dropped")
         self.records.keep_decision(request.id, f"closed by {by}: what was left to do by then was left as it was")
@@ -232,6 +300,10 @@ class Moves:
         if self._runtime is not None:
             self._runtime.stop()
             self._runtime = None
+
+
+def _somebody() -> str:
+    return f"{getpass.getuser()}@{os.uname().nodename}"
 
 
 def _request_of(identity: str) -> str:

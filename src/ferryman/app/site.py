@@ -144,12 +144,20 @@ class Site:
             for host, answer in self.each(lambda hypervisor: hypervisor.guests())
         ]
 
-    def find(self, name_or_uuid: str, at: str = "") -> tuple[str, GuestOnHost]:
-        """(host, guest). One that runs comes before paused copies (an incoming one is paused), these before definitions.
+    def names_at(self, host: str) -> tuple[str, ...]:
+        """Every guest of a host by name, the running ones first. Raises the error with which it did not answer."""
+        self.host(host)
+        ((_, answer),) = self.each(lambda hypervisor: hypervisor.guests(), [host])
+        if isinstance(answer, DriverError):
+            raise answer
+        return tuple(one.name for one in sorted(answer, key=lambda one: (one.state != State.RUNNING, one.name)))
+
+    def find(self, name_or_uuid: str, at: str = "", seen: list[HostGuests] | None = None) -> tuple[str, GuestOnHost]:
+        """(host, guest), from what was `seen`, or looking now. One that runs comes before paused copies (an incoming one is paused), these before definitions.
 
         Raises NotFound, or BadInput when several are left.
         """
-        answers = [answer for answer in self.guests() if not at or answer.host.name == at]
+        answers = [answer for answer in seen or self.guests() if not at or answer.host.name == at]
         if at:
             self.host(at)
         found = [
@@ -210,7 +218,7 @@ class Site:
         """What speaks against moving that guest there, and the plan that would be carried out."""
         from ferryman.assess import assess
         from ferryman.execute.observe import observe
-        from ferryman.plan.steps import live_plan
+        from ferryman.plan.method import plan_for
 
         at, found = self.find(guest, source)
         self.host(destination)
@@ -219,7 +227,7 @@ class Site:
         if measure_link:
             speed = self.ports.between.measure(self.hypervisor(at), self.hypervisor(destination))
             site = replace(site, ground=replace(site.ground, link=speed))
-        return assess(site, options), live_plan(site, options)
+        return assess(site, options), plan_for(site, options)
 
     @staticmethod
     def usable(options: Options) -> None:

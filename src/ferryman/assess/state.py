@@ -11,7 +11,6 @@ from ferryman.model.units import format_moment
 # What each state that is not "running" means for a live move, and what to do.
 _NOT_RUNNING: dict[State, tuple[str, str]] = {
     State.PAUSED: ("it is paused: a live move keeps a running guest running", "virsh resume {guest}"),
-    State.SHUT_OFF: ("it is shut off: there is nothing to move live", "virsh start {guest}"),
     State.SHUTTING_DOWN: ("it is shutting down", "wait for it, then start it again if it shall move live"),
     State.CRASHED: ("it has crashed", "virsh start {guest} once you know why"),
     State.SUSPENDED: ("it sleeps (suspended by its own power management)", "virsh dompmwakeup {guest}"),
@@ -32,7 +31,7 @@ def _of_the_guest(site: Site) -> Iterator[Finding]:
     if site.source.host.name == site.destination.host.name or site.source.uuid == site.destination.uuid != "":
         yield blocker("same-host", what, f"source and destination are one host ({site.source.hostname})",
                       "name another host with --to")  # fmt: skip
-    if not guest.runs:
+    if guest.state in _NOT_RUNNING:
         why, remedy = _NOT_RUNNING[guest.state]
         yield blocker("not-running", what, why, remedy.format(guest=guest.name))
     for job in guest.jobs:

@@ -16,6 +16,7 @@ from ferryman.model.plan import Order, Plan
 from ferryman.model.request import Handshake, Request
 from ferryman.model.sample import Sample
 from ferryman.ports import Hypervisor, Ports, Transfer
+from ferryman.report.limits import tuned
 
 POLL = 0.2  # seconds between two samples
 NO_BYTE_FOR = 30.0  # seconds without a byte in pre-copy: libvirt's keepalive sees only the control path
@@ -198,6 +199,7 @@ def _watch(ports: Ports, request: Request, plan: Plan, call: Transfer | None) ->
     answered_at, aborted_at, first_abort = began, 0.0, 0.0
     why = Decision(Action.WAIT, "")
     job_seen = downtime_set = refusal_noted = False
+    applied = 0
     while True:
         now = clock.now()
         if call is not None and isinstance(call.error, AlreadyRunning):
@@ -231,8 +233,9 @@ def _watch(ports: Ports, request: Request, plan: Plan, call: Transfer | None) ->
         else:
             if request.options.max_downtime and not downtime_set:
                 downtime_set = _set_downtime(ports, request)
+            applied = _apply_wishes(ports, request, caps, applied)
             with suppress(DriverError):  # a mirror may end between two calls; the next sample sets what is left to set
-                caps.apply(request.options.bandwidth, mirroring=sample.memory_processed == 0)
+                caps.apply(mirroring=sample.memory_processed == 0)
         decision = decide(
             Watch(
                 elapsed=now - asked_at,
@@ -272,6 +275,28 @@ def _set_downtime(ports: Ports, request: Request) -> bool:
     except DriverError as error:
         ports.records.keep_decision(request.id, f"the allowed downtime could not be set: {error.why}")
     return True
+
+
+def _apply_wishes(ports: Ports, request: Request, caps: storage.Caps, applied: int) -> int:
+    """Set the limits that were asked for since the first `applied` wishes; returns how many there are.
+
+    A process that re-attached begins at 0 and sets them all again: the call may have been made with older ones.
+    """
+    source, records = ports.hypervisor(request.source), ports.records
+    wishes = records.wishes(request.id)
+    for wish in wishes[applied:]:
+        try:
+            if wish.bandwidth is not None:
+                caps.tune(wish.bandwidth)
+            if wish.max_downtime is not None:
+                source.set_max_downtime(request.guest_uuid, wish.max_downtime)
+        except DriverError as error:
+            records.keep_decision(request.id, f"not {tuned(wish)}: {error.why}")
+            continue
+        if not wish.applied:
+            records.keep_decision(request.id, tuned(wish))
+            records.mark_applied(wish)
+    return len(wishes)
 
 
 def _ended(call: Transfer | None, why: Decision, *, carried: bool) -> TransferEnd:

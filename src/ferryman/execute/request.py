@@ -7,7 +7,7 @@ from typing import Any
 
 from ferryman.assess import assess
 from ferryman.errors import Blocked, DriverError, FerrymanError, NeedsAttention, Refused
-from ferryman.execute import live, undo
+from ferryman.execute import definition, live, undo
 from ferryman.execute.follow import TransferEnd
 from ferryman.execute.observe import observe
 from ferryman.execute.retire import retire_if_asked
@@ -17,11 +17,11 @@ from ferryman.model.finding import blockers
 from ferryman.model.outcome import Outcome, Status, Versions
 from ferryman.model.phase import Phase
 from ferryman.model.place import Where
-from ferryman.model.plan import Plan
+from ferryman.model.plan import Method, Plan
 from ferryman.model.request import Request
 from ferryman.model.site import Site
 from ferryman.plain import from_plain, to_plain
-from ferryman.plan.steps import live_plan
+from ferryman.plan.method import plan_for
 from ferryman.ports import Ports, Watcher
 from ferryman.verify.location import Action, Verdict
 from ferryman.verify.network import network_findings
@@ -51,8 +51,12 @@ class Fulfilment:
     def _fulfil(self, request: Request) -> Outcome:
         step("admit", self.admit, request)
         plan = from_plain(Plan, step("plan", self.observe_assess_plan, request))
-        step("watch", self.watch, request)
-        end, verdict = live.carry_out(self.ports, request, plan, fresh=request.id in self.fresh)
+        fresh = request.id in self.fresh
+        if plan.method is Method.DEFINITION:
+            end, verdict = definition.carry_out(self.ports, request, plan, fresh=fresh)
+        else:
+            step("watch", self.watch, request)
+            end, verdict = live.carry_out(self.ports, request, plan, fresh=fresh)
         return self.conclude(request, plan, end, verdict)
 
     def settle(self, request_id: str) -> Any:
@@ -65,14 +69,11 @@ class Fulfilment:
         if "plan" not in facts:
             raise Refused(f"request {request.id}", "it ended before anything was changed", "ask again")
         plan = from_plain(Plan, facts["plan"])
-        end, verdict = live.watched(
-            self.ports,
-            request,
-            plan,
-            fresh=False,
-            may_ask=False,
-            patience=LATER if facts["looked_before"] else PATIENCE,
-        )
+        patience = LATER if facts["looked_before"] else PATIENCE
+        if plan.method is Method.DEFINITION:
+            end, verdict = definition.left(self.ports, request, patience=patience)
+            return self.conclude(request, plan, end, verdict)
+        end, verdict = live.watched(self.ports, request, plan, fresh=False, may_ask=False, patience=patience)
         return self.conclude(request, plan, end, verdict)
 
     def _read_facts(self, request: Request) -> dict[str, Any]:
@@ -100,7 +101,7 @@ class Fulfilment:
         if found := blockers(findings):
             first = found[0]
             raise Blocked(first.what, first.why, first.remedy)
-        plan = live_plan(site, request.options)
+        plan = plan_for(site, request.options)
         probe = request.options.probe or next(iter(site.guest.addresses), "")
         probe = probe or self.ports.network.address_of([interface.mac for interface in site.guest.interfaces])
         bridged = [(one.mac, one.source) for one in site.guest.interfaces if one.kind == "bridge"]
@@ -125,6 +126,8 @@ class Fulfilment:
 
     def _conclude(self, request: Request, plan: Plan, end: TransferEnd, verdict: Verdict) -> Outcome:
         match verdict.action:
+            case Action.FORWARD if plan.method is Method.DEFINITION:
+                return definition.forward(self.ports, request, plan)
             case Action.FORWARD | Action.FORWARD_OVER_HUSK:
                 live.forward(self.ports, request, plan, verdict)
                 outcome = from_plain(Outcome, step("verify", self.verify, request))

@@ -1,5 +1,7 @@
 """Where a move ends: both hosts are asked until the pair of places is plain, then forward, back, or "needs attention"."""
 
+from collections.abc import Callable
+
 from ferryman.errors import DriverError, Unreachable
 from ferryman.model.place import STALLED_AFTER, Place, Where
 from ferryman.model.request import Request
@@ -12,6 +14,7 @@ LATER = (
 )
 INTERVAL = 0.1  # seconds between looks, at first
 SLOW_INTERVAL = 1.0  # later
+Judge = Callable[[Place, Place], Verdict]  # what a pair of places means, for the way the guest goes
 
 
 def look(hypervisor: Hypervisor, uuid: str) -> Place:
@@ -47,7 +50,7 @@ class Settling:
         return Place(Where.STALLED, place.persistent, place.autostart, "", place.detail)
 
 
-def settle(ports: Ports, request: Request, *, patience: float = PATIENCE) -> Verdict:
+def settle(ports: Ports, request: Request, *, patience: float = PATIENCE, judge: Judge = judge) -> Verdict:
     """Look until the same plain verdict came twice in a row, at most `patience` seconds; then the last verdict, plain or not."""
     settling = Settling(ports, request)
     began = ports.clock.now()
@@ -69,7 +72,7 @@ def _impatient(verdict: Verdict, waited: float) -> Verdict:
     return Verdict(Action.ATTENTION, f"{verdict.reason}; unchanged for {waited:.0f} s", verdict.remedy)
 
 
-def confirm(ports: Ports, request: Request, *actions: Action) -> Verdict | None:
+def confirm(ports: Ports, request: Request, *actions: Action, judge: Judge = judge) -> Verdict | None:
     """Look again right before an act: a verdict that was recorded is a note. Returns it if it is one of `actions`.
 
     None as well when the lease is no longer ours: then the guest is another request's business.

@@ -10,7 +10,7 @@ from ferryman.execute import undo
 from ferryman.model.plan import Changes, NewDisk, Plan, Travel, Volume
 from ferryman.model.request import Request
 from ferryman.plain import from_plain, to_plain
-from ferryman.plan.bandwidth import Stage, shares
+from ferryman.plan.bandwidth import NO_LIMIT, Stage, shares
 from ferryman.plan.disks import free_name
 from ferryman.ports import Ports
 
@@ -83,7 +83,10 @@ def memory_cap(request: Request, plan: Plan) -> int:
 
     Setting it under way instead would outlive the move: libvirt keeps that speed for the guest's next migration.
     """
-    bandwidth, mirrors = request.options.bandwidth, len(mirrored(plan))
+    return _memory_share(request.options.bandwidth, len(mirrored(plan)))
+
+
+def _memory_share(bandwidth: int, mirrors: int) -> int:
     return shares(bandwidth, mirrors, Stage.MEMORY).memory if bandwidth and mirrors else bandwidth
 
 
@@ -92,13 +95,24 @@ class Caps:
 
     def __init__(self, ports: Ports, request: Request, plan: Plan) -> None:
         self._ports, self._request, self._targets = ports, request, mirrored(plan)
+        self._bandwidth: int | None = request.options.bandwidth or None  # None: never limited; 0: no limit any more
         self._set: Any = None
 
-    def apply(self, bandwidth: int, *, mirroring: bool) -> None:
+    def tune(self, bandwidth: int) -> None:
+        """Another limit from now on; 0: none. Memory's share is set at once, and put back if the guest stays where it is."""
+        self._bandwidth, self._set = bandwidth, None
+        source, guest = self._ports.hypervisor(self._request.source), self._request.guest_uuid
+        before = {"host": self._request.source, "rate": source.memory_limit(guest)}
+        if not any(act == undo.RESTORE_SPEED for _, act, _ in self._ports.records.undo_acts(self._request.id)):
+            self._ports.records.register_undo(self._request.id, undo.RESTORE_SPEED, before)
+        source.limit_memory(guest, _memory_share(bandwidth, len(self._targets)))
+
+    def apply(self, *, mirroring: bool) -> None:
         """`mirroring`: the disks' first copy still runs, so memory does not flow yet."""
-        if not self._targets or not bandwidth:
+        if not self._targets or self._bandwidth is None:
             return
-        wanted = shares(bandwidth, len(self._targets), Stage.DISKS if mirroring else Stage.MEMORY)
+        stage = Stage.DISKS if mirroring else Stage.MEMORY
+        wanted = shares(self._bandwidth, len(self._targets), stage) if self._bandwidth else NO_LIMIT
         if wanted == self._set:
             return
         source = self._ports.hypervisor(self._request.source)

@@ -13,7 +13,10 @@ REMOVE_NEW_DEFINITION = "remove-new-definition"
 RESTORE_DEFINITION = "restore-definition"
 REMOVE_VOLUME = "remove-volume"
 INSERT_MEDIUM = "insert-medium"
+RESTORE_SPEED = "restore-speed"
 REMOVE_MARK = "remove-mark"
+REMOVE_FILE = "remove-file"
+RESTORE_FILE = "restore-file"
 
 
 def undo_all(ports: Ports, request: Request) -> list[str]:
@@ -49,7 +52,7 @@ def _remove_new_definition(ports: Ports, request: Request, arguments: dict[str, 
     destination, source = ports.hypervisor(arguments["host"]), ports.hypervisor(request.source)
     if destination.place(request.guest_uuid).where is not Where.OFF:
         return
-    if source.place(request.guest_uuid).where in (Where.RUNNING, Where.OFF):
+    if source.place(request.guest_uuid).where in (Where.RUNNING, Where.PAUSED, Where.HALTED, Where.OFF):
         destination.undefine(request.guest_uuid)
 
 
@@ -91,6 +94,13 @@ def _insert_medium(ports: Ports, request: Request, arguments: dict[str, Any]) ->
         source.insert(request.guest_uuid, arguments["target"], arguments["path"])
 
 
+def _restore_speed(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    """libvirt keeps a speed that was set under way for the guest's next migration."""
+    source = ports.hypervisor(arguments["host"])
+    if source.place(request.guest_uuid).where is Where.RUNNING:
+        source.limit_memory(request.guest_uuid, arguments["rate"])
+
+
 def _remove_mark(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
     """Where the guest is: at the source, or at the destination when somebody has moved it meanwhile."""
     source = ports.hypervisor(arguments["host"])
@@ -109,11 +119,37 @@ def take_mark_away(host: Hypervisor, request: Request) -> None:
         host.set_mark(request.guest_uuid, None)
 
 
+def _remove_file(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    _must_not_need(ports, request, arguments).remove_file(arguments["path"])
+
+
+def _restore_file(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    destination = _must_not_need(ports, request, arguments)
+    if (content := destination.read_file(arguments["before"])) is not None:
+        destination.write_file(arguments["path"], content)
+        destination.remove_file(arguments["before"])
+
+
+def _must_not_need(ports: Ports, request: Request, arguments: dict[str, Any]) -> Hypervisor:
+    """The host, once it is sure that no guest there needs the file and that the source has its own."""
+    host = ports.hypervisor(arguments["host"])
+    there, here = host.place(request.guest_uuid).where, ports.hypervisor(request.source).place(request.guest_uuid).where
+    if there not in (Where.ABSENT, Where.OFF) or here is Where.ABSENT:
+        raise NeedsAttention(
+            f"file {arguments['path']} at {arguments['host']}", f"the guest is {there} there and {here} at {request.source}: it may need it",
+            "look at both hosts with virsh list --all",
+        )  # fmt: skip
+    return host
+
+
 _ACTS: dict[str, Callable[[Ports, Request, dict[str, Any]], None]] = {
     RESTORE_AUTOSTART: _restore_autostart,
     REMOVE_NEW_DEFINITION: _remove_new_definition,
     RESTORE_DEFINITION: _restore_definition,
     REMOVE_VOLUME: _remove_volume,
     INSERT_MEDIUM: _insert_medium,
+    RESTORE_SPEED: _restore_speed,
     REMOVE_MARK: _remove_mark,
+    REMOVE_FILE: _remove_file,
+    RESTORE_FILE: _restore_file,
 }

@@ -107,6 +107,11 @@ class Guest:
     addresses: tuple[str, ...] = ()  # IP addresses as far as they could be learned
 
     @property
+    def off(self) -> bool:
+        """Whether nothing of it is active and it was stopped in order."""
+        return self.state is State.SHUT_OFF
+
+    @property
     def runs(self) -> bool:
         """Whether the guest executes now."""
         return self.state in (State.RUNNING, State.BLOCKED)

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from ferryman.model.finding import Finding
 from ferryman.model.plan import Volume
-from ferryman.model.request import Request
+from ferryman.model.request import Request, Wish
 from ferryman.model.sample import Sample
 
 
@@ -103,3 +103,4 @@ class Report:
     volumes: tuple[Volume, ...] = ()  # made at the destination
     left_to_retire: tuple[KeptCopy, ...] = ()
     decisions: tuple[str, ...] = field(default=())  # what was decided under way, each with its reason
+    wishes: tuple[Wish, ...] = ()  # limits that were changed under way

@@ -16,6 +16,13 @@ class Step:
     past_return: bool = False  # after the point of no return: only forward
 
 
+class Method(StrEnum):
+    """How a guest gets to another host."""
+
+    LIVE = "live"  # it runs, and goes on running
+    DEFINITION = "definition"  # it is shut off and its disks are shared: only its definition moves
+
+
 class Travel(StrEnum):
     """How the content of a disk gets to the destination."""
 
@@ -60,7 +67,7 @@ class Changes:
 class Plan:
     """How the guest will be moved."""
 
-    method: str  # live
+    method: Method
     guest: str
     source: str
     destination: str
@@ -74,6 +81,7 @@ class Plan:
     new_disks: tuple[NewDisk, ...] = ()
     ejected: tuple[str, ...] = ()  # drives whose medium is taken out
     networks: dict[str, str] = field(default_factory=dict)  # bridge or network names, old to new, where they differ
+    nvram: str = ""  # path of a variable store that is copied to the destination; empty: none
 
 
 @dataclass(frozen=True)

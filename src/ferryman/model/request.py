@@ -43,6 +43,18 @@ class Options:
 
 
 @dataclass(frozen=True)
+class Wish:
+    """A change of a limit that somebody asked for under way. None: that limit stays; a bandwidth of 0: no limit."""
+
+    by: str
+    at: float  # seconds since the epoch
+    bandwidth: int | None = None  # bytes per second
+    max_downtime: float | None = None  # seconds
+    number: int = 0  # the row's
+    applied: bool = False
+
+
+@dataclass(frozen=True)
 class Request:
     """One guest from one host to another."""
 

@@ -25,8 +25,13 @@ class Shares:
     reason: str
 
 
+NO_LIMIT = Shares(0, 0, "no limit any more, for disks and memory")
+
+
 def shares(bandwidth: int, mirrors: int, stage: Stage) -> Shares:
-    """The parts of `bandwidth` (bytes per second) that keep the sum below it at each stage."""
+    """The parts of `bandwidth` (bytes per second; 0: no limit) that keep the sum below it at each stage."""
+    if not bandwidth:
+        return Shares(0, 0, f"no limit for {mirrors} disks and memory")
     disks = bandwidth if stage is Stage.DISKS else int(bandwidth * MIRRORS_BESIDE_MEMORY)
     memory = bandwidth - int(bandwidth * MIRRORS_BESIDE_MEMORY)
     each = max(1, disks // mirrors)

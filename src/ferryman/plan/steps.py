@@ -1,6 +1,6 @@
 """The steps of a live migration, in order, each with its undo; the workflow in execute/live.py carries out exactly these."""
 
-from ferryman.model.plan import Plan, Step, Travel
+from ferryman.model.plan import Method, Plan, Step, Travel
 from ferryman.model.request import Options
 from ferryman.model.site import Site
 from ferryman.model.units import format_size
@@ -64,7 +64,7 @@ def live_plan(site: Site, options: Options) -> Plan:
             Step("retire", f"remove the disks that stay at {source}, once both hosts say who runs the guest", "", True)
         )
     return Plan(
-        method="live",
+        method=Method.LIVE,
         guest=guest.name,
         source=source,
         destination=destination,
@@ -100,6 +100,8 @@ WORKFLOW_STEPS = (
     "make-volumes",
     "carry-media",
     "autostart-off",
+    "copy-nvram",
+    "define-destination",
     "transfer",
     "settle",
     "enter-completing",

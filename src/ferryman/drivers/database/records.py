@@ -3,6 +3,7 @@
 import fcntl
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ferryman.model.host import Host
 from ferryman.model.outcome import KeptCopy, Outcome, PhaseEntry, Report, UndoEntry, Versions
 from ferryman.model.phase import ENDS, Phase
 from ferryman.model.plan import Volume
-from ferryman.model.request import Request
+from ferryman.model.request import Request, Wish
 from ferryman.model.sample import Sample
 from ferryman.plain import from_json, from_plain, to_json
 
@@ -230,6 +231,19 @@ class DatabaseRecords:
         with self.engine.connect() as connection:
             return connection.execute(query).scalar() or ""
 
+    def ask_tune(self, request_id: str, wish: Wish) -> None:
+        self._keep(schema.wishes, request_id, json=to_json(wish), applied=False)
+
+    def wishes(self, request_id: str) -> tuple[Wish, ...]:
+        return tuple(
+            replace(from_plain(Wish, from_json(row.json)), number=row.number, applied=row.applied)
+            for row in self._rows(schema.wishes, request_id)
+        )
+
+    def mark_applied(self, wish: Wish) -> None:
+        with self.engine.begin() as connection:
+            connection.execute(update(schema.wishes).where(schema.wishes.c.number == wish.number).values(applied=True))
+
     # Undo
 
     def register_undo(self, request_id: str, act: str, arguments: Mapping[str, Any]) -> None:
@@ -347,4 +361,5 @@ class DatabaseRecords:
             volumes=tuple(from_plain(Volume, one) for one in facts.get("volumes", {}).values()),
             left_to_retire=tuple(from_plain(KeptCopy, one) for one in facts.get("left_to_retire", ())),
             decisions=self.decisions(request_id),
+            wishes=self.wishes(request_id),
         )

@@ -1,6 +1,6 @@
 """The tables. Times are seconds since the epoch; columns named `json` hold plain values of nouns in model/."""
 
-from sqlalchemy import Column, Float, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy import Boolean, Column, Float, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
 
 SCHEMA_VERSION = 1
 
@@ -46,6 +46,15 @@ leases = Table("leases", metadata, Column("guest_uuid", String, primary_key=True
 
 cancels = Table(
     "cancels", metadata, Column("request_id", String, ForeignKey("requests.id"), primary_key=True), Column("by", String)
+)
+
+wishes = Table(  # changes of limits, asked for under way
+    "wishes",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    _of_request(),
+    Column("json", Text, nullable=False),
+    Column("applied", Boolean, nullable=False, default=False),
 )
 
 phases = Table(

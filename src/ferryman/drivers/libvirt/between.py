@@ -51,6 +51,7 @@ class LibvirtBetween:
             lock_managers=None if _unseen(visits) else (visits[0].lock_manager, visits[1].lock_manager),
             clocks=_clocks(visits),
             lacking=None if visits[1].failed else tuple(path for path in files if path in visits[1].missing),
+            nvram=_nvram(guest, source.host, destination.host) if guest.off and guest.nvram else None,
         )
 
     def carry(self, source: Hypervisor, path: str, destination: Hypervisor, volume: Volume) -> int:
@@ -170,6 +171,17 @@ def _reach(disk: Disk, here: Connection, there: Connection, proved: dict[str, tu
         return proved[directory]
     except errors.DriverError as error:
         return Reach.UNPROVED, f"could not be tried: {error.why}"
+
+
+def _nvram(guest: Guest, source: Host, destination: Host) -> DiskReach:
+    """Whether the directory of the variable store is one directory of both hosts."""
+    here, there = Connection(source.uri), Connection(destination.uri)
+    directory = str(PurePosixPath(guest.nvram).parent)
+    try:
+        found = here.look("marker", lambda a: there.look("marker", lambda b: storage.prove_shared(a, b, directory)))
+    except errors.DriverError as error:
+        found = (Reach.UNPROVED, f"could not be tried: {error.why}")
+    return DiskReach("nvram", *found)
 
 
 def _same_lun(a: libvirt.virConnect, b: libvirt.virConnect, device: str) -> tuple[Reach, str]:

@@ -6,7 +6,7 @@ from typing import TypeVar
 import libvirt
 
 from ferryman import errors
-from ferryman.drivers.libvirt import inventory, media, migration, storage, xml
+from ferryman.drivers.libvirt import files, inventory, media, migration, storage, xml
 from ferryman.drivers.libvirt.adapt import adapted
 from ferryman.drivers.libvirt.calls import Call, guard
 from ferryman.drivers.libvirt.connection import Connection
@@ -20,6 +20,7 @@ from ferryman.model.place import ABSENT, Place, Where
 from ferryman.model.plan import Changes, NewDisk, Order, Volume
 from ferryman.model.sample import Sample
 from ferryman.model.site import CpuComparison
+from ferryman.model.units import MIB
 from ferryman.ports import NO_CHANGES
 
 T = TypeVar("T")
@@ -31,6 +32,7 @@ _BY_OTHERS = (
     libvirt.VIR_DOMAIN_PAUSED_DUMP, libvirt.VIR_DOMAIN_PAUSED_SAVE, libvirt.VIR_DOMAIN_PAUSED_SNAPSHOT,
     libvirt.VIR_DOMAIN_PAUSED_FROM_SNAPSHOT, libvirt.VIR_DOMAIN_PAUSED_CRASHED,
 )  # fmt: skip
+NO_LIMIT = (2**63 - 1) // MIB  # MiB/s: the most that libvirt takes; 0 is not "none" to every QEMU
 _INACTIVE = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_CRASHED)
 
 
@@ -187,6 +189,17 @@ class LibvirtHypervisor:
             f"CPU baseline at {self.host.name}", lambda link: inventory.cpu_baseline(link, virtualization, cpus)
         )
 
+    # Small files, by libvirt's storage streams: no other way to the host is needed
+
+    def read_file(self, path: str) -> bytes | None:
+        return self.connection.look(f"read {path} at {self.host.name}", lambda link: files.read(link, path))
+
+    def write_file(self, path: str, content: bytes) -> None:
+        self.connection.act(f"write {path} at {self.host.name}", lambda link: files.write(link, path, content))
+
+    def remove_file(self, path: str) -> None:
+        self.connection.act(f"remove {path} at {self.host.name}", lambda link: files.remove(link, path))
+
     # Migration
 
     def start_migration(self, uuid: str, order: Order) -> migration.LibvirtTransfer:
@@ -235,6 +248,14 @@ class LibvirtHypervisor:
                     domain.blockJobSetSpeed(target, rate, libvirt.VIR_DOMAIN_BLOCK_JOB_SPEED_BANDWIDTH_BYTES)
 
         self._act(uuid, Call.MIRROR_SPEED, limit)
+
+    def memory_limit(self, uuid: str) -> int:
+        megabytes = self._look(uuid, "migration speed", lambda domain: int(domain.migrateGetMaxSpeed()))
+        return 0 if megabytes >= NO_LIMIT else megabytes * MIB
+
+    def limit_memory(self, uuid: str, rate: int) -> None:
+        megabytes = -(-rate // MIB) if rate else NO_LIMIT
+        self._act(uuid, Call.MAX_SPEED, lambda domain: domain.migrateSetMaxSpeed(megabytes))
 
     def abort(self, uuid: str) -> None:
         self._act(uuid, Call.ABORT, lambda domain: domain.abortJob())

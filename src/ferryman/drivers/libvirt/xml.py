@@ -69,7 +69,7 @@ def definition(xml: str) -> Definition:
         interfaces=tuple(_interface(element) for element in root.findall("devices/interface")),
         host_devices=_host_devices(root),
         hugepage_size=(size(_with_text(page)) or 1) if huge else 0,
-        nvram=_text(root, "os/nvram"),
+        nvram=_text(root, "os/nvram") or _file_of(root.find("os/nvram/source")),
         tpm="" if tpm is None else tpm.get("type", ""),
         loader=_text(root, "os/loader"),
         boot_files=tuple(path for name in ("kernel", "initrd", "dtb") if (path := _text(root, f"os/{name}"))),
@@ -128,6 +128,10 @@ def _pinned_cpus(root: Element) -> tuple[int, ...]:
 
 def _text(root: Element, path: str) -> str:
     return (root.findtext(path) or "").strip()
+
+
+def _file_of(source: Element | None) -> str:
+    return "" if source is None else source.get("file", "")
 
 
 def _with_text(page: Element | None) -> Element | None:

@@ -1,11 +1,12 @@
 """The command line: one file per group of commands; render.py draws, everything else asks app."""
 
+import os
 import sys
 
 import typer
 
 from ferryman.errors import FerrymanError
-from ferryman.surfaces.cli import assess, cpu, guests, hosts, migrate, requests
+from ferryman.surfaces.cli import assess, cpu, doctor, guests, hosts, migrate, requests
 
 program = typer.Typer(
     name="ferryman",
@@ -15,14 +16,18 @@ program = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-for part in (hosts, guests, cpu, assess, migrate, requests):
+for part in (hosts, guests, cpu, assess, migrate, requests, doctor):
     part.add_to(program)
 
 
 def run() -> int:
     """Run a command; an error of ours becomes three lines and its exit code."""
+    if "_FERRYMAN_COMPLETE" in os.environ:  # a shell asks; typer knows how to answer once it is told to
+        from typer.completion import completion_init  # type: ignore[attr-defined]
+
+        completion_init()
     try:
-        code = program(standalone_mode=False)
+        code = program(prog_name="ferryman", standalone_mode=False)
     except FerrymanError as error:
         print(f"ferryman: {error.what}: {error.why}", file=sys.stderr)
         if error.remedy:

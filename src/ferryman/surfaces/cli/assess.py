@@ -9,8 +9,9 @@ from ferryman.app import application
 from ferryman.errors import BadInput
 from ferryman.model.finding import blockers
 from ferryman.model.request import CopyStorage, Handshake, Options
-from ferryman.surfaces.cli import render
-from ferryman.surfaces.cli.hosts import Json, MeasureLink
+from ferryman.surfaces.cli import complete, render
+from ferryman.surfaces.cli.hosts import MeasureLink
+from ferryman.surfaces.cli.values import Json
 
 CopyDisks = Annotated[
     CopyStorage,
@@ -71,9 +72,12 @@ def add_to(program: typer.Typer) -> None:
 
 
 def assess(
-    guest: str,
-    to: Annotated[str, typer.Option("--to", help="The destination.")],
-    source: Annotated[str, typer.Option("--from", help="The source, where the name alone does not tell.")] = "",
+    guest: Annotated[str, typer.Argument(autocompletion=complete.guests)],
+    to: Annotated[str, typer.Option("--to", help="The destination.", autocompletion=complete.hosts)],
+    source: Annotated[
+        str,
+        typer.Option("--from", help="The source, where the name alone does not tell.", autocompletion=complete.hosts),
+    ] = "",
     insecure: Annotated[bool, typer.Option("--insecure", help="As migrate would be asked.")] = False,
     replace_definition: Annotated[
         bool, typer.Option("--replace-definition", help="As migrate would be asked.")
@@ -86,7 +90,7 @@ def assess(
     measure_link: MeasureLink = False,
     json: Json = False,
 ) -> int:
-    """Say what speaks against moving a guest live. Exit code 0: it may go; 3: it may not."""
+    """Say what speaks against moving a guest. Exit code 0: it may go; 3: it may not."""
     here = application()
     options = Options(
         bandwidth=here.settings.bandwidth, timeout=here.settings.timeout, insecure=insecure,

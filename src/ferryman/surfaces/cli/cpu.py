@@ -6,7 +6,7 @@ import typer
 
 from ferryman.app import application, cpu_baseline
 from ferryman.surfaces.cli import render
-from ferryman.surfaces.cli.hosts import Json
+from ferryman.surfaces.cli.values import Json
 
 
 def add_to(program: typer.Typer) -> None:

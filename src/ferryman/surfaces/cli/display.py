@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ferryman.app import Moves, View
 from ferryman.model.outcome import Round
@@ -17,24 +17,29 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 
+def event(kind: str, request_id: str, content: Any) -> None:
+    """One JSON event on a line of its own, with the request it belongs to."""
+    print(to_json({"event": kind, "request": request_id, **to_plain(content)}), flush=True)
+
+
 def events(moves: Moves, request_id: str) -> View:
     """Print an event for each phase, sample and decision, and one for the end; returns the last view."""
     told_sample, told_phases, told_decisions = None, 0, 0
-    print(to_json({"event": "request", **to_plain(moves.view(request_id).request)}), flush=True)
+    event("request", request_id, moves.view(request_id).request)
     for view in moves.follow(request_id):
         if view.sample is not None and view.sample != told_sample:
             told_sample = view.sample
-            print(to_json({"event": "sample", **to_plain(view.sample)}), flush=True)
+            event("sample", request_id, view.sample)
         for entry in moves.records.phases(request_id)[told_phases:]:
             told_phases += 1
-            print(to_json({"event": "phase", **to_plain(entry)}), flush=True)
+            event("phase", request_id, entry)
         for text in moves.records.decisions(request_id)[told_decisions:]:
             told_decisions += 1
-            print(to_json({"event": "decision", "text": text}), flush=True)
+            event("decision", request_id, {"text": text})
     report = moves.show(request_id)
     if report.outcome is not None:
         after = to_plain(report.findings_after)
-        print(to_json({"event": "end", **to_plain(report.outcome), "findings_after": after}), flush=True)
+        event("end", request_id, {**to_plain(report.outcome), "findings_after": after})
     return view
 
 

@@ -6,8 +6,8 @@ import typer
 
 from ferryman.app import application
 from ferryman.model.units import format_moment, format_size
-from ferryman.surfaces.cli import render
-from ferryman.surfaces.cli.hosts import Json
+from ferryman.surfaces.cli import complete, render
+from ferryman.surfaces.cli.values import Json
 
 
 def add_to(program: typer.Typer) -> None:
@@ -42,7 +42,7 @@ def guests(json: Json = False) -> int:
     return 3 if silent else 0
 
 
-def guest(name: str, json: Json = False) -> None:
+def guest(name: Annotated[str, typer.Argument(autocompletion=complete.guests)], json: Json = False) -> None:
     """Show one guest in full."""
     found = application().site.guest(name)
     if json:

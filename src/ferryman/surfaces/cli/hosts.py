@@ -9,9 +9,9 @@ from ferryman.app import application
 from ferryman.errors import BadInput, DriverError
 from ferryman.model.host import Answer, Host, HostFacts
 from ferryman.model.units import format_size
-from ferryman.surfaces.cli import render
+from ferryman.surfaces.cli import complete, render
+from ferryman.surfaces.cli.values import Json
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 MeasureLink = Annotated[
     bool,
     typer.Option("--measure-link", help="Measure the link by a transfer of a second or 64 MiB: it disturbs others."),
@@ -52,7 +52,7 @@ def add(
     print(f"host {name} registered; try: ferryman host check {name}")
 
 
-def remove(name: str, json: Json = False) -> None:
+def remove(name: Annotated[str, typer.Argument(autocompletion=complete.hosts)], json: Json = False) -> None:
     """Forget a host. Nothing at the host changes."""
     host = application().site.remove(name)
     if json:
@@ -62,7 +62,9 @@ def remove(name: str, json: Json = False) -> None:
 
 
 def check(
-    names: Annotated[list[str] | None, typer.Argument(help="Hosts; all when none is named.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Hosts; all when none is named.", autocompletion=complete.hosts)
+    ] = None,
     measure_link: MeasureLink = False,
     json: Json = False,
 ) -> int:
@@ -72,9 +74,7 @@ def check(
         render.as_json(checks)
     else:
         for one in checks:
-            print(f"{one.host:<10} {one.answer:<12} {one.thing}: {one.detail}")
-            if one.remedy and one.answer is not Answer.GOOD:
-                print(f"{'':<23} remedy: {one.remedy}")
+            render.check(one)
     return 3 if any(one.answer is Answer.MISSING for one in checks) else 0
 
 

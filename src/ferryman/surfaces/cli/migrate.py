@@ -1,19 +1,18 @@
-"""`ferryman migrate GUEST --to HOST` and `ferryman follow ID`: ask, show, and tell how it ended."""
+"""`ferryman migrate GUEST … --to HOST` and `ferryman follow ID`: ask, show, and tell how it ended."""
 
 import sys
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 
-from ferryman.app import Application, application
-from ferryman.errors import BadInput, FerrymanError, Refused
+from ferryman.app import Application, NotAsked, application
+from ferryman.errors import BadInput, DriverError, FerrymanError, Refused
 from ferryman.model.finding import blockers
 from ferryman.model.request import CopyStorage, Options, Request
-from ferryman.model.units import parse_duration, parse_size
-from ferryman.surfaces.cli import display, render, terminal
+from ferryman.surfaces.cli import complete, display, render, terminal
 from ferryman.surfaces.cli.assess import CopyDisks, Eject, HandshakeChoice, Handshakes, MapNetwork, MapPool, pairs
-from ferryman.surfaces.cli.hosts import Json
+from ferryman.surfaces.cli.values import Json, duration, size
 
 
 def add_to(program: typer.Typer) -> None:
@@ -23,10 +22,19 @@ def add_to(program: typer.Typer) -> None:
 
 
 def migrate(
-    guest: str,
-    to: Annotated[str, typer.Option("--to", help="The destination.")],
-    source: Annotated[str, typer.Option("--from", help="The source, where the name alone does not tell.")] = "",
+    to: Annotated[str, typer.Option("--to", help="The destination.", autocompletion=complete.hosts)],
+    guests: Annotated[
+        list[str] | None, typer.Argument(help="Guests, moved one after another.", autocompletion=complete.guests)
+    ] = None,
+    source: Annotated[
+        str,
+        typer.Option("--from", help="The source, where the name alone does not tell.", autocompletion=complete.hosts),
+    ] = "",
+    everything: Annotated[bool, typer.Option("--all", help="Every guest of the source that --from names.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Findings and plan only; nothing is changed.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Go on in the background; print the requests' ids and end.")
+    ] = False,
     bandwidth: Annotated[str, typer.Option(help="At most this much a second, such as 100M.")] = "",
     max_downtime: Annotated[
         str, typer.Option(help="Allowed downtime, such as 500ms. Default: the hypervisor's 300ms.")
@@ -58,12 +66,13 @@ def migrate(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON event a line.")] = False,
 ) -> int:
-    """Move a running guest to another host."""
+    """Move guests to another host: running ones live, shut-off ones by their definition."""
+    _check(guests or [], source, everything, dry_run and detach)
     here = application()
     options = Options(
-        bandwidth=_size(bandwidth, "--bandwidth") if bandwidth else here.settings.bandwidth,
-        max_downtime=_duration(max_downtime, "--max-downtime") if max_downtime else here.settings.max_downtime,
-        timeout=_duration(timeout, "--timeout") if timeout else here.settings.timeout,
+        bandwidth=size(bandwidth, "--bandwidth") if bandwidth else here.settings.bandwidth,
+        max_downtime=duration(max_downtime, "--max-downtime") if max_downtime else here.settings.max_downtime,
+        timeout=duration(timeout, "--timeout") if timeout else here.settings.timeout,
         insecure=insecure,
         replace_definition=replace_definition,
         copy_storage=copy_storage,
@@ -74,72 +83,186 @@ def migrate(
         handshake=handshake.wanted,
         probe=probe,
     )
+    names = here.site.names_at(source) if everything else tuple(dict.fromkeys(guests or ()))
+    if not names:
+        print(f"host {source} has no guest", file=sys.stderr)
+        return 0
     if dry_run:
-        return _dry_run(here, guest, to, options, source, json)
+        return _look_ahead(here, names, to, options, source, json)[1]
     if not yes and sys.stdin.isatty():
-        code = _dry_run(here, guest, to, options, source, json=False)
-        if code:
+        may_go, code = _look_ahead(here, names, to, options, source, json=False)
+        if not may_go:
             return code
-        typer.confirm("go?", abort=True, err=True)
+        typer.confirm("go?" if len(names) == 1 else f"go with {may_go} of {len(names)}?", abort=True, err=True)
     elif not yes:
         raise BadInput("migrate", "nobody can be asked: standard input is no terminal", "--yes goes without asking")
-    return _see_it_through(here, lambda: here.moves.ask(guest, to, options, source=source), json)
+    if detach:
+        from ferryman.app import detached
+
+        return _told(detached.start(here, names, to, options, source=source), json)
+    interrupts = _Interrupts(here)
+    terminal.outlive(on_interrupt=interrupts.interrupted)
+    asked = here.moves.ask_all(names, to, options, source=source)
+    interrupts.asking = False
+    return _see_them_through(here, asked, interrupts, json)
+
+
+def _check(guests: Sequence[str], source: str, everything: bool, both: bool) -> None:
+    if everything and guests:
+        raise BadInput(
+            "migrate", f"--all and guests ({', '.join(guests)}) exclude each other", "leave one of them away"
+        )
+    if everything and not source:
+        raise BadInput("--all", "it needs the host whose guests are meant", "--from HOST")
+    if not everything and not guests:
+        raise BadInput("migrate", "no guest is named", "ferryman guests lists them; or --all --from HOST")
+    if both:
+        raise BadInput("migrate", "--dry-run moves nothing that --detach could let go on", "leave one of them away")
 
 
 def follow(
-    request: Annotated[str, typer.Argument(help="The request's id, or its beginning.")], json: Json = False
+    request: Annotated[
+        str, typer.Argument(help="The request's id, or its beginning.", autocompletion=complete.requests)
+    ],
+    json: Json = False,
 ) -> int:
     """Look at a migration under way until it ends."""
     here = application()
     return _tell(here, here.moves.view(request).request.id, json)
 
 
-def _size(text: str, option: str) -> int:
-    try:
-        return parse_size(text)
-    except ValueError as error:
-        raise BadInput(option, str(error), "such as 100M") from error
-
-
-def _duration(text: str, option: str) -> float:
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise BadInput(option, str(error), "such as 500ms or 10min") from error
-
-
-def _dry_run(here: Application, guest: str, to: str, options: Options, source: str, json: bool) -> int:
-    found, planned = here.site.assess(guest, to, options, source=source)
-    if json:
-        render.as_json({"findings": found, "plan": planned})
-    else:
-        render.findings(found)
-        render.plan(planned)
-    return 3 if blockers(found) else 0
-
-
-def _see_it_through(here: Application, ask: Callable[[], Request], json: bool) -> int:
-    """Ask, and show the request while this process carries it out. Ctrl-C asks for cancel; a lost terminal lets it go on."""
-    asked: list[Request] = []
-
-    def interrupted() -> None:
-        if not asked:
-            raise typer.Abort  # nothing was asked for yet
+def _look_ahead(
+    here: Application, names: Sequence[str], to: str, options: Options, source: str, json: bool
+) -> tuple[int, int]:
+    """Tell findings and plan of each guest; returns (how many may go, the worst exit code)."""
+    may_go = 0
+    plain: list[dict[str, Any]] = []
+    for name in names:
+        if len(names) > 1 and not json:
+            print(f"---- {name}")
         try:
-            here.moves.cancel(asked[0].id)
-            render.error_lines("\ncancel asked: rolling back (the guest stays where it runs)")
+            found, planned = here.site.assess(name, to, options, source=source)
+        except (Refused, DriverError) as error:
+            if len(names) == 1:
+                raise
+            _not_asked(NotAsked(name, error), json=False)
+            plain.append({"guest": name, "error": str(error)})
+            continue
+        may_go += not blockers(found)
+        plain.append({"guest": name, "findings": found, "plan": planned})
+        if not json:
+            render.findings(found)
+            render.plan(planned)
+    if json:
+        render.as_json(plain if len(names) > 1 else plain[0])
+    return may_go, 0 if may_go == len(names) else 3
+
+
+def _not_asked(one: NotAsked, json: bool) -> None:
+    if json:
+        error = one.error
+        display.event("refused", "", {"guest": one.guest, "what": error.what, "why": error.why, "remedy": error.remedy})
+    else:
+        render.error_lines(f"refused: {one.error.what}: {one.error.why}")
+        if one.error.remedy:
+            render.error_lines(f"  remedy: {one.error.remedy}")
+
+
+def _told(asked: Sequence[Request | NotAsked], json: bool) -> int:
+    """What was handed over to the background, and what could not be."""
+    for one in asked:
+        if isinstance(one, NotAsked):
+            if len(asked) == 1 and not json:
+                raise one.error
+            _not_asked(one, json)
+        elif json:
+            display.event("request", one.id, one)
+        else:
+            print(f"request {one.id}: {one.guest} from {one.source} to {one.destination}")
+    return 3 if any(isinstance(one, NotAsked) for one in asked) else 0
+
+
+class _Interrupts:
+    """What Ctrl-C means: before anything was asked for the end, then cancel of the current move, and no other begins."""
+
+    def __init__(self, here: Application) -> None:
+        self._moves = here.moves
+        self.asking, self.current, self.stopped = True, "", False
+
+    def interrupted(self) -> None:
+        """Ctrl-C was pressed."""
+        if self.asking:
+            raise typer.Abort
+        self.stopped = True
+        if not self.current:
+            return
+        try:
+            self._moves.cancel(self.current)
+            render.error_lines("\ncancel asked: rolling back (the guest stays where it is)")
         except Refused as error:
             render.error_lines(f"\nnot cancelled: {error.why}")
 
-    terminal.outlive(on_interrupt=interrupted)
-    asked.append(ask())
-    try:
-        code = _tell(here, asked[0].id, json)
-    except OSError:  # nobody reads what we print any more: the move goes on
-        terminal.leave()
-        code = 0
-    here.moves.wait()
-    return code
+
+def _see_them_through(
+    here: Application, asked: Sequence[Request | NotAsked], interrupts: _Interrupts, json: bool
+) -> int:
+    """Carry the requests out in this process, one after another, and show them; returns the worst exit code."""
+    if len(asked) == 1 and isinstance(asked[0], NotAsked) and not json:
+        raise asked[0].error
+    codes = [3 for one in asked if isinstance(one, NotAsked)]
+    for one in asked:
+        if isinstance(one, NotAsked):
+            _not_asked(one, json)
+    requests = [one for one in asked if isinstance(one, Request)]
+    for number, request in enumerate(requests, 1):
+        if interrupts.stopped:
+            here.moves.withdraw(requests[number - 1 :])
+            break
+        if len(asked) > 1 and not json:
+            print(
+                f"---- {request.guest} ({number} of {len(requests)}), from {request.source} to {request.destination}",
+                flush=True,
+            )
+        interrupts.current = request.id
+        here.moves.begin(request)
+        try:
+            codes.append(_tell(here, request.id, json))
+        except FerrymanError as error:
+            if len(asked) == 1:
+                raise
+            _not_asked(NotAsked(request.guest, error), json)
+            codes.append(error.exit_code)
+        except OSError:  # nobody reads what we print any more: the moves go on
+            terminal.leave()
+        here.moves.wait([request.id])
+        interrupts.current = ""
+    if len(asked) > 1:
+        codes += _sum_up(here, asked, json)
+    return max(codes, default=0)
+
+
+def _sum_up(here: Application, asked: Sequence[Request | NotAsked], json: bool) -> list[int]:
+    """One line for each guest; returns the exit codes of those that have ended."""
+    rows, plain, codes = [], [], []
+    for one in asked:
+        if isinstance(one, NotAsked):
+            rows.append(("-", one.guest, "-", "refused", "-", "-", one.error.why))
+            plain.append({"request": "", "guest": one.guest, "status": "refused", "reason": one.error.why})
+            continue
+        outcome = here.moves.show(one.id).outcome
+        status, reason = (outcome.status, outcome.reason) if outcome else ("not ended", "its end was not recorded")
+        if outcome:
+            codes.append(render.EXIT_CODES[outcome.status])
+        plain.append({"request": one.id, "guest": one.guest, "status": status, "reason": reason})
+        rows.append(
+            (one.id, one.guest, f"{one.source} -> {one.destination}", status, *render.standstills(outcome), reason)
+        )
+    if json:
+        display.event("summary", "", {"moves": plain})
+    else:
+        print("----")
+        render.table(("REQUEST", "GUEST", "MOVE", "STATE", "DOWNTIME", "BLACKOUT", "REASON"), rows)
+    return codes
 
 
 def _tell(here: Application, request_id: str, json: bool) -> int:

@@ -1,15 +1,18 @@
 """How things look in a terminal: tables, findings, plans, reports. Words only; rich is imported where it draws."""
 
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ferryman.model.finding import Finding, Severity
+from ferryman.model.host import Answer, Check
 from ferryman.model.outcome import Outcome, Report, Status
-from ferryman.model.plan import Plan
+from ferryman.model.plan import Method, Plan
 from ferryman.model.request import Handshake
 from ferryman.model.units import format_duration, format_size
 from ferryman.plain import to_json, to_plain
+from ferryman.report.limits import limits
 from ferryman.report.timeline import rounds, stretches
 
 # Exit codes of a migration's end; refused and "a blocker was found" share one.
@@ -47,16 +50,31 @@ def findings(found: Sequence[Finding]) -> None:
             print(f"         remedy: {finding.remedy}")
 
 
+def check(line: Check) -> None:
+    """One line of a check, with the remedy where something is missing."""
+    print(f"{line.host:<10} {line.answer:<12} {line.thing}: {line.detail}", flush=True)
+    if line.remedy and line.answer is not Answer.GOOD:
+        print(f"{'':<23} remedy: {line.remedy}")
+
+
+_RETURN = {Method.LIVE: "the guest runs at the destination", Method.DEFINITION: "the source's definition is gone"}
+
+
 def plan(planned: Plan) -> None:
     """The steps with the undo of each, and the point of no return."""
-    print(f"plan: move {planned.guest} live from {planned.source} to {planned.destination}")
-    print(f"  memory goes to {planned.migration_uri}, {'encrypted' if planned.encrypted else 'NOT ENCRYPTED'}")
-    if planned.handshake is Handshake.CARRIED:
-        print("  ferryman carries the handshake between the two libvirtds: it must run until the end")
+    if planned.method is Method.LIVE:
+        print(f"plan: move {planned.guest} live from {planned.source} to {planned.destination}")
+        print(f"  memory goes to {planned.migration_uri}, {'encrypted' if planned.encrypted else 'NOT ENCRYPTED'}")
+        if planned.handshake is Handshake.CARRIED:
+            print("  ferryman carries the handshake between the two libvirtds: it must run until the end")
+    else:
+        print(
+            f"plan: move the definition of {planned.guest}, which is shut off, from {planned.source} to {planned.destination}"
+        )
     passed = False
     for number, step in enumerate(planned.steps, 1):
         if step.past_return and not passed:
-            print("  ---- point of no return: once the guest runs at the destination, only forward ----")
+            print(f"  ---- point of no return: once {_RETURN[planned.method]}, only forward ----")
             passed = True
         undo = f"   (undo: {step.undo})" if step.undo else ""
         print(f"  {number}. {step.does}{undo}")
@@ -78,6 +96,13 @@ def outcome(ended: Outcome) -> None:
         figures.append(f"{format_size(ended.transferred)} sent")
     if figures:
         print(f"  {', '.join(figures)}")
+
+
+def standstills(ended: Outcome | None) -> tuple[str, str]:
+    """Downtime and blackout for a table."""
+    figures = (ended.downtime, ended.blackout) if ended else (None, None)
+    downtime, blackout = (format_duration(figure) if figure is not None else "-" for figure in figures)
+    return downtime, blackout
 
 
 def report(told: Report) -> None:
@@ -118,6 +143,9 @@ def report(told: Report) -> None:
             findings(found)
     for decision in told.decisions:
         print(f"decided: {decision}")
+    for wish in told.wishes:
+        when = "" if wish.applied else " (not set: the transfer was over, or has not begun)"
+        print(f"tuned by {wish.by} at {time.strftime('%T', time.localtime(wish.at))}: {limits(wish)}{when}")
     for entry in told.undo:
         print(f"undo {entry.act}: {entry.state}{f' ({entry.error})' if entry.error else ''}")
     for volume in told.volumes:

@@ -7,20 +7,25 @@ import typer
 
 from ferryman.app import application
 from ferryman.model.phase import Phase
-from ferryman.model.units import format_duration
 from ferryman.plain import to_plain
+from ferryman.report.limits import limits
 from ferryman.report.timeline import rounds, stretches
 from ferryman.surfaces.cli import render, terminal
-from ferryman.surfaces.cli.hosts import Json
+from ferryman.surfaces.cli.values import Id, Json, duration, size
 
 PUT_BACK = (Phase.REFUSED, Phase.FAILED, Phase.CANCELLED, Phase.CLOSED)
-Id = Annotated[str, typer.Argument(help="The request's id, or its beginning.")]
 
 
 def add_to(program: typer.Typer) -> None:
     """Attach these commands."""
-    for name, function in (("history", history), ("show", show), ("cancel", cancel), ("recover", recover),
-                           ("retire", retire)):  # fmt: skip
+    for name, function in (
+        ("history", history),
+        ("show", show),
+        ("cancel", cancel),
+        ("tune", tune),
+        ("recover", recover),
+        ("retire", retire),
+    ):
         program.command(name)(function)
 
 
@@ -35,8 +40,7 @@ def history(
     rows = [
         (one.request.id, time.strftime("%F %T", time.localtime(one.request.asked_at)), one.request.guest,
          f"{one.request.source} -> {one.request.destination}", one.phase,
-         format_duration(one.outcome.downtime) if one.outcome and one.outcome.downtime is not None else "-",
-         format_duration(one.outcome.blackout) if one.outcome and one.outcome.blackout is not None else "-")
+         *render.standstills(one.outcome))
         for one in reports
     ]  # fmt: skip
     render.table(("REQUEST", "ASKED", "GUEST", "MOVE", "STATE", "DOWNTIME", "BLACKOUT"), rows)
@@ -80,6 +84,29 @@ def retire(request: Id, json: Json = False) -> None:
         print(f"removed {path}")
     if not removed:
         print("nothing is left to retire")
+
+
+def tune(
+    request: Id,
+    bandwidth: Annotated[
+        str, typer.Option(help="At most this much a second from now on, such as 100M; 0: no limit.")
+    ] = "",
+    max_downtime: Annotated[str, typer.Option(help="Allowed downtime from now on, such as 500ms.")] = "",
+    json: Json = False,
+) -> None:
+    """Change the limits of a migration under way. Refused with the reason once the switchover has begun."""
+    here = application()
+    tuned = here.moves.tune(
+        request,
+        bandwidth=size(bandwidth, "--bandwidth") if bandwidth else None,
+        max_downtime=duration(max_downtime, "--max-downtime") if max_downtime else None,
+    )
+    if json:
+        render.as_json(here.moves.records.wishes(tuned.id)[-1])
+        return
+    print(
+        f"asked of {tuned.id}: {limits(here.moves.records.wishes(tuned.id)[-1])}; the next look at the transfer sets it"
+    )
 
 
 def recover(

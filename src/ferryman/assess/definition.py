@@ -1,0 +1,84 @@
+"""May a shut-off guest's definition move alone? Its disks must be the same storage at both hosts, and nothing may be lost."""
+
+from collections.abc import Iterable, Iterator
+
+from ferryman.model.finding import Finding, blocker
+from ferryman.model.request import CopyStorage, Options
+from ferryman.model.site import Reach, Site
+
+# What a live move finds and that speaks here in the same way. The others are about memory on its way, or about QEMUs that
+# meet: nothing of the guest runs.
+ALSO = frozenset(
+    (
+        "same-host",
+        "job-running",
+        "active-at-destination",
+        "defined-at-destination",
+        "definition-replaced",
+        "name-taken",
+        "mac-taken",
+        "architecture",
+        "machine-type",
+        "tpm-device",
+        "vcpus",
+        "disk-unproved",
+        "disk-network",
+        "bridge-missing",
+        "bridge-not-checked",
+        "network-missing",
+        "network-inactive",
+        "direct-interface",
+        "interface-kind",
+    )
+)
+
+
+def findings(site: Site, options: Options, live: Iterable[Finding]) -> Iterator[Finding]:
+    """Of what a live move would find, what holds here too; and what only matters to a guest that is shut off."""
+    yield from (finding for finding in live if finding.code in ALSO)
+    yield from _disks(site, options)
+    yield from _left_behind(site)
+    if any(finding.code == "cpu-incompatible" for finding in live) and site.guest.cpu_mode == "custom":
+        yield from (finding for finding in live if finding.code == "cpu-incompatible")
+
+
+def _disks(site: Site, options: Options) -> Iterator[Finding]:
+    guest, destination = site.guest, site.destination.host.name
+    reach = {one.target: one for one in site.ground.disks}
+    for disk in guest.disks:
+        one = reach.get(disk.target)
+        if one is None:
+            continue
+        what = f"disk {disk.target} ({disk.source}) of guest {guest.name}"
+        if one.reach is Reach.DIFFERENT and disk.device in ("cdrom", "floppy"):
+            yield blocker("disk-stays", what, f"{destination} does not have it ({one.how}), and media of a shut-off guest are not copied yet: that comes with cold migration",
+                          f"virsh change-media {guest.name} {disk.target} --eject --config")  # fmt: skip
+        elif one.reach is Reach.DIFFERENT:
+            yield blocker("disk-stays", what, f"{destination} has other storage there ({one.how}), and the disks of a shut-off guest are not copied yet: that comes with cold migration",
+                          f"start the guest (virsh start {guest.name}) and move it live, or put the disk on storage that both hosts share")  # fmt: skip
+        elif options.copy_storage is CopyStorage.ALL and not disk.read_only:
+            yield blocker("disk-stays", what, "--copy-storage all asks for a copy, and the disks of a shut-off guest are not copied yet: that comes with cold migration",
+                          f"leave --copy-storage away, or start the guest (virsh start {guest.name}) and move it live")  # fmt: skip
+
+
+def _left_behind(site: Site) -> Iterator[Finding]:
+    """What libvirt keeps beside the definition, at the source only. Its own undefine refuses for most of it."""
+    guest, what = site.guest, f"guest {site.guest.name}"
+    if guest.snapshots:
+        yield blocker("snapshots-stay", what, f"it has snapshots ({', '.join(guest.snapshots)}): what libvirt knows of them does not travel",
+                      f"virsh snapshot-delete {guest.name} NAME, or with --metadata to keep their data in the image")  # fmt: skip
+    if guest.checkpoints:
+        yield blocker("checkpoints-stay", what, f"it has checkpoints ({', '.join(guest.checkpoints)}): what libvirt knows of them does not travel",
+                      f"virsh checkpoint-delete {guest.name} NAME; the next backup is a full one")  # fmt: skip
+    if guest.managed_save:
+        yield blocker("managed-save-stays", what, "it was put to sleep with its memory saved at the source: that does not travel",
+                      f"virsh start {guest.name} and move it live, or virsh managedsave-remove {guest.name} if its memory may be lost")  # fmt: skip
+    if guest.tpm == "emulator":
+        yield blocker("tpm-state-stays", f"TPM of guest {guest.name}", "its state is a directory of the source, which is not copied yet: that comes with cold migration",
+                      f"start the guest (virsh start {guest.name}) and move it live: then the state travels")  # fmt: skip
+    for device in guest.host_devices:
+        yield blocker("device-stays", f"{device.kind} {device.name} of guest {guest.name}", "it belongs to the source host; the guest would not start without it",
+                      f"virsh detach-device {guest.name} FILE --config before the move")  # fmt: skip
+    if site.ground.nvram is not None and site.ground.nvram.reach is Reach.UNPROVED:
+        yield blocker("nvram-unproved", f"firmware variables {guest.nvram} of guest {guest.name}", site.ground.nvram.how,
+                      f"make sure that {site.destination.host.name} has the directory, so that they can be copied there")  # fmt: skip

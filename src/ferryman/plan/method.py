@@ -1,0 +1,20 @@
+"""Which way a guest goes, and the plan for it."""
+
+from ferryman.model.guest import Guest
+from ferryman.model.plan import Method, Plan
+from ferryman.model.request import Options
+from ferryman.model.site import Site
+from ferryman.plan.definition import definition_plan
+from ferryman.plan.steps import live_plan
+
+
+def method_for(guest: Guest) -> Method:
+    """A shut-off guest has nothing that could move live. Every other state is the live move's to accept or refuse."""
+    return Method.DEFINITION if guest.off else Method.LIVE
+
+
+def plan_for(site: Site, options: Options) -> Plan:
+    """The plan of the method that fits the guest."""
+    if method_for(site.guest) is Method.DEFINITION:
+        return definition_plan(site, options)
+    return live_plan(site, options)

@@ -1,0 +1,108 @@
+"""The command line itself: the manual page, completion, and orders that make no sense."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ferryman.drivers.database.records import open_records
+from ferryman.model.host import Host
+from ferryman.model.request import Request
+from ferryman.surfaces.cli import program
+from ferryman.surfaces.cli.manual import commands, manual
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def ferryman(state: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ferryman", *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "FERRYMAN_STATE_DIRECTORY": str(state), **environment},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    records = open_records(tmp_path)
+    for name in ("alpha", "albert", "beta"):
+        records.add_host(Host(name, f"qemu+tls://{name}/system"))
+    records.add_request(Request("abcd1234", "uuid", "web", "alpha", "beta"), "slot0")
+    records.engine.dispose()
+    return tmp_path
+
+
+def test_the_manual_page_is_the_one_that_dev_man_writes() -> None:
+    assert (ROOT / "docs/ferryman.1").read_text() == manual(program), "run ./dev man"
+
+
+def test_the_manual_page_names_every_command_and_option() -> None:
+    page = manual(program).replace("\\-", "-")
+    for words, command in commands(program):
+        assert f".SS ferryman {words}" in page
+        section = page.split(f".SS ferryman {words}", 1)[1].split("\n.S", 1)[0]
+        for parameter in command.params:
+            for option in parameter.opts:
+                if option.startswith("-") and option != "--help":
+                    assert f"{option}\\fR" in section, f"{words} {option}"
+
+
+@pytest.mark.skipif(shutil.which("man") is None, reason="no man program here")
+def test_man_reads_the_page_without_a_complaint() -> None:
+    read = subprocess.run(
+        ["man", "--warnings", "-l", str(ROOT / "docs/ferryman.1")], capture_output=True, text=True,
+        env={**os.environ, "MANWIDTH": "80", "LC_ALL": "C.UTF-8"},
+    )  # fmt: skip
+    assert read.returncode == 0
+    assert read.stderr == ""
+    assert "ferryman migrate" in read.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("ferryman mig", ["migrate"]),
+        ("ferryman host ch", ["check"]),
+        ("ferryman migrate --det", ["--detach"]),
+        ("ferryman migrate web --to al", ["albert", "alpha"]),
+        ("ferryman migrate w", ["web"]),
+        ("ferryman show ab", ["abcd1234"]),
+    ],
+)
+def test_bash_completes(state: Path, words: str, expected: list[str]) -> None:
+    answer = ferryman(
+        state, COMP_WORDS=words, COMP_CWORD=str(len(words.split()) - 1), _FERRYMAN_COMPLETE="complete_bash"
+    )
+    assert answer.stdout.split() == expected, answer.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_has_a_script_that_asks_ferryman(state: Path, shell: str) -> None:
+    script = ferryman(state, "completion", shell).stdout
+    assert "_FERRYMAN_COMPLETE" in script
+    if path := shutil.which(shell):
+        assert subprocess.run([path, "-n"], input=script, text=True, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("migrate", "--to", "beta", "--yes"), 3, "no guest is named"),
+        (("migrate", "web", "--yes"), 2, "--to"),
+        (("migrate", "web", "--all", "--from", "alpha", "--to", "beta", "--yes"), 3, "exclude each other"),
+        (("migrate", "--all", "--to", "beta", "--yes"), 3, "--from HOST"),
+        (("migrate", "--all", "--from", "nowhere", "--to", "beta", "--yes"), 3, "host nowhere"),
+        (("migrate", "web", "--to", "beta", "--detach", "--dry-run"), 3, "--dry-run"),
+        (("migrate", "web", "db", "--to", "beta"), 3, "nobody can be asked"),
+        (("tune", "abcd"), 3, "no limit is named"),
+        (("tune", "ffff", "--bandwidth", "1M"), 3, "request ffff"),
+        (("tune", "abcd", "--bandwidth", "much"), 3, "--bandwidth"),
+    ],
+)
+def test_an_order_that_makes_no_sense_names_what_is_wrong(
+    state: Path, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    answer = ferryman(state, *arguments)
+    assert (answer.returncode, words in answer.stderr) == (code, True), answer.stderr
