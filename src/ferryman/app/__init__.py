@@ -1,9 +1,11 @@
-"""The only place where the parts are put together: Site looks at hosts and guests, Moves carries out and remembers."""
+"""The only place where the parts are put together: Site looks at hosts and guests, Moves carries out and remembers, Preparations
+makes hosts ready."""
 
 from dataclasses import dataclass
 
 from ferryman import config
 from ferryman.app.moves import Left, Moves, View
+from ferryman.app.preparation import Preparations
 from ferryman.app.site import HostGuests, Site
 from ferryman.errors import BadInput
 
@@ -15,6 +17,11 @@ class Application:
     settings: config.Settings
     site: Site
     moves: Moves
+
+    @property
+    def preparations(self) -> Preparations:
+        """Making hosts ready."""
+        return Preparations(self.site, self.settings.directory)
 
 
 def application() -> Application:
@@ -32,4 +39,4 @@ def application() -> Application:
     return Application(settings, site, Moves(site, settings.directory))
 
 
-__all__ = ["Application", "HostGuests", "Left", "Moves", "Site", "View", "application"]
+__all__ = ["Application", "HostGuests", "Left", "Moves", "Preparations", "Site", "View", "application"]

@@ -117,9 +117,10 @@ class HostFacts:
 
 
 class Answer(StrEnum):
-    """The three answers of a check."""
+    """The answers of a check."""
 
     GOOD = "good"
+    WARNING = "warning"  # good today
     MISSING = "missing"
     NOT_CHECKED = "not checked"
 

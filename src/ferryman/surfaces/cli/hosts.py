@@ -1,4 +1,4 @@
-"""`ferryman host add|remove|check` and `ferryman hosts`."""
+"""`ferryman host add|remove|check` and `ferryman hosts`; `host prepare` has a file of its own."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from ferryman.app import application
 from ferryman.errors import DriverError
 from ferryman.model.host import Answer, Host, HostFacts
 from ferryman.model.units import format_size
-from ferryman.surfaces.cli import render
+from ferryman.surfaces.cli import prepare, render
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -19,6 +19,7 @@ def add_to(program: typer.Typer) -> None:
     host.command("add")(add)
     host.command("remove")(remove)
     host.command("check")(check)
+    prepare.add_to(host)
     program.add_typer(host, name="host")
     program.command("hosts")(hosts)
 
@@ -63,10 +64,7 @@ def check(
     if json:
         render.as_json(checks)
     else:
-        for one in checks:
-            print(f"{one.host:<10} {one.answer:<12} {one.thing}: {one.detail}")
-            if one.remedy and one.answer is not Answer.GOOD:
-                print(f"{'':<23} remedy: {one.remedy}")
+        render.checks(checks)
     return 3 if any(one.answer is Answer.MISSING for one in checks) else 0
 
 

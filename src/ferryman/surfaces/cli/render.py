@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ferryman.model.finding import Finding, Severity
+from ferryman.model.host import Answer, Check
 from ferryman.model.outcome import Outcome, Report, Status
 from ferryman.model.plan import Plan
 from ferryman.model.units import format_duration, format_size
@@ -33,6 +34,14 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def checks(lines: Iterable[Check]) -> None:
+    """What `host check` found, with the remedy of what is not good."""
+    for one in lines:
+        print(f"{one.host:<10} {one.answer:<12} {one.thing}: {one.detail}")
+        if one.remedy and one.answer is not Answer.GOOD:
+            print(f"{'':<23} remedy: {one.remedy}")
 
 
 _MARKS = {Severity.BLOCKER: "BLOCKER", Severity.WARNING: "warning", Severity.NOTE: "note   "}
