@@ -58,16 +58,14 @@ daemon() { # how libvirtd is started here, and with which arguments
     [ -z "$pid" ] || say arguments "$(tr '\0' ' ' <"/proc/$pid/cmdline")"
 }
 
-listens() { # PORT: whether libvirtd listens there (or systemd for it), and nobody else
+listens() { # PORT: whether libvirtd listens there (or systemd for it), and nobody else: of two families it is content with one
     inodes=$(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v port="$(printf '%04X' "$1")" \
         '$4 == "0A" && substr($2, index($2, ":") + 1) == port { print $10 }')
     [ -n "$inodes" ] || return 1
-    for pid in $(daemon_pid) $([ ! -d /run/systemd/system ] || echo 1); do
-        for inode in $inodes; do
-            ! ls -l "/proc/$pid/fd" 2>/dev/null | grep -qF "socket:[$inode]" || return 0
-        done
+    theirs=$(for pid in $(daemon_pid) $([ ! -d /run/systemd/system ] || echo 1); do ls -l "/proc/$pid/fd" 2>/dev/null; done)
+    for inode in $inodes; do
+        case $theirs in *"socket:[$inode]"*) ;; *) return 1 ;; esac
     done
-    return 1
 }
 
 busy() { # one line for each guest that has a job: a restart of libvirtd would break it
@@ -83,6 +81,7 @@ busy() { # one line for each guest that has a job: a restart of libvirtd would b
 guests() { # the QEMU of each running guest: name, pid, start time
     for file in /run/libvirt/qemu/*.pid; do
         pid=$(cat "$file" 2>/dev/null) && [ -r "/proc/$pid/stat" ] || continue
+        case $(cat "/proc/$pid/comm") in libvirtd | virtqemud) continue ;; esac # driver.pid is libvirtd's own
         say guest "$(basename "$file" .pid)" "$pid" "$(sed 's/.*) //' "/proc/$pid/stat" | cut -d' ' -f20)"
     done
 }
@@ -92,7 +91,9 @@ survey() { # PORT FILE… -- DIRECTORY…: all that is decided by
     say hostname "$(hostname)"
     say fqdn "$(hostname -f 2>/dev/null || true)"
     for program in openssl certtool; do command -v $program >/dev/null && say generator $program && break; done
-    for name in libvirt-qemu qemu; do getent passwd $name >/dev/null 2>&1 && say qemu $name "$(id -gn $name)" && break; done
+    for name in libvirt-qemu qemu; do
+        getent passwd $name >/dev/null 2>&1 && say qemu $name "$(getent group $name | cut -d: -f1)" && break
+    done
     [ "$full" = no ] || daemon
     ! listens "$1" || say listens
     shift
@@ -200,15 +201,14 @@ restart() { # MANAGER PORT MORE…: libvirtd only; guests are processes of their
     if [ "$manager" = arguments ]; then tr '\0' '\n' <"/proc/$(daemon_pid)/cmdline" >"$dir/arguments"; fi
     note restart "$manager"
     case $manager in
-        sockets) systemctl restart libvirtd.service ;;
-        service) systemctl restart libvirtd.service ;;
         arguments) start_again "$@" ;;
+        *) restart_service ;;
     esac
     answers
     tries=0
     until listens "$port"; do
         tries=$((tries + 1))
-        [ $tries -lt 50 ] || { echo "libvirtd answers, and does not listen on port $port"; return 1; }
+        [ $tries -lt 25 ] || { echo "libvirtd answers, and does not listen on port $port, or somebody else does (ss -ltnp)"; return 1; }
         sleep 0.2
     done
 }
@@ -216,10 +216,25 @@ restart() { # MANAGER PORT MORE…: libvirtd only; guests are processes of their
 listen() { # the TLS socket starts only while neither the service nor its other sockets run
     [ -z "$(busy)" ] || { echo "a job has begun meanwhile: $(busy | head -n 1)"; return 1; }
     case $(systemctl is-enabled libvirtd-tls.socket 2>&1) in enabled*) ;; *) note socket libvirtd-tls.socket ;; esac
+    for socket in libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket; do
+        ! systemctl --quiet is-active $socket || echo $socket
+    done >"$dir/sockets"
     note restart sockets
-    systemctl stop libvirtd.service libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket
+    # shellcheck disable=SC2046
+    systemctl stop libvirtd.service $(cat "$dir/sockets")
     systemctl enable libvirtd-tls.socket
-    systemctl start libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd-tls.socket
+    # shellcheck disable=SC2046
+    systemctl start $(cat "$dir/sockets") libvirtd-tls.socket ||
+        { echo "systemd does not get port 16514 for libvirtd-tls.socket; perhaps somebody else has it (ss -ltnp)"; return 1; }
+}
+
+restart_service() { # with the sockets that it had. A start that failed leaves all of them failed, and counted as too many
+    systemctl reset-failed libvirtd.service libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd-tls.socket 2>/dev/null || true
+    if [ -s "$dir/sockets" ]; then
+        # shellcheck disable=SC2046
+        systemctl start $(cat "$dir/sockets")
+    fi
+    systemctl restart libvirtd.service
 }
 
 start_again() { # MORE…: the daemon with the arguments it had, and more
@@ -265,7 +280,7 @@ undo() { # files first, last first; then the daemon as it was. Returns 1 when so
     case $manager in
         '') ;;
         arguments) start_again || wrong=1 ;;
-        *) systemctl restart libvirtd.service || wrong=1 ;;
+        *) restart_service || wrong=1 ;;
     esac
     [ -z "$manager" ] || answers || wrong=1
     [ $wrong -ne 0 ] || echo "${1:-undone}" >"$dir/state"
@@ -277,7 +292,7 @@ same_guests() { # each QEMU that ran before runs still, as the same process
     while IFS= read -r line; do
         grep -qxF -- "$line" "$dir/guests-after" || say ended "$(printf '%s' "$line" | cut -f2)" "$(printf '%s' "$line" | cut -f3)"
     done <"$dir/guests-before"
-    say untouched "$(grep -cxFf "$dir/guests-before" "$dir/guests-after" || true)"
+    say untouched "$(sort "$dir/guests-before" "$dir/guests-after" | uniq -d | wc -l)"
 }
 
 carry_out() { # the caller's function `acts`, all or nothing
