@@ -2,12 +2,15 @@
 makes hosts ready."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ferryman import config
 from ferryman.app.moves import Left, Moves, View
-from ferryman.app.preparation import Preparations
 from ferryman.app.site import HostGuests, Site
 from ferryman.errors import BadInput
+
+if TYPE_CHECKING:  # not needed by every command
+    from ferryman.app.preparation import Preparations
 
 
 @dataclass(frozen=True)
@@ -19,8 +22,10 @@ class Application:
     moves: Moves
 
     @property
-    def preparations(self) -> Preparations:
+    def preparations(self) -> "Preparations":
         """Making hosts ready."""
+        from ferryman.app.preparation import Preparations
+
         return Preparations(self.site, self.settings.directory)
 
 
@@ -39,4 +44,4 @@ def application() -> Application:
     return Application(settings, site, Moves(site, settings.directory))
 
 
-__all__ = ["Application", "HostGuests", "Left", "Moves", "Preparations", "Site", "View", "application"]
+__all__ = ["Application", "HostGuests", "Left", "Moves", "Site", "View", "application"]

@@ -1,9 +1,7 @@
 """Hosts are prepared one after another: looked at, decided, changed as a whole or not at all; then checked."""
 
 import datetime
-import json
 import os
-import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +20,7 @@ from ferryman.model.preparation import (
     Wish,
     controller_places,
 )
+from ferryman.plain import from_json, to_json
 from ferryman.prepare import by_hand, for_controller, for_host, refusal
 
 if TYPE_CHECKING:  # cryptography costs a tenth of a second
@@ -138,13 +137,13 @@ class _Work:
         remembered = self.directory / "authority/given.json"
         given = self.asked.authority
         if given is None and remembered.exists():
-            first, second = json.loads(remembered.read_text())
+            first, second = from_json(remembered.read_text())
             given = (Path(first), Path(second))
         if given is not None:
             authority = certificates.read_authority(*given, self.moment)
             if self.asked.authority is not None and not self.asked.dry_run:
                 remembered.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                remembered.write_text(json.dumps([str(path.absolute()) for path in given]))
+                remembered.write_text(to_json([str(path.absolute()) for path in given]))
             return dict.fromkeys(Service, authority)
         own: dict[Service, Authority | None] = {}
         for service in Service:
@@ -163,7 +162,7 @@ class _Work:
         places = controller_places("" if os.geteuid() == 0 else str(Path.home()))
         machine = Machine(Host(HERE, "qemu:///system"), str(self.directory / "prepared"), places, is_controller=True)
         seen = survey(machine, self.authorities)
-        wish = self._wish((seen.hostname or platform.node(),))
+        wish = self._wish((seen.hostname,))
         needed = for_controller(seen, wish, places)
 
         def files() -> dict[str, bytes]:

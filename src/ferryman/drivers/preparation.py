@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ferryman.drivers import certificates, ssh
 from ferryman.drivers.certificates import Authority
-from ferryman.errors import Aborted, DriverError, NeedsAttention, Refused
+from ferryman.errors import Aborted, DriverError, NeedsAttention, Refused, Timeout, Unreachable
 from ferryman.model.host import Host
 from ferryman.model.preparation import (
     HOST_PLACES,
@@ -117,12 +117,12 @@ def carry_out(
     acts = "\n".join(f"    {_call(change)}" for change in changes)
     script = f"open_directory {stamp}\ntake_files\nacts() {{\n{acts}\n}}\ncarry_out"
     text = "".join(f"{name}\t{base64.b64encode(content).decode()}\n" for name, content in files.items())
-    return _ended(machine, stamp, _run(machine, script, timeout=ACT_WITHIN, text=text), wanted="done")
+    return _acted(machine, stamp, script, wanted="done", text=text)
 
 
 def put_back(machine: Machine, stamp: str, state: str) -> tuple[int, list[str]]:
     """Undo a preparation; `state` is what it is called then. Raises as `carry_out` does."""
-    return _ended(machine, stamp, _run(machine, f"open_directory {stamp}\nput_back {state}", timeout=ACT_WITHIN), wanted="undone")  # fmt: skip
+    return _acted(machine, stamp, f"open_directory {stamp}\nput_back {state}", wanted="undone")
 
 
 def _call(change: Change) -> str:
@@ -137,6 +137,18 @@ def _call(change: Change) -> str:
             return f"listen; restart {Manager.SOCKETS} {TLS_PORT}"
         case Restart(manager=manager, more=more):
             return shlex.join(["restart", manager, str(TLS_PORT), *more])
+
+
+def _acted(machine: Machine, stamp: str, calls: str, *, wanted: str, text: str = "") -> tuple[int, list[str]]:
+    try:
+        lines = _run(machine, calls, timeout=ACT_WITHIN, text=text)
+    except (Unreachable, Timeout) as error:
+        raise NeedsAttention(
+            f"host {machine.host.name}",
+            f"how it ended is not known, because {error.why}; it goes on by itself, to the end or back",
+            f"ferryman host prepare {machine.host.name} again, when it can be reached, looks and says",
+        ) from error
+    return _ended(machine, stamp, lines, wanted=wanted)
 
 
 def _ended(machine: Machine, stamp: str, lines: Sequence[Sequence[str]], *, wanted: str) -> tuple[int, list[str]]:

@@ -213,10 +213,10 @@ class Result(StrEnum):
     """How a preparation ended at a machine."""
 
     NOTHING = "nothing to change"
-    PLANNED = "planned"  # a dry run
-    DONE = "done"
-    BY_HAND = "by hand"
-    REVERTED = "reverted"
+    PLANNED = "would be changed"
+    DONE = "changed"
+    BY_HAND = "to be prepared by hand"
+    REVERTED = "put back as it was before"
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,17 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ferryman.app import application
-from ferryman.app.preparation import Asked
 from ferryman.errors import BadInput, FerrymanError
 from ferryman.model.host import Answer, Check
-from ferryman.model.preparation import Prepared, Result
 from ferryman.surfaces.cli import render
+
+if TYPE_CHECKING:  # not needed by every command
+    from ferryman.model.preparation import Prepared
 
 
 def add_to(host: typer.Typer) -> None:
@@ -35,6 +36,8 @@ def prepare(
         raise BadInput("--ca-certificate and --ca-key", "only one of the two was given", "give both")
     if revert and (dry_run or shared_directory or ca_certificate):
         raise BadInput("--revert", "it takes no other option", "it undoes the newest preparation as a whole")
+    from ferryman.app.preparation import Asked
+
     preparations = application().preparations
     authority = (Path(ca_certificate), Path(ca_key)) if ca_certificate else None
     asked = Asked(authority, tuple(shared_directory or ()), dry_run)
@@ -43,7 +46,7 @@ def prepare(
         answers.append(answer)
         if not json:
             _show(answer)
-    ready = [one.machine for one in answers if isinstance(one, Prepared) and one.machine in names]
+    ready = [one.machine for one in answers if not isinstance(one, FerrymanError) and one.machine in names]
     checks = [] if dry_run or revert or not ready else _checks(ready, preparations.site.check(ready))
     if json:
         render.as_json({"hosts": [_plain(answer) for answer in answers], "checks": checks})
@@ -57,27 +60,25 @@ def _checks(names: Iterable[str], checks: list[Check]) -> list[Check]:
     return [*checks, *ways]
 
 
-def _code(answers: Iterable[Prepared | FerrymanError], checks: Iterable[Check]) -> int:
+def _code(answers: "Iterable[Prepared | FerrymanError]", checks: Iterable[Check]) -> int:
     codes = [answer.exit_code for answer in answers if isinstance(answer, FerrymanError)]
-    by_hand = any(isinstance(answer, Prepared) and answer.result is Result.BY_HAND for answer in answers)
+    by_hand = any(not isinstance(answer, FerrymanError) and answer.by_hand for answer in answers)
     return max([*codes, 3 if by_hand or any(one.answer is Answer.MISSING for one in checks) else 0])
 
 
-def _plain(answer: Prepared | FerrymanError) -> object:
+def _plain(answer: "Prepared | FerrymanError") -> object:
     if isinstance(answer, FerrymanError):
         return {"what": answer.what, "why": answer.why, "remedy": answer.remedy}
     return answer
 
 
-def _show(answer: Prepared | FerrymanError) -> None:
+def _show(answer: "Prepared | FerrymanError") -> None:
     if isinstance(answer, FerrymanError):
         render.error_lines(f"ferryman: {answer.what}: {answer.why}")
         if answer.remedy:
             render.error_lines(f"  remedy: {answer.remedy}")
         return
-    verb = {Result.PLANNED: "would be changed", Result.DONE: "changed", Result.REVERTED: "put back as it was before",
-            Result.BY_HAND: "to be prepared by hand", Result.NOTHING: "nothing to change"}[answer.result]  # fmt: skip
-    print(f"{answer.machine}: {verb}")
+    print(f"{answer.machine}: {answer.result}")
     for number, change in enumerate(answer.changes, 1):
         print(f"  {number}. {change.what}\n     because {change.why}; undo: {change.undo}")
     if answer.kept_in:
