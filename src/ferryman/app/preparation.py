@@ -145,25 +145,19 @@ class _Work:
                 remembered.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 remembered.write_text(to_json([str(path.absolute()) for path in given]))
             return dict.fromkeys(Service, authority)
-        own: dict[Service, Authority | None] = {}
-        for service in Service:
-            files = certificates.own_files(self.directory, service)
-            if self.asked.dry_run and not all(path.exists() for path in files):
-                own[service] = None
-            else:
-                own[service] = certificates.make_own(self.directory, service, self.moment)
-        return own
+        own = certificates.find_own if self.asked.dry_run else certificates.make_own
+        return {service: own(self.directory, service, self.moment) for service in Service}
 
     def controller(self) -> Prepared:
         """This machine: a client certificate, so that ferryman itself can speak qemu+tls."""
         from ferryman.drivers.certificates import make_pair
-        from ferryman.drivers.preparation import Machine, survey
+        from ferryman.drivers.preparation import Machine
 
         places = controller_places("" if os.geteuid() == 0 else str(Path.home()))
         machine = Machine(Host(HERE, "qemu:///system"), str(self.directory / "prepared"), places, is_controller=True)
-        seen = survey(machine, self.authorities)
+        seen, said = self._survey(machine)
         wish = self._wish((seen.hostname,))
-        needed = for_controller(seen, wish, places)
+        needed = _saying(for_controller(seen, wish, places), said)
 
         def files() -> dict[str, bytes]:
             made: dict[str, bytes] = {}
@@ -172,16 +166,16 @@ class _Work:
                 made |= {f"{service}.pem": certificate, f"{service}.key": key}
             return made
 
-        return self._change(machine, seen, needed, files)
+        return self._change(machine, needed, files)
 
     def host(self, host: Host) -> Prepared:
         """A host: everything. Where ssh does not lead to root, the commands to type."""
         from ferryman.drivers.certificates import sign
-        from ferryman.drivers.preparation import Machine, make_requests, survey
+        from ferryman.drivers.preparation import Machine, make_requests
 
         machine = Machine(host)
         try:
-            seen = survey(machine, self.authorities, self.asked.shared_directories)
+            seen, said = self._survey(machine)
         except DriverError as error:
             return self._by_hand(host, MachineState(host.name, False, ""), error.why)
         if not seen.is_root:
@@ -189,7 +183,7 @@ class _Work:
         if seen.absent:
             raise BadInput(f"--shared-directory {seen.absent[0]}", f"{host.name} has no such directory", "mount it there first")  # fmt: skip
         wish = self._wish(names_of(host, seen), host)
-        needed = for_host(seen, wish)
+        needed = _saying(for_host(seen, wish), said)
         if no := refusal(seen, needed):
             raise Refused(f"host {host.name}", *no)
 
@@ -200,22 +194,31 @@ class _Work:
                 for service, request in requests.items()
             }
 
-        return self._change(machine, seen, needed, files)
+        return self._change(machine, needed, files)
 
-    def _change(self, machine: "Machine", seen: MachineState, needed: Changes, files: Callable[[], Mapping[str, bytes]]) -> Prepared:  # fmt: skip
-        from ferryman.drivers.preparation import carry_out, put_back
+    def _survey(self, machine: "Machine") -> tuple[MachineState, tuple[str, ...]]:
+        """What a machine is like, once a preparation that had broken off (it lost power) is undone; and what to say of that."""
+        from ferryman.drivers.preparation import put_back, survey
+
+        seen = survey(machine, self.authorities, self.asked.shared_directories)
+        broken_off = [stamp for stamp, state in sorted(seen.preparations.items()) if state in ("staged", "begun")]
+        if not broken_off or not seen.is_root:
+            return seen, ()
+        name = f"{machine.host.name}: a preparation that had broken off ({', '.join(broken_off)})"
+        if self.asked.dry_run:
+            return seen, (f"{name} would be undone first: what is said here may be other than what is found then",)
+        for stamp in reversed(broken_off):
+            put_back(machine, stamp, "undone")
+        return survey(machine, self.authorities, self.asked.shared_directories), (f"{name} was undone first",)
+
+    def _change(self, machine: "Machine", needed: Changes, files: Callable[[], Mapping[str, bytes]]) -> Prepared:
+        from ferryman.drivers.preparation import carry_out
 
         name = machine.host.name
-        broken_off = [stamp for stamp, state in sorted(seen.preparations.items()) if state in ("staged", "begun")]
-        if self.asked.dry_run:
-            return Prepared(name, Result.PLANNED if needed.changes else Result.NOTHING, needed.changes, needed.notes)
-        if broken_off:
-            for stamp in reversed(broken_off):
-                put_back(machine, stamp, "undone")
-            again = self.controller() if machine.is_controller else self.host(machine.host)
-            return replace(again, notes=(f"{name}: a preparation that had broken off ({broken_off[-1]}) was undone first", *again.notes))  # fmt: skip
         if not needed.changes:
             return Prepared(name, Result.NOTHING, notes=needed.notes)
+        if self.asked.dry_run:
+            return Prepared(name, Result.PLANNED, needed.changes, needed.notes)
         made = {f"{service}-ca.pem": self._authority(service).pem for service in machine.places.authorities}
         untouched, ended = carry_out(machine, self.stamp, needed.changes, {**made, **files()})
         return Prepared(name, Result.DONE, needed.changes, (*needed.notes, *map(_ended, ended)),
@@ -263,6 +266,10 @@ def tls_uri(host: Host) -> str:
     """How a host is reached with a certificate; empty where it has no address."""
     address = urlsplit(host.peer_uri).hostname or host.address
     return f"qemu+tls://{f'[{address}]' if ':' in address else address}/system" if address else ""
+
+
+def _saying(needed: Changes, said: tuple[str, ...]) -> Changes:
+    return replace(needed, notes=(*said, *needed.notes))
 
 
 def _ended(guest: str) -> str:

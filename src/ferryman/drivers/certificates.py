@@ -54,24 +54,32 @@ def own_name(service: Service) -> str:
     return f"ferryman {service} authority"
 
 
-def make_own(directory: Path, service: Service, now: datetime.datetime) -> Authority:
-    """Ferryman's own authority for a service; made when there is none yet."""
+def find_own(directory: Path, service: Service, now: datetime.datetime) -> Authority | None:
+    """Ferryman's own authority for a service; None when there is none yet, or it ends soon."""
     files = own_files(directory, service)
-    if (
-        not all(path.exists() for path in files)
-        or _left(x509.load_pem_x509_certificate(files[0].read_bytes()), now) < RENEW_WITHIN
-    ):
-        key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, own_name(service))])
-        certificate = (
-            _builder(name, name, key.public_key(), now, now + AUTHORITY_LASTS)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_usage(signs=True), critical=True)
-            .sign(key, hashes.SHA256())
-        )
-        files[0].parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _write(files[1], _private(key), 0o600)
-        _write(files[0], certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+    if not all(path.exists() for path in files):
+        return None
+    if _left(x509.load_pem_x509_certificate(files[0].read_bytes()), now) < RENEW_WITHIN:
+        return None
+    return read_authority(*files, now)
+
+
+def make_own(directory: Path, service: Service, now: datetime.datetime) -> Authority:
+    """Ferryman's own authority for a service; made when it must be."""
+    if found := find_own(directory, service, now):
+        return found
+    files = own_files(directory, service)
+    key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, own_name(service))])
+    certificate = (
+        _builder(name, name, key.public_key(), now, now + AUTHORITY_LASTS)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs=True), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    files[0].parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _write(files[1], _private(key), 0o600)
+    _write(files[0], certificate.public_bytes(serialization.Encoding.PEM), 0o644)
     return read_authority(*files, now)
 
 

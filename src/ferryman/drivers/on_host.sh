@@ -88,8 +88,8 @@ guests() { # the QEMU of each running guest: name, pid, start time
 
 survey() { # PORT FILE… -- DIRECTORY…: all that is decided by
     say user "$(id -u)"
-    say hostname "$(hostname)"
-    say fqdn "$(hostname -f 2>/dev/null || true)"
+    say hostname "$(uname -n)"
+    say fqdn "$(timeout 3 hostname -f 2>/dev/null || true)"
     for program in openssl certtool; do command -v $program >/dev/null && say generator $program && break; done
     for name in libvirt-qemu qemu; do
         getent passwd $name >/dev/null 2>&1 && say qemu $name "$(getent group $name | cut -d: -f1)" && break
