@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     up = command("up", "bring a lab up")
     up.add_argument("--hosts", type=int, default=2)
     up.add_argument("--link", default="1gbit", help="rate of every link, as tc writes it")
+    up.add_argument("--bare", action="store_true", help="hosts without certificates and TLS, as Debian installs them")
     command("down", "take a lab down with everything in it")
     command("status", "what runs in a lab, or which labs there are")
     shell = command("shell", "a shell, or one command, at a host or at the controller")
@@ -67,9 +68,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(options: argparse.Namespace) -> int:
-    lab = lifecycle.up(options.name, options.hosts, options.link)
+    lab = lifecycle.up(options.name, options.hosts, options.link, bare=options.bare)
     print(f"lab {lab.name} is up: hosts {', '.join(lab.topology.hosts)}, guests run under {lab.accelerator}")
-    print(f"try: ./dev lab shell --name {lab.name} controller -- virsh -c qemu+tls://a/system list --all")
+    uri = "qemu+ssh://root@a/system" if options.bare else "qemu+tls://a/system"
+    print(f"try: ./dev lab shell --name {lab.name} controller -- virsh -c {uri} list --all")
     return 0
 
 

@@ -21,9 +21,9 @@ CONFIGURATION = Path(__file__).parent / "configuration"
 _holders: list[subprocess.Popen[bytes]] = []  # started here; they outlive us, or are reaped when their lab goes down
 
 
-def up(name: str = "demo", hosts: int = 2, link: str = "1gbit", *, owner: int = 0) -> Lab:
+def up(name: str = "demo", hosts: int = 2, link: str = "1gbit", *, bare: bool = False, owner: int = 0) -> Lab:
     """Bring a lab up; one that is up with the same parameters is returned as it is, anything else of that name is taken down."""
-    wanted = topology(name, hosts, link, owner=owner)
+    wanted = topology(name, hosts, link, bare=bare, owner=owner)
     LABS.mkdir(parents=True, exist_ok=True)
     with open(LABS / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -55,8 +55,10 @@ def _raise(wanted: Topology) -> Lab:
 
 def _make_keys(wanted: Topology) -> None:
     keys = wanted.directory / "keys"
-    tls.make_authority(keys)
     tls.make_ssh_key(keys)
+    if wanted.bare:
+        return
+    tls.make_authority(keys)
 
     def issue(member: str) -> None:
         names = [f"DNS:{member}", f"IP:{wanted.address(member)}"]
@@ -70,8 +72,10 @@ def _make_keys(wanted: Topology) -> None:
 
 def _start_controller(controller: Controller) -> None:
     upper = controller.directory / "etc"
+    upper.mkdir(parents=True)
     keys = controller.topology.directory / "keys"
-    tls.install(keys, "controller", upper)
+    if not controller.topology.bare:
+        tls.install(keys, "controller", upper)
     (upper / "hosts").write_text(controller.topology.hosts_file())
     ssh = upper / "ssh"
     (ssh / "ssh_config.d").mkdir(parents=True)
@@ -97,7 +101,7 @@ def _start_host(host: Host, tree: Path) -> None:
     for part in ("upper", "work", "root"):
         (directory / part).mkdir(parents=True, exist_ok=True)
     if not (directory / "upper/etc").exists():  # a host that reappears keeps its disk
-        _configure(host)
+        _configure(host, tree)
     _start_init(
         host,
         ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child"],
@@ -113,13 +117,19 @@ def _start_host(host: Host, tree: Path) -> None:
         (directory / "pools-made").touch()
 
 
-def _configure(host: Host) -> None:
+def _configure(host: Host, tree: Path) -> None:
     etc, keys = host.directory / "upper/etc", host.topology.directory / "keys"
-    tls.install(keys, host.name, etc)
-    for name in ("libvirtd.conf", "qemu.conf"):
-        text = (CONFIGURATION / name).read_text().format(uuid=uuid.uuid4(), name=host.name)
-        (etc / "libvirt").mkdir(parents=True, exist_ok=True)
-        (etc / "libvirt" / name).write_text(text)
+    (etc / "libvirt").mkdir(parents=True)
+    if host.topology.bare:
+        for name in ("libvirtd.conf", "qemu.conf"):  # what Debian installs, and what namespaces need
+            shutil.copy(tree / "etc/libvirt" / name, etc / "libvirt" / name)
+            with open(etc / "libvirt" / name, "a") as file:
+                file.write((CONFIGURATION / f"bare-{name}").read_text().format(uuid=uuid.uuid4()))
+    else:
+        tls.install(keys, host.name, etc)
+        for name in ("libvirtd.conf", "qemu.conf"):
+            text = (CONFIGURATION / name).read_text().format(uuid=uuid.uuid4(), name=host.name)
+            (etc / "libvirt" / name).write_text(text)
     (etc / "hosts").write_text(host.topology.hosts_file())
     (etc / "hostname").write_text(f"{host.name}\n")
     (etc / "ssh/sshd_config.d").mkdir(parents=True)
@@ -174,7 +184,10 @@ def start_daemons(host: Host) -> None:
 
 def start_libvirtd(host: Host, within: float = 30) -> None:
     """Start a host's libvirtd and wait until it answers."""
-    host.run(["/usr/sbin/libvirtd", "--daemon", "--listen"])
+    if host.topology.bare:  # as the distribution's init script does
+        host.run(["/bin/sh", "-c", ". /etc/default/libvirtd; exec /usr/sbin/libvirtd --daemon $LIBVIRTD_ARGS"])
+    else:
+        host.run(["/usr/sbin/libvirtd", "--daemon", "--listen"])
     deadline = time.monotonic() + within
     while host.run(["virsh", "version"], check=False).returncode != 0:
         if time.monotonic() > deadline:

@@ -19,6 +19,7 @@ class Topology:
     control_subnet: str = "10.77.0"
     migration_subnet: str = "10.78.0"
     suite: str = "trixie"
+    bare: bool = False  # hosts as Debian installs them: no certificates, no TLS, ssh keys only, QEMU as its own user
     owner: int = 0  # pid of the process that made it, 0 when it should outlive its maker
 
     @property
@@ -47,10 +48,10 @@ class Topology:
         return "\n".join(lines) + "\n"
 
 
-def topology(name: str, hosts: int = 2, link: str = "1gbit", *, owner: int = 0) -> Topology:
+def topology(name: str, hosts: int = 2, link: str = "1gbit", *, bare: bool = False, owner: int = 0) -> Topology:
     """A lab of that many hosts named a, b, c, … Raises ValueError naming what cannot be used."""
     if not name.isalnum() or len(name) > 12:
         raise ValueError(f"lab name '{name}': use up to 12 letters and digits (it becomes part of interface names)")
     if not 1 <= hosts <= 20:
         raise ValueError(f"--hosts {hosts}: a lab has 1 to 20 hosts")
-    return Topology(name, tuple("abcdefghijklmnopqrst"[:hosts]), link, owner=owner)
+    return Topology(name, tuple("abcdefghijklmnopqrst"[:hosts]), link, bare=bare, owner=owner)

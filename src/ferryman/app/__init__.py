@@ -1,12 +1,17 @@
-"""The only place where the parts are put together: Site looks at hosts and guests, Moves carries out and remembers."""
+"""The only place where the parts are put together: Site looks at hosts and guests, Moves carries out and remembers, Preparations
+makes hosts ready."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ferryman import config
 from ferryman.app.cpu import cpu_baseline
 from ferryman.app.moves import Left, Moves, NotAsked, View
 from ferryman.app.site import HostGuests, Site
 from ferryman.errors import BadInput
+
+if TYPE_CHECKING:  # not needed by every command
+    from ferryman.app.preparation import Preparations
 
 
 @dataclass(frozen=True)
@@ -16,6 +21,13 @@ class Application:
     settings: config.Settings
     site: Site
     moves: Moves
+
+    @property
+    def preparations(self) -> "Preparations":
+        """Making hosts ready."""
+        from ferryman.app.preparation import Preparations
+
+        return Preparations(self.site, self.settings.directory)
 
 
 def application() -> Application:

@@ -71,7 +71,7 @@ def _encryption(site: Site, options: Options) -> Iterator[Finding]:
                       "leave --insecure away once both hosts have QEMU's certificates")  # fmt: skip
     elif False in (ways.source_tls, ways.destination_tls):
         yield blocker("no-certificates", what, f"it cannot be encrypted: {ways.tls_detail}",
-                      "install QEMU's certificates at both hosts (ferryman host check names the files), or accept --insecure")  # fmt: skip
+                      f"ferryman host prepare {site.source.host.name} {site.destination.host.name}, or accept --insecure")  # fmt: skip
     elif None in (ways.source_tls, ways.destination_tls):
         yield note(
             "certificates-not-checked",

@@ -132,6 +132,7 @@ class Answer(StrEnum):
     """The answers of a check."""
 
     GOOD = "good"
+    WARNING = "warning"  # good today
     MISSING = "missing"
     OPTIONAL = "optional"  # not there, and moves work without it, at a cost that the remedy names
     NOT_CHECKED = "not checked"

@@ -1,13 +1,15 @@
 """What a host lacks to be a source or a destination, looked at from where it is used: from the other host itself."""
 
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 from ferryman import errors
 from ferryman.drivers import link
-from ferryman.drivers.libvirt.visit import MIGRATION_PORTS, Visit, Way, visit
+from ferryman.drivers.libvirt.visit import CERTIFICATES, MIGRATION_PORTS, Visit, Way, visit
 from ferryman.model.host import Answer, Check, Host, HostFacts
+from ferryman.model.preparation import RENEW_WITHIN
 from ferryman.model.units import format_size
 from ferryman.ports import Hypervisor
 
@@ -23,7 +25,7 @@ def check(hypervisor: Hypervisor, others: Sequence[Hypervisor], *, measure_link:
     host = hypervisor.host
     sources = [other.host for other in others if other.host.name != host.name]
     with ThreadPoolExecutor(len(sources) + 1) as pool:
-        visited = pool.submit(visit, host)
+        visited = pool.submit(visit, host, dates=True)
         ways = [pool.submit(visit, other, peer_uri=host.effective_peer_uri, address=host.effective_migration_address)
                 for other in sources]  # fmt: skip
         try:
@@ -79,10 +81,31 @@ def _certificates(host: Host, seen: Visit) -> Iterator[Check]:
             f"{service} certificates",
             seen.certificates(service),
             f"in place for {purpose}",
-            f"install them, signed by a CA that all hosts trust (needed for {purpose})",
+            f"ferryman host prepare {host.name} (needed for {purpose})",
             host,
             lacking=Answer.MISSING if needed else Answer.OPTIONAL,
         )
+        if not seen.failed and not set(CERTIFICATES[service]) <= set(seen.missing):
+            yield _dates(host, service, seen, time.time())
+
+
+def _dates(host: Host, service: str, seen: Visit, now: float) -> Check:
+    """When the first certificate of a service ends."""
+    thing, renew = f"{service} certificates' dates", f"ferryman host prepare {host.name} renews it"
+    ends = sorted((seen.ends[path], path) for path in CERTIFICATES[service] if path in seen.ends)
+    if not seen.dated or not ends:
+        why = "there is no openssl there" if not seen.dated else "openssl could not read them"
+        return Check(host.name, thing, Answer.NOT_CHECKED, f"because {why}", "apt install openssl there")
+    at, path = ends[0]
+    if at <= now:
+        return Check(host.name, thing, Answer.MISSING, f"{path} has ended on {_day(at)}", renew)
+    if at - now < RENEW_WITHIN:
+        return Check(host.name, thing, Answer.WARNING, f"{path} ends on {_day(at)}, in {(at - now) / 86400:.0f} days", renew)  # fmt: skip
+    return Check(host.name, thing, Answer.GOOD, f"the first ends on {_day(at)}")
+
+
+def _day(at: float) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(at))
 
 
 def _clock(host: Host, seen: Visit) -> Iterator[Check]:

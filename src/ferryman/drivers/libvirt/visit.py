@@ -9,13 +9,9 @@ from ferryman import errors
 from ferryman.drivers import ssh
 from ferryman.drivers.libvirt.segments import NOTHING, Task
 from ferryman.model.host import Host
+from ferryman.model.preparation import HOST_PLACES, Service
 
-CERTIFICATES = {
-    "libvirt": ("/etc/pki/CA/cacert.pem", "/etc/pki/libvirt/servercert.pem", "/etc/pki/libvirt/private/serverkey.pem",
-                "/etc/pki/libvirt/clientcert.pem", "/etc/pki/libvirt/private/clientkey.pem"),
-    "qemu": ("/etc/pki/qemu/ca-cert.pem", "/etc/pki/qemu/server-cert.pem", "/etc/pki/qemu/server-key.pem",
-             "/etc/pki/qemu/client-cert.pem", "/etc/pki/qemu/client-key.pem"),
-}  # fmt: skip
+CERTIFICATES = {str(service): HOST_PLACES.of(service) for service in Service}
 MIGRATION_PORTS = (49152, 49215)  # libvirt's default range
 TRY_WITHIN = 5  # seconds for each way that is tried from a host
 
@@ -25,18 +21,24 @@ _SHARED_FILE_SYSTEMS = frozenset(
 )
 
 # Each answer is one line: its kind, a tab, its value.
-# Arguments: PEER_URI ADDRESS PORT SECONDS PROGRAM (its arguments) -- FILES -- DIRECTORIES.
+# Arguments: PEER_URI ADDRESS PORT SECONDS DATES PROGRAM (its arguments) -- FILES -- DIRECTORIES.
 # The two ways and the probe of segments go on in the background, beside the rest. Port: nobody listens there yet, so a
 # refusal is an answer.
 _SCRIPT = r"""
-peer=$1 address=$2 port=$3 seconds=$4 program=$5
-shift 5
+peer=$1 address=$2 port=$3 seconds=$4 dates=$5 program=$6
+shift 6
 words=
 while [ "$1" != -- ]; do
     words="$words $1"
     shift
 done
 shift
+ends() {
+    case $1 in *key.pem) return ;; esac
+    end=$(openssl x509 -in "$1" -noout -enddate 2>/dev/null </dev/null) &&
+        printf 'ends\t%s\t%s\n' "$1" "$(date --date="${end#notAfter=}" +%s)"
+}
+[ "$dates" = no ] || command -v openssl >/dev/null || printf 'undated\t\n'
 unset SSH_AUTH_SOCK  # a key that an agent lends us is none of libvirtd's
 if [ -n "$program" ]; then
     (set -f; said=$(python3 -ISc "$program" $words 2>&1 </dev/null) || said=$(printf 'deaf\t%s' "$(printf '%s' "$said" | tail -n 1)")
@@ -57,7 +59,9 @@ for bridge in /sys/class/net/*/bridge; do
     [ -d "$bridge" ] && printf 'bridge\t%s\n' "$(basename "$(dirname "$bridge")")"
 done
 while [ "$1" != -- ]; do
-    [ -r "$1" ] || printf 'missing\t%s\n' "$1"
+    if [ ! -r "$1" ]; then printf 'missing\t%s\n' "$1"
+    elif [ "$dates" = yes ]; then ends "$1"
+    fi
     shift
 done
 shift
@@ -87,6 +91,8 @@ class Visit:
     failed: str = ""
     bridges: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()  # certificate files that cannot be read there
+    ends: dict[str, float] = field(default_factory=dict)  # certificate file -> when it ends, where dates were asked for
+    dated: bool = True  # whether there is a program there that can tell
     clock_offset: float = 0.0  # its clock minus ours, seconds
     clock_uncertainty: float = 0.0
     shared_directories: tuple[str, ...] = ()  # libvirt's setting shared_filesystems
@@ -123,13 +129,14 @@ def visit(
     peer_uri: str = "",
     address: str = "",
     task: Task = NOTHING,
+    dates: bool = False,
 ) -> Visit:
     """Look at a host over ssh: whether files can be read, what directories are on, and what `task` finds of segments.
 
-    With `peer_uri` and `address`, try those two ways from it. Never raises.
+    With `peer_uri` and `address`, try those two ways from it; with `dates`, ask when certificates end. Never raises.
     """
     wanted = [*(path for paths in CERTIFICATES.values() for path in paths), *files]
-    arguments = [peer_uri, address, str(MIGRATION_PORTS[0]), str(TRY_WITHIN), task.program, *task.arguments, "--", *wanted,
+    arguments = [peer_uri, address, str(MIGRATION_PORTS[0]), str(TRY_WITHIN), "yes" if dates else "no", task.program, *task.arguments, "--", *wanted,
                  "--", *sorted(set(directories))]  # fmt: skip
     began = time.time()
     try:
@@ -147,6 +154,8 @@ def visit(
         host,
         bridges=tuple(sorted(value[1] for value in lines if value[0] == "bridge")),
         missing=tuple(value[1] for value in lines if value[0] == "missing"),
+        ends={value[1]: float(value[2]) for value in lines if value[0] == "ends" and _is_number(value[2])},
+        dated=not any(value[0] == "undated" for value in lines),
         clock_offset=clock - began - uncertainty,
         clock_uncertainty=uncertainty,
         shared_directories=_listed([value[1] for value in lines if value[0] == "shared"]),

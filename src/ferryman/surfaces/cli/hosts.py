@@ -1,4 +1,4 @@
-"""`ferryman host add|remove|check` and `ferryman hosts`."""
+"""`ferryman host add|remove|check` and `ferryman hosts`; `host prepare` has a file of its own."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -9,7 +9,7 @@ from ferryman.app import application
 from ferryman.errors import BadInput, DriverError
 from ferryman.model.host import Answer, Host, HostFacts
 from ferryman.model.units import format_size
-from ferryman.surfaces.cli import complete, render
+from ferryman.surfaces.cli import complete, prepare, render
 from ferryman.surfaces.cli.values import Json
 
 MeasureLink = Annotated[
@@ -25,6 +25,7 @@ def add_to(program: typer.Typer) -> None:
     host.command("remove")(remove)
     host.command("check")(check)
     host.command("maintenance")(maintenance)
+    prepare.add_to(host)
     program.add_typer(host, name="host")
     program.command("hosts")(hosts)
 
@@ -73,8 +74,7 @@ def check(
     if json:
         render.as_json(checks)
     else:
-        for one in checks:
-            render.check(one)
+        render.checks(checks)
     return 3 if any(one.answer is Answer.MISSING for one in checks) else 0
 
 

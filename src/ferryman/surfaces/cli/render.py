@@ -39,6 +39,12 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
+def checks(lines: Iterable[Check]) -> None:
+    """What `host check` found."""
+    for one in lines:
+        check(one)
+
+
 _MARKS = {Severity.BLOCKER: "BLOCKER", Severity.WARNING: "warning", Severity.NOTE: "note   "}
 
 
