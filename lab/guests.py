@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.host import Host, Lab
+from lab.topology import SUITES
 
 COUNT_PORT, HEALTH_PORT = 7000, 7001
+NEWEST_MACHINE = {"bookworm": "pc-q35-7.2", "trixie": "q35"}  # of each suite's QEMU; a newer one knows the older ones
 POOL_PATHS = {"shared": "/srv/shared", "local": "/var/lib/libvirt/images"}
 
 
@@ -27,8 +29,10 @@ class GuestSpec:
     writes_per_s: int = 20
     autostart: bool = False
     transient: bool = False
+    machine: str = ""  # empty: the newest that every host of the lab knows
     nvram: bool = False
     tpm: bool = False
+    mark: str = ""  # 16 letters that the guest writes into a UEFI variable and into its TPM (firmware.py reads them)
     title: str = ""
     description: str = ""
     cache: str = "none"
@@ -131,8 +135,9 @@ def definition(lab: Lab, guest: Guest) -> str:
     spec, kvm = guest.spec, lab.accelerator == "kvm"
     command_line = (
         f"console=ttyS0 quiet panic=1 lab.address={spec.address} lab.count_ms={spec.count_every_ms} "
-        f"lab.writes={spec.writes_per_s if spec.disks else 0} lab.dirty={spec.dirty}"
+        f"lab.writes={spec.writes_per_s if spec.disks else 0} lab.dirty={spec.dirty} lab.mark={spec.mark}"
     )
+    machine = spec.machine or NEWEST_MACHINE[min(lab.topology.suites, key=SUITES.index)]
     cpu = (
         "<cpu mode='host-model'/>"
         if kvm
@@ -148,7 +153,7 @@ def definition(lab: Lab, guest: Guest) -> str:
   <name>{spec.name}</name><uuid>{guest.uuid}</uuid>
   {f"<title>{spec.title}</title>" if spec.title else ""}{f"<description>{spec.description}</description>" if spec.description else ""}
   <memory unit='MiB'>{spec.memory_mib}</memory><vcpu>{spec.vcpus}</vcpu>
-  <os><type arch='x86_64' machine='q35'>hvm</type>{firmware}
+  <os><type arch='x86_64' machine='{machine}'>hvm</type>{firmware}
     <kernel>/lab/boot/vmlinuz</kernel><initrd>/lab/boot/initrd</initrd><cmdline>{command_line}</cmdline></os>
   <features><acpi/><apic/></features>{cpu}
   <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>destroy</on_crash>

@@ -156,7 +156,8 @@ def load(name: str) -> Lab:
         content = json.loads((LABS / name / "lab.json").read_text())
     except FileNotFoundError:
         raise LookupError(f"there is no lab '{name}': ./dev lab up --name {name}") from None
-    content["topology"]["hosts"] = tuple(content["topology"]["hosts"])
+    for several in ("hosts", "suites"):
+        content["topology"][several] = tuple(content["topology"][several])
     return Lab(Topology(**content["topology"]), content["accelerator"])
 
 

@@ -6,15 +6,18 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ferryman.drivers import probe
+from ferryman.drivers.libvirt import between
 from ferryman.drivers.libvirt import visit as visits
 from ferryman.drivers.libvirt.visit import Visit, visit
 from ferryman.errors import BadInput
 from ferryman.execute.slots import Slots
+from ferryman.model.guest import Disk
 from ferryman.model.host import Host
 
 HERE = Host("here", "qemu:///system")
@@ -108,6 +111,25 @@ def test_what_libvirt_takes_as_shared() -> None:
     assert seen.takes_as_shared("/mnt/disk.raw") is True
     assert seen.takes_as_shared("/var/disk.raw") is False
     assert seen.takes_as_shared("/elsewhere/disk.raw") is None
+
+
+def test_a_setting_that_libvirt_does_not_have_declares_nothing() -> None:
+    listed = Visit(HERE, shared_directories=("/srv/shared",), file_systems={"/srv/shared": "xfs"})
+    assert replace(listed, declarable=True).takes_as_shared("/srv/shared/disk.qcow2") is True
+    assert replace(listed, declarable=False).takes_as_shared("/srv/shared/disk.qcow2") is False
+    known_by_itself = replace(listed, file_systems={"/srv/shared": "nfs"}, declarable=False)
+    assert known_by_itself.takes_as_shared("/srv/shared/disk.qcow2") is True
+
+
+def test_only_the_source_must_know_the_directory_as_shared_where_the_destination_cannot() -> None:
+    disk = Disk("vda", "disk", "file", "/srv/shared/disk.qcow2", "qcow2", "none", False, False)
+    told = Visit(HERE, shared_directories=("/srv/shared",), file_systems={"/srv/shared": "xfs"}, declarable=True)
+    untold, old = replace(told, shared_directories=()), replace(told, declarable=False)
+    assert between._taken_as_shared(disk, told, told) is True
+    assert between._taken_as_shared(disk, told, untold) is False
+    assert between._taken_as_shared(disk, told, old) is True
+    assert between._taken_as_shared(disk, old, told) is False
+    assert between._taken_as_shared(disk, told, replace(told, failed="no ssh")) is None
 
 
 def test_the_setting_is_read_as_libvirt_writes_it() -> None:

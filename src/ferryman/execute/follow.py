@@ -122,7 +122,7 @@ def transfer(ports: Ports, request: Request, plan: Plan, *, fresh: bool, may_ask
         request.guest_uuid,
         Order(
             plan.peer_uri, plan.migration_uri, plan.persistent, request.options,
-            storage.changes(ports, request, plan), storage.mirrored(plan),
+            storage.changes(ports, request, plan), storage.mirrored(plan), plan.vouched,
         ),
     )  # fmt: skip
     return _watch(ports, request, plan, call)

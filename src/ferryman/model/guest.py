@@ -34,6 +34,11 @@ class Disk:
     backing: tuple[str, ...] = ()  # sources of the layers below, top first
     pool: str = ""  # of a volume
 
+    @property
+    def bypasses_cache(self) -> bool:
+        """Whether QEMU writes and reads past the host's page cache, so that another host sees no stale pages."""
+        return self.cache in ("none", "directsync")
+
 
 @dataclass(frozen=True)
 class Interface:

@@ -73,6 +73,7 @@ class Plan:
     new_disks: tuple[NewDisk, ...] = ()
     ejected: tuple[str, ...] = ()  # drives whose medium is taken out
     networks: dict[str, str] = field(default_factory=dict)  # bridge or network names, old to new, where they differ
+    vouched: tuple[str, ...] = ()  # disks proved to be shared, where the source's libvirt cannot be told so
 
 
 @dataclass(frozen=True)
@@ -85,3 +86,4 @@ class Order:
     options: Options  # encryption, rate, auto-converge
     changes: Changes = Changes()
     mirrored: tuple[str, ...] = ()  # targets of the disks that are copied along
+    vouched: tuple[str, ...] = ()  # as in the plan: for these libvirt's own check of shared storage is passed over

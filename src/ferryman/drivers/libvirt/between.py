@@ -37,7 +37,10 @@ class LibvirtBetween:
         reached, volumes = stored.result()
         bridges, why_not = _bridges(destination.host, visits[1])
         return Ground(
-            disks=tuple(replace(one, declared_shared=_taken_as_shared(disk, visits)) for disk, one in reached),
+            disks=tuple(
+                replace(one, declared_shared=_taken_as_shared(disk, *visits), declarable=visits[0].declarable)
+                for disk, one in reached
+            ),
             transport=_transport(peer, address, visits),
             bridges=bridges,
             bridges_detail=why_not,
@@ -84,11 +87,16 @@ def _bridges(host: Host, seen: Visit) -> tuple[tuple[str, ...] | None, str]:
         return None, f"{seen.failed}, and libvirt says: {error.why}"
 
 
-def _taken_as_shared(disk: Disk, visits: Sequence[Visit]) -> bool | None:
-    """Whether libvirt at both hosts takes the disk's directory as shared; None when one could not be looked at."""
+def _taken_as_shared(disk: Disk, source: Visit, destination: Visit) -> bool | None:
+    """Whether libvirt at both hosts takes the disk's directory as shared; None when one could not be looked at.
+
+    The source's libvirt refuses a move for it. The destination's does not ask, so it counts only where it can be told.
+    """
     if disk.kind != "file":
         return None
-    answers = [seen.takes_as_shared(disk.source) for seen in visits]
+    answers = [source.takes_as_shared(disk.source)]
+    if destination.declarable is not False:
+        answers.append(destination.takes_as_shared(disk.source))
     return None if None in answers else all(answers)
 
 

@@ -46,6 +46,11 @@ shift
 for directory in "$@"; do
     printf 'filesystem\t%s\t%s\n' "$directory" "$(stat --file-system --format=%T "$directory" 2>/dev/null)"
 done
+for driver in /usr/lib*/libvirt/connection-driver/libvirt_driver_qemu.so /usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so; do
+    [ -r "$driver" ] || continue
+    grep -q shared_filesystems "$driver" && known=yes || known=no
+    printf 'declarable\t%s\n' "$known"
+done
 sed -n '/^[[:space:]]*shared_filesystems/,/\]/p' /etc/libvirt/qemu.conf 2>/dev/null | tr '\n' ' ' | sed 's/^/shared\t/'
 echo
 wait
@@ -71,6 +76,7 @@ class Visit:
     clock_offset: float = 0.0  # its clock minus ours, seconds
     clock_uncertainty: float = 0.0
     shared_directories: tuple[str, ...] = ()  # libvirt's setting shared_filesystems
+    declarable: bool | None = None  # whether its libvirt has that setting: its QEMU driver bears the name, or not
     file_systems: dict[str, str] = field(default_factory=dict)  # directory -> kind
     peer: Way = Way(None, "not asked")
     address: Way = Way(None, "not asked")
@@ -89,6 +95,8 @@ class Visit:
             return None
         if self.file_systems[directory] in _SHARED_FILE_SYSTEMS:
             return True
+        if self.declarable is False:  # it reads over what it does not know
+            return False
         return any(PurePosixPath(directory).is_relative_to(shared) for shared in self.shared_directories)
 
 
@@ -114,6 +122,7 @@ def visit(host: Host, *, directories: Iterable[str] = (), peer_uri: str = "", ad
         missing=tuple(value[1] for value in lines if value[0] == "missing"),
         clock_offset=clock - began - uncertainty,
         clock_uncertainty=uncertainty,
+        declarable=next((value[1] == "yes" for value in lines if value[0] == "declarable"), None),
         shared_directories=_listed([value[1] for value in lines if value[0] == "shared"]),
         file_systems={value[1]: value[2] for value in lines if value[0] == "filesystem"},
         peer=_peer_way(host, next((value for value in lines if value[0] == "peer"), None)),
