@@ -25,12 +25,13 @@ class LibvirtBetween:
     """Implements ports.Between."""
 
     def look(self, guest: Guest, source: Hypervisor, destination: Hypervisor) -> Ground:
-        directories = {
-            str(PurePosixPath(disk.source).parent) for disk in guest.disks if disk.kind == "file" and disk.source
-        }
+        images = [disk.source for disk in guest.disks if disk.kind == "file" and disk.source]
+        directories = {str(PurePosixPath(image).parent) for image in images}
         peer, address = destination.host.effective_peer_uri, destination.host.effective_migration_address
         with ThreadPoolExecutor(3) as pool:
-            here = pool.submit(visit, source.host, directories=directories, peer_uri=peer, address=address)
+            here = pool.submit(
+                visit, source.host, directories=directories, images=images, peer_uri=peer, address=address
+            )
             there = pool.submit(visit, destination.host, directories=directories)
             stored = pool.submit(_storage, guest, source.host, destination.host)
         visits = (here.result(), there.result())
@@ -38,7 +39,11 @@ class LibvirtBetween:
         bridges, why_not = _bridges(destination.host, visits[1])
         return Ground(
             disks=tuple(
-                replace(one, declared_shared=_taken_as_shared(disk, *visits), declarable=visits[0].declarable)
+                replace(
+                    _where_it_lies(disk, one, visits[0]),
+                    declared_shared=_taken_as_shared(disk, *visits),
+                    declarable=visits[0].declarable,
+                )
                 for disk, one in reached
             ),
             transport=_transport(peer, address, visits),
@@ -85,6 +90,14 @@ def _bridges(host: Host, seen: Visit) -> tuple[tuple[str, ...] | None, str]:
         return Connection(host.uri).look("bridges", bridges_of), ""
     except errors.DriverError as error:
         return None, f"{seen.failed}, and libvirt says: {error.why}"
+
+
+def _where_it_lies(disk: Disk, found: DiskReach, source: Visit) -> DiskReach:
+    """A marker in a directory proves nothing of an image that is a link out of it."""
+    if disk.kind == "file" and found.reach is Reach.SAME and disk.source in source.elsewhere:
+        how = f"it is a link to {source.elsewhere[disk.source]}: name that in the guest's definition"
+        return replace(found, reach=Reach.UNPROVED, how=how)
+    return found
 
 
 def _taken_as_shared(disk: Disk, source: Visit, destination: Visit) -> bool | None:

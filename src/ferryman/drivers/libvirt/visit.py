@@ -23,7 +23,7 @@ _SHARED_FILE_SYSTEMS = frozenset(
     ("nfs", "nfs4", "cifs", "smb2", "ceph", "gfs", "gfs2", "ocfs2", "afs", "fuseblk", "fuse.glusterfs", "gpfs")
 )
 
-# Each answer is one line: its kind, a tab, its value. Arguments: PEER_URI ADDRESS PORT SECONDS FILES -- DIRECTORIES.
+# Each answer is one line: its kind, a tab, its value. Arguments: PEER_URI ADDRESS PORT SECONDS FILES -- DIRECTORIES -- IMAGES.
 # The two ways are tried in the background, beside the rest. Port: nobody listens there yet, so a refusal is an answer.
 _SCRIPT = r"""
 peer=$1 address=$2 port=$3 seconds=$4
@@ -43,8 +43,14 @@ while [ "$1" != -- ]; do
     shift
 done
 shift
-for directory in "$@"; do
-    printf 'filesystem\t%s\t%s\n' "$directory" "$(stat --file-system --format=%T "$directory" 2>/dev/null)"
+while [ $# -gt 0 ] && [ "$1" != -- ]; do
+    printf 'filesystem\t%s\t%s\n' "$1" "$(stat --file-system --format=%T "$1" 2>/dev/null)"
+    shift
+done
+[ $# -eq 0 ] || shift
+for image in "$@"; do
+    real=$(readlink -f "$image")
+    [ "${real%/*}" = "$(readlink -f "${image%/*}")" ] || printf 'elsewhere\t%s\t%s\n' "$image" "$real"
 done
 for driver in /usr/lib*/libvirt/connection-driver/libvirt_driver_qemu.so /usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so; do
     [ -r "$driver" ] || continue
@@ -78,6 +84,7 @@ class Visit:
     shared_directories: tuple[str, ...] = ()  # libvirt's setting shared_filesystems
     declarable: bool | None = None  # whether its libvirt has that setting: its QEMU driver bears the name, or not
     file_systems: dict[str, str] = field(default_factory=dict)  # directory -> kind
+    elsewhere: dict[str, str] = field(default_factory=dict)  # images that are links out of their directory -> where to
     peer: Way = Way(None, "not asked")
     address: Way = Way(None, "not asked")
 
@@ -100,10 +107,27 @@ class Visit:
         return any(PurePosixPath(directory).is_relative_to(shared) for shared in self.shared_directories)
 
 
-def visit(host: Host, *, directories: Iterable[str] = (), peer_uri: str = "", address: str = "") -> Visit:
+def visit(
+    host: Host,
+    *,
+    directories: Iterable[str] = (),
+    images: Iterable[str] = (),
+    peer_uri: str = "",
+    address: str = "",
+) -> Visit:
     """Look at a host over ssh; with `peer_uri` and `address`, try those two ways from it. Never raises."""
     files = [path for paths in CERTIFICATES.values() for path in paths]
-    arguments = [peer_uri, address, str(MIGRATION_PORTS[0]), str(TRY_WITHIN), *files, "--", *sorted(set(directories))]
+    arguments = [
+        peer_uri,
+        address,
+        str(MIGRATION_PORTS[0]),
+        str(TRY_WITHIN),
+        *files,
+        "--",
+        *sorted(set(directories)),
+        "--",
+        *images,
+    ]
     began = time.time()
     try:
         answer = ssh.run(host, ["sh", "-c", _SCRIPT, "visit", *arguments])
@@ -125,6 +149,7 @@ def visit(host: Host, *, directories: Iterable[str] = (), peer_uri: str = "", ad
         declarable=next((value[1] == "yes" for value in lines if value[0] == "declarable"), None),
         shared_directories=_listed([value[1] for value in lines if value[0] == "shared"]),
         file_systems={value[1]: value[2] for value in lines if value[0] == "filesystem"},
+        elsewhere={value[1]: value[2] for value in lines if value[0] == "elsewhere"},
         peer=_peer_way(host, next((value for value in lines if value[0] == "peer"), None)),
         address=_address_way(host, next((value for value in lines if value[0] == "address"), None)),
     )
