@@ -1,12 +1,12 @@
 """What a guest's firmware has stored, read from the files at a host: no word of libvirt or of the guest is believed."""
 
-from lab.guests import Guest, host_path
+from lab.guests import Guest, host_path, nvram_path
 from lab.host import Lab
 
 
 def variables(lab: Lab, guest: Guest, at: str) -> bytes:
     """The UEFI variable store that the guest uses at that host; empty when there is none."""
-    return _content(lab, at, f"/var/lib/libvirt/qemu/nvram/{guest.name}_VARS.fd")
+    return _content(lab, at, nvram_path(guest))
 
 
 def template(lab: Lab, at: str) -> bytes:

@@ -96,7 +96,14 @@ def remove(lab: Lab, guest: Guest) -> None:
             continue
         host.run(["virsh", "destroy", guest.name], check=False)
         host.run(["virsh", "undefine", guest.name, "--nvram", "--managed-save", "--snapshots-metadata"], check=False)
-        host.run(["rm", "-f", *(guest.disk_path(number) for number in range(len(guest.spec.disks)))])
+        # libvirt leaves the variable store where a guest moved away, and would give it to the next guest of that name.
+        files = [guest.disk_path(number) for number in range(len(guest.spec.disks))]
+        host.run(["rm", "-f", nvram_path(guest), *files])
+
+
+def nvram_path(guest: Guest) -> str:
+    """Where libvirt keeps a guest's UEFI variables, as a host sees it."""
+    return f"/var/lib/libvirt/qemu/nvram/{guest.name}_VARS.fd"
 
 
 def health(lab: Lab, guest: Guest, *, timeout: float = 3) -> dict[str, int]:
