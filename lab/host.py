@@ -99,7 +99,11 @@ class Controller(Member):
 
     @property
     def _namespaces(self) -> tuple[str, ...]:
-        return ("--mount", "--net")
+        return (
+            "--mount",
+            "--net",
+            "--root",
+        )  # root: we may be in a chroot ourselves, which a mount namespace does not know
 
     def command(self, arguments: Sequence[str]) -> list[str]:
         """Like a host's, in the project's directory."""
