@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from lab import faults, guests, lifecycle
 from lab.host import Lab, labs, load
+from lab.topology import parse_suites
 
 _FAULTS = (
     "link-down",
@@ -47,7 +48,11 @@ def _parser() -> argparse.ArgumentParser:
         return one
 
     up = command("up", "bring a lab up")
-    up.add_argument("--hosts", type=int, default=2)
+    how_many = up.add_mutually_exclusive_group()
+    how_many.add_argument("--hosts", type=int, default=2, help="so many hosts of Debian 13 (default: 2)")
+    how_many.add_argument(
+        "--suite", default="", metavar="SUITE:NUMBER,…", help="hosts of several Debians, such as bookworm:1,trixie:1"
+    )
     up.add_argument("--link", default="1gbit", help="rate of every link, as tc writes it")
     up.add_argument("--bare", action="store_true", help="hosts without certificates and TLS, as Debian installs them")
     command("down", "take a lab down with everything in it")
@@ -68,8 +73,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(options: argparse.Namespace) -> int:
-    lab = lifecycle.up(options.name, options.hosts, options.link, bare=options.bare)
-    print(f"lab {lab.name} is up: hosts {', '.join(lab.topology.hosts)}, guests run under {lab.accelerator}")
+    suites = parse_suites(options.suite) if options.suite else ()
+    lab = lifecycle.up(options.name, options.hosts, options.link, suites=suites, bare=options.bare)
+    hosts = ", ".join(f"{host} ({lab.topology.suite(host)})" for host in lab.topology.hosts)
+    print(f"lab {lab.name} is up: hosts {hosts}, guests run under {lab.accelerator}")
     uri = "qemu+ssh://root@a/system" if options.bare else "qemu+tls://a/system"
     print(f"try: ./dev lab shell --name {lab.name} controller -- virsh -c {uri} list --all")
     return 0
@@ -89,7 +96,10 @@ def _status(options: argparse.Namespace) -> int:
     for host in lab.hosts:
         state = "up" if host.up else "down"
         daemon = "libvirtd runs" if host.up and faults.daemon_pid(lab, host.name) else "no libvirtd"
-        print(f"{host.name}: {state}, {daemon}, {lab.topology.address(host.name)}, {len(host.processes())} processes")
+        suite = lab.topology.suite(host.name)
+        print(
+            f"{host.name}: {suite}, {state}, {daemon}, {lab.topology.address(host.name)}, {len(host.processes())} processes"
+        )
     print(f"controller: {'up' if lab.controller.up else 'down'}, {lab.topology.address('controller')}")
     return 0
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab.host import PROJECT
+from lab.topology import SUITES
 
-SUITES = ("bookworm", "trixie")
 # How this machine reaches packages is no part of what is proved: its settings are taken along.
 SETTINGS = (
     "etc/pip.conf",

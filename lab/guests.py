@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.host import Host, Lab
+from lab.topology import SUITES
 
 COUNT_PORT, HEALTH_PORT = 7000, 7001
+NEWEST_MACHINE = {"bookworm": "pc-q35-7.2", "trixie": "q35"}  # of each suite's QEMU; a newer one knows the older ones
 POOL_PATHS = {"shared": "/srv/shared", "local": "/var/lib/libvirt/images"}
 
 
@@ -27,8 +29,10 @@ class GuestSpec:
     writes_per_s: int = 20
     autostart: bool = False
     transient: bool = False
+    machine: str = ""  # empty: the newest that every host of the lab knows
     nvram: bool = False
     tpm: bool = False
+    mark: str = ""  # 16 letters that the guest writes into a UEFI variable and into its TPM (firmware.py reads them)
     title: str = ""
     description: str = ""
     cache: str = "none"
@@ -92,7 +96,14 @@ def remove(lab: Lab, guest: Guest) -> None:
             continue
         host.run(["virsh", "destroy", guest.name], check=False)
         host.run(["virsh", "undefine", guest.name, "--nvram", "--managed-save", "--snapshots-metadata"], check=False)
-        host.run(["rm", "-f", *(guest.disk_path(number) for number in range(len(guest.spec.disks)))])
+        # libvirt leaves the variable store where a guest moved away, and would give it to the next guest of that name.
+        files = [guest.disk_path(number) for number in range(len(guest.spec.disks))]
+        host.run(["rm", "-f", nvram_path(guest), *files])
+
+
+def nvram_path(guest: Guest) -> str:
+    """Where libvirt keeps a guest's UEFI variables, as a host sees it."""
+    return f"/var/lib/libvirt/qemu/nvram/{guest.name}_VARS.fd"
 
 
 def health(lab: Lab, guest: Guest, *, timeout: float = 3) -> dict[str, int]:
@@ -131,8 +142,9 @@ def definition(lab: Lab, guest: Guest) -> str:
     spec, kvm = guest.spec, lab.accelerator == "kvm"
     command_line = (
         f"console=ttyS0 quiet panic=1 lab.address={spec.address} lab.count_ms={spec.count_every_ms} "
-        f"lab.writes={spec.writes_per_s if spec.disks else 0} lab.dirty={spec.dirty}"
+        f"lab.writes={spec.writes_per_s if spec.disks else 0} lab.dirty={spec.dirty} lab.mark={spec.mark}"
     )
+    machine = spec.machine or NEWEST_MACHINE[min(lab.topology.suites, key=SUITES.index)]
     cpu = (
         "<cpu mode='host-model'/>"
         if kvm
@@ -148,7 +160,7 @@ def definition(lab: Lab, guest: Guest) -> str:
   <name>{spec.name}</name><uuid>{guest.uuid}</uuid>
   {f"<title>{spec.title}</title>" if spec.title else ""}{f"<description>{spec.description}</description>" if spec.description else ""}
   <memory unit='MiB'>{spec.memory_mib}</memory><vcpu>{spec.vcpus}</vcpu>
-  <os><type arch='x86_64' machine='q35'>hvm</type>{firmware}
+  <os><type arch='x86_64' machine='{machine}'>hvm</type>{firmware}
     <kernel>/lab/boot/vmlinuz</kernel><initrd>/lab/boot/initrd</initrd><cmdline>{command_line}</cmdline></os>
   <features><acpi/><apic/></features>{cpu}
   <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>destroy</on_crash>

@@ -99,7 +99,11 @@ class Controller(Member):
 
     @property
     def _namespaces(self) -> tuple[str, ...]:
-        return ("--mount", "--net")
+        return (
+            "--mount",
+            "--net",
+            "--root",
+        )  # root: we may be in a chroot ourselves, which a mount namespace does not know
 
     def command(self, arguments: Sequence[str]) -> list[str]:
         """Like a host's, in the project's directory."""
@@ -156,7 +160,8 @@ def load(name: str) -> Lab:
         content = json.loads((LABS / name / "lab.json").read_text())
     except FileNotFoundError:
         raise LookupError(f"there is no lab '{name}': ./dev lab up --name {name}") from None
-    content["topology"]["hosts"] = tuple(content["topology"]["hosts"])
+    for several in ("hosts", "suites"):
+        content["topology"][several] = tuple(content["topology"][several])
     return Lab(Topology(**content["topology"]), content["accelerator"])
 
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 import uuid
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -14,16 +15,27 @@ from lab import netns, process, tls
 from lab.accelerator import kvm_runs
 from lab.host import Controller, Host, Lab, labs, load, save
 from lab.root_image import root_image
-from lab.topology import LABS, Topology, topology
+from lab.topology import LABS, SUITES, Topology, topology
 from lab.workload.initrd import make_boot_files
 
 CONFIGURATION = Path(__file__).parent / "configuration"
 _holders: list[subprocess.Popen[bytes]] = []  # started here; they outlive us, or are reaped when their lab goes down
 
 
-def up(name: str = "demo", hosts: int = 2, link: str = "1gbit", *, bare: bool = False, owner: int = 0) -> Lab:
-    """Bring a lab up; one that is up with the same parameters is returned as it is, anything else of that name is taken down."""
-    wanted = topology(name, hosts, link, bare=bare, owner=owner)
+def up(
+    name: str = "demo",
+    hosts: int = 2,
+    link: str = "1gbit",
+    *,
+    suites: Sequence[str] = (),
+    bare: bool = False,
+    owner: int = 0,
+) -> Lab:
+    """Bring a lab up; one that is up with the same parameters is returned as it is, anything else of that name is taken down.
+
+    `suites`: the Debian of each host, instead of so many hosts of Debian 13.
+    """
+    wanted = topology(name, suites or ("trixie",) * hosts, link, bare=bare, owner=owner)
     LABS.mkdir(parents=True, exist_ok=True)
     with open(LABS / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -36,19 +48,21 @@ def up(name: str = "demo", hosts: int = 2, link: str = "1gbit", *, bare: bool = 
 
 
 def _raise(wanted: Topology) -> Lab:
-    tree = root_image(wanted.suite)
+    trees = {suite: root_image(suite) for suite in SUITES if suite in wanted.suites}
     wanted.directory.mkdir(parents=True)
     (wanted.directory / "shared").mkdir()
-    lab = Lab(wanted, "kvm" if kvm_runs(tree) else "tcg")
+    with ThreadPoolExecutor() as pool:
+        lab = Lab(wanted, "kvm" if all(pool.map(kvm_runs, trees.values())) else "tcg")
     save(lab)  # before anything is made, so that a killed `up` is found and cleaned
-    make_boot_files(tree, wanted.directory / "boot")
+    newest = [suite for suite in SUITES if suite in trees][-1]
+    make_boot_files(trees[newest], wanted.directory / "boot")
     netns.make_switch(wanted)
     for member in ("controller", *wanted.hosts):
         netns.connect(wanted, member)
     _make_keys(wanted)
     _start_controller(lab.controller)
     with ThreadPoolExecutor() as pool:
-        for _ in pool.map(lambda host: _start_host(host, tree), lab.hosts):
+        for _ in pool.map(lambda host: _start_host(host, trees[wanted.suite(host.name)]), lab.hosts):
             pass
     return lab
 
@@ -119,7 +133,7 @@ def _start_host(host: Host, tree: Path) -> None:
 
 def _configure(host: Host, tree: Path) -> None:
     etc, keys = host.directory / "upper/etc", host.topology.directory / "keys"
-    (etc / "libvirt").mkdir(parents=True)
+    (etc / "libvirt").mkdir(parents=True, exist_ok=True)
     if host.topology.bare:
         for name in ("libvirtd.conf", "qemu.conf"):  # what Debian installs, and what namespaces need
             shutil.copy(tree / "etc/libvirt" / name, etc / "libvirt" / name)
@@ -128,8 +142,13 @@ def _configure(host: Host, tree: Path) -> None:
     else:
         tls.install(keys, host.name, etc)
         for name in ("libvirtd.conf", "qemu.conf"):
-            text = (CONFIGURATION / name).read_text().format(uuid=uuid.uuid4(), name=host.name)
-            (etc / "libvirt" / name).write_text(text)
+            text = (CONFIGURATION / name).read_text()
+            more = (
+                CONFIGURATION / f"{name}.{host.topology.suite(host.name)}"
+            )  # what only the libvirt of that suite knows
+            if more.exists():
+                text += more.read_text()
+            (etc / "libvirt" / name).write_text(text.format(uuid=uuid.uuid4(), name=host.name))
     (etc / "hosts").write_text(host.topology.hosts_file())
     (etc / "hostname").write_text(f"{host.name}\n")
     (etc / "ssh/sshd_config.d").mkdir(parents=True)
@@ -198,7 +217,7 @@ def start_libvirtd(host: Host, within: float = 30) -> None:
 
 def reappear(lab: Lab, host: Host) -> None:
     """A vanished host comes back with the disk it had."""
-    _start_host(host, root_image(lab.topology.suite))
+    _start_host(host, root_image(lab.topology.suite(host.name)))
 
 
 def down(name: str) -> None:

@@ -1,11 +1,13 @@
 """What a lab is made of: names, addresses and directories, all derived from parameters. Pure."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 LABS = Path(os.environ.get("FERRYMAN_LAB_DIR", "/var/lib/ferryman-lab"))
 
+SUITES = ("bookworm", "trixie")  # Debian 12 and 13, oldest first
 CONTROL, MIGRATION = "control", "migration"  # the two networks; guests are on the control network
 
 
@@ -15,10 +17,10 @@ class Topology:
 
     name: str
     hosts: tuple[str, ...]
+    suites: tuple[str, ...]  # the Debian of each host
     link: str = "1gbit"
     control_subnet: str = "10.77.0"
     migration_subnet: str = "10.78.0"
-    suite: str = "trixie"
     bare: bool = False  # hosts as Debian installs them: no certificates, no TLS, ssh keys only, QEMU as its own user
     owner: int = 0  # pid of the process that made it, 0 when it should outlive its maker
 
@@ -30,6 +32,10 @@ class Topology:
     def namespace(self, part: str) -> str:
         """The network namespace of a host, the switch or the controller."""
         return f"fm-{self.name}-{part}"
+
+    def suite(self, host: str) -> str:
+        """The Debian suite of a host."""
+        return self.suites[self.hosts.index(host)]
 
     def address(self, part: str, network: str = CONTROL) -> str:
         """The address of a host (.11, .12, …) or of the controller (.2) in one of the networks."""
@@ -48,10 +54,26 @@ class Topology:
         return "\n".join(lines) + "\n"
 
 
-def topology(name: str, hosts: int = 2, link: str = "1gbit", *, bare: bool = False, owner: int = 0) -> Topology:
-    """A lab of that many hosts named a, b, c, … Raises ValueError naming what cannot be used."""
+def topology(
+    name: str, suites: Sequence[str] = ("trixie", "trixie"), link: str = "1gbit", *, bare: bool = False, owner: int = 0
+) -> Topology:
+    """A lab of hosts named a, b, c, …, one of each suite given. Raises ValueError naming what cannot be used."""
     if not name.isalnum() or len(name) > 12:
         raise ValueError(f"lab name '{name}': use up to 12 letters and digits (it becomes part of interface names)")
-    if not 1 <= hosts <= 20:
-        raise ValueError(f"--hosts {hosts}: a lab has 1 to 20 hosts")
-    return Topology(name, tuple("abcdefghijklmnopqrst"[:hosts]), link, bare=bare, owner=owner)
+    if not 1 <= len(suites) <= 20:
+        raise ValueError(f"a lab of {len(suites)} hosts: it has 1 to 20")
+    for suite in suites:
+        if suite not in SUITES:
+            raise ValueError(f"suite '{suite}': the lab knows {' and '.join(SUITES)}")
+    return Topology(name, tuple("abcdefghijklmnopqrst"[: len(suites)]), tuple(suites), link, bare=bare, owner=owner)
+
+
+def parse_suites(text: str) -> tuple[str, ...]:
+    """The suite of each host from SUITE:NUMBER,…, such as bookworm:1,trixie:2. Raises ValueError."""
+    suites: list[str] = []
+    for item in text.split(","):
+        suite, _, number = item.partition(":")
+        if number and not number.isdigit():
+            raise ValueError(f"--suite {item}: write SUITE:NUMBER, such as bookworm:1,trixie:1")
+        suites += [suite] * int(number or 1)
+    return tuple(suites)

@@ -1,4 +1,4 @@
-"""Kernel and initrd of the lab's guests: Debian's kernel, busybox, four drivers and the workload."""
+"""Kernel and initrd of the lab's guests: Debian's kernel, busybox, a few drivers and the workload."""
 
 import fcntl
 import gzip
@@ -10,12 +10,20 @@ import subprocess
 from pathlib import Path
 
 HERE = Path(__file__).parent
-MODULES = ("net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net", "drivers/block/virtio_blk")
+MODULES = (
+    "net/core/failover",
+    "drivers/net/net_failover",
+    "drivers/net/virtio_net",
+    "drivers/block/virtio_blk",
+    "fs/efivarfs/efivarfs",
+)
 
 
 def make_boot_files(tree: Path, target: Path) -> None:
     """Write vmlinuz and initrd into `target`, from the cache beside the root tree when they were made before."""
-    sources = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in ("workload.c", "init", "initrd.py")))
+    sources = hashlib.sha256(
+        b"".join((HERE / name).read_bytes() for name in ("workload.c", "init", "mark", "initrd.py"))
+    )
     made = tree.with_name(f"boot-{tree.name}-{sources.hexdigest()[:12]}")
     with open(tree.with_name("boot.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -38,11 +46,15 @@ def _build(tree: Path, target: Path) -> None:
     for directory in ("bin", "modules"):
         (content / directory).mkdir(parents=True)
     shutil.copy(tree / "usr/bin/busybox", content / "bin/busybox")
-    shutil.copy(HERE / "init", content / "init")
-    (content / "init").chmod(0o755)
+    for script in ("init", "mark"):
+        shutil.copy(HERE / script, content / script)
+        (content / script).chmod(0o755)
     for module in MODULES:
-        packed = (modules / "kernel" / f"{module}.ko.xz").read_bytes()
-        (content / "modules" / f"{Path(module).name}.ko").write_bytes(lzma.decompress(packed))
+        file = next(
+            (modules / "kernel" / module).parent.glob(f"{Path(module).name}.ko*")
+        )  # Debian 12 does not pack them
+        data = lzma.decompress(file.read_bytes()) if file.suffix == ".xz" else file.read_bytes()
+        (content / "modules" / f"{Path(module).name}.ko").write_bytes(data)
     subprocess.run(
         ["gcc", "-O2", "-static", "-pthread", "-o", str(content / "bin/workload"), str(HERE / "workload.c")], check=True
     )

@@ -73,17 +73,6 @@ def test_a_transient_guest_stays_transient(whole: Lab, operator: Operator) -> No
         guests.remove(whole, transient)
 
 
-def test_firmware_variables_and_tpm_state_travel(whole: Lab, operator: Operator) -> None:
-    spec = GuestSpec(name="secure", address="10.77.0.112", nvram=True, tpm=True, memory_mib=256)
-    secure = guests.start(whole, "a", spec, within=120)
-    try:
-        result = operator.migrate(secure, "b")
-        assert result.returncode == SUCCEEDED, result.stdout + result.stderr
-        judge(whole, secure, at="b", operator=operator)
-    finally:
-        guests.remove(whole, secure)
-
-
 def test_dry_run_changes_nothing_and_tells_the_plan(whole: Lab, guest: Guest, operator: Operator) -> None:
     result = operator.run("migrate", guest.name, "--to", "b", "--dry-run")
     assert result.returncode == 0

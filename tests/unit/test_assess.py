@@ -55,6 +55,10 @@ def reach(kind: Reach, declared: bool | None = True) -> DiskReach:
     return DiskReach("vda", kind, "what was seen", declared)
 
 
+def undeclarable() -> DiskReach:
+    return DiskReach("vda", Reach.SAME, "what was seen", False, False)
+
+
 def copied(**changes: Any) -> Site:
     return with_disk(reach(Reach.DIFFERENT, False), **{"capacity": 20 * GIB, "allocation": 5 * GIB, **changes})
 
@@ -119,6 +123,7 @@ CASES: dict[str, tuple[Site, Severity]] = {
     "disk-network": (with_disk(reach(Reach.NETWORK), kind="network", source="rbd:pool/web"), NOTE),
     "no-image-lock": (with_disk(reach(Reach.SAME, None), kind="block", source="/dev/mapper/lun"), WARNING),
     "shared-not-declared": (with_disk(reach(Reach.SAME, False)), BLOCKER),
+    "shared-vouched": (with_disk(undeclarable()), WARNING),
     "disk-cache": (with_disk(reach(Reach.SAME, None), kind="block", source="/dev/lun", cache="writeback"), BLOCKER),
     "disk-shareable": (with_disk(shareable=True), NOTE),
     "bridge-missing": (with_interface(source="br9"), BLOCKER),

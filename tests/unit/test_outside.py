@@ -18,8 +18,9 @@ from ferryman.drivers.libvirt import visit as visits
 from ferryman.drivers.libvirt.visit import Visit, visit
 from ferryman.errors import BadInput
 from ferryman.execute.slots import Slots
+from ferryman.model.guest import Disk
 from ferryman.model.host import Host
-from ferryman.model.site import Segment
+from ferryman.model.site import DiskReach, Reach, Segment
 
 HERE = Host("here", "qemu:///system")
 
@@ -85,9 +86,17 @@ def test_a_visit_sees_file_systems_certificates_and_ways(tmp_path: Path, monkeyp
     there, missing = tmp_path / "there.pem", tmp_path / "missing.pem"
     there.touch()
     monkeypatch.setattr(visits, "CERTIFICATES", {"qemu": (str(there), str(missing))})
+    (tmp_path / "in").symlink_to(there)
+    (tmp_path / "out").symlink_to("/proc/version")
+    images = [str(tmp_path / name) for name in ("there.pem", "in", "out")]
     seen = visit(
-        HERE, directories=[str(tmp_path), "/proc"], peer_uri="qemu+tcp://127.0.0.1:1/system", address="127.0.0.1"
+        HERE,
+        directories=[str(tmp_path), "/proc"],
+        images=images,
+        peer_uri="qemu+tcp://127.0.0.1:1/system",
+        address="127.0.0.1",
     )
+    assert seen.elsewhere == {images[2]: "/proc/version"}
     assert seen.failed == ""
     assert seen.missing == (str(missing),)
     assert seen.certificates("qemu").good is False
@@ -185,6 +194,34 @@ def test_what_libvirt_takes_as_shared() -> None:
     assert seen.takes_as_shared("/mnt/disk.raw") is True
     assert seen.takes_as_shared("/var/disk.raw") is False
     assert seen.takes_as_shared("/elsewhere/disk.raw") is None
+
+
+def test_a_setting_that_libvirt_does_not_have_declares_nothing() -> None:
+    listed = Visit(HERE, shared_directories=("/srv/shared",), file_systems={"/srv/shared": "xfs"})
+    assert replace(listed, declarable=True).takes_as_shared("/srv/shared/disk.qcow2") is True
+    assert replace(listed, declarable=False).takes_as_shared("/srv/shared/disk.qcow2") is False
+    known_by_itself = replace(listed, file_systems={"/srv/shared": "nfs"}, declarable=False)
+    assert known_by_itself.takes_as_shared("/srv/shared/disk.qcow2") is True
+
+
+def test_only_the_source_must_know_the_directory_as_shared_where_the_destination_cannot() -> None:
+    disk = Disk("vda", "disk", "file", "/srv/shared/disk.qcow2", "qcow2", "none", False, False)
+    told = Visit(HERE, shared_directories=("/srv/shared",), file_systems={"/srv/shared": "xfs"}, declarable=True)
+    untold, old = replace(told, shared_directories=()), replace(told, declarable=False)
+    assert between._taken_as_shared(disk, told, told) is True
+    assert between._taken_as_shared(disk, told, untold) is False
+    assert between._taken_as_shared(disk, told, old) is True
+    assert between._taken_as_shared(disk, old, told) is False
+    assert between._taken_as_shared(disk, told, replace(told, failed="no ssh")) is None
+
+
+def test_a_marker_proves_nothing_of_an_image_that_is_a_link_out_of_its_directory() -> None:
+    disk = Disk("vda", "disk", "file", "/srv/shared/disk.qcow2", "qcow2", "none", False, False)
+    plain, linked = Visit(HERE), Visit(HERE, elsewhere={disk.source: "/var/disk.qcow2"})
+    same, different = DiskReach("vda", Reach.SAME, "seen"), DiskReach("vda", Reach.DIFFERENT, "not seen")
+    assert between._where_it_lies(disk, same, plain) == same
+    assert between._where_it_lies(disk, same, linked).reach is Reach.UNPROVED
+    assert between._where_it_lies(disk, different, linked) == different
 
 
 def test_the_setting_is_read_as_libvirt_writes_it() -> None:

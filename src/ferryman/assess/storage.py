@@ -8,10 +8,10 @@ from ferryman.model.guest import Disk
 from ferryman.model.request import Options
 from ferryman.model.site import DiskReach, Reach, Site
 from ferryman.plan import disks
+from ferryman.plan.vouching import vouches
 
-# With these QEMU bypasses the host's page cache. libvirt calls others unsafe for a live move unless the storage keeps
-# the hosts' caches coherent (shared directories that it knows as such, RBD, iSCSI by QEMU itself).
-SAFE_CACHES = ("none", "directsync")
+# A disk that goes through the host's page cache is safe for a live move only where the storage keeps the hosts' caches
+# coherent (shared directories that libvirt knows as such, RBD, iSCSI by QEMU itself).
 _COHERENT_KINDS = ("network", "nvme")
 
 
@@ -36,7 +36,7 @@ def findings(site: Site, options: Options) -> Iterator[Finding]:
 
 def _disk(site: Site, disk: Disk, reach: DiskReach | None) -> Iterator[Finding]:
     what = _what(site, disk)
-    source, destination = site.source.host.name, site.destination.host.name
+    destination = site.destination.host.name
     if reach is None or reach.reach is Reach.UNPROVED:
         how = reach.how if reach else "it was not looked at"
         yield blocker("disk-unproved", what, f"not proved to be the same storage at {destination}: {how}",
@@ -54,16 +54,19 @@ def _disk(site: Site, disk: Disk, reach: DiskReach | None) -> Iterator[Finding]:
             yield _no_lock(what)
     if disk.kind == "block" and not disk.read_only:
         yield _no_lock(what)
-    if reach.declared_shared is False:
+    if reach.declared_shared is False and reach.declarable is not False and not disk.read_only:
         directory = disk.source.rsplit("/", 1)[0]
         yield blocker("shared-not-declared", what, "libvirt does not know that directory as shared and would call the move unsafe",
-                      f'at {source} and {destination}: shared_filesystems = [ "{directory}" ] in /etc/libvirt/qemu.conf (libvirt 11 or later), then restart libvirtd')  # fmt: skip
-    elif disk.cache not in SAFE_CACHES and reach.declared_shared is None and disk.kind == "file":
+                      f'at {site.source.host.name}, and at {destination} where its libvirt has the setting: shared_filesystems = [ "{directory}" ] in /etc/libvirt/qemu.conf, then restart libvirtd')  # fmt: skip
+    elif not disk.bypasses_cache and reach.declared_shared is None and disk.kind == "file":
         yield note("shared-not-checked", what, f"its cache mode {disk.cache or 'default'} is safe only where libvirt knows the directory as shared, which could not be looked at",
                    "if it does not, libvirt refuses and nothing is changed; set cache='none' to be sure")  # fmt: skip
-    elif disk.cache not in SAFE_CACHES and not _coherent(disk, reach) and not disk.read_only:
-        yield blocker("disk-cache", what, f"cache mode {disk.cache or 'default'} goes through {source}'s page cache, which {destination} does not see",
+    elif not disk.bypasses_cache and not _coherent(disk, reach) and not disk.read_only:
+        yield blocker("disk-cache", what, f"cache mode {disk.cache or 'default'} goes through {site.source.host.name}'s page cache, which {destination} does not see",
                       "set cache='none' (virsh edit) and restart the guest")  # fmt: skip
+    elif vouches(disk, reach):
+        yield warning("shared-vouched", what, f"libvirt at {site.source.host.name} has no setting to be told that this directory is shared, and would refuse; ferryman proved it ({reach.how}) and tells it to go ahead (its flag UNSAFE)",
+                      f"nothing, or give {site.source.host.name} a libvirt whose qemu.conf has shared_filesystems: then libvirt looks at it too")  # fmt: skip
     for layer in reach.layers:
         if layer.reach is not Reach.SAME:
             yield blocker("layer-not-shared", what, f"its backing layer {layer.target} is not proved to be the same at {destination}: {layer.how}",

@@ -137,7 +137,7 @@ def _order(ports: Ports, request: Request, plan: Plan) -> Order:
         )
     return Order(
         plan.handshake, destination, plan.migration_uri, plan.persistent, request.options,
-        storage.changes(ports, request, plan), storage.mirrored(plan), storage.memory_cap(request, plan),
+        storage.changes(ports, request, plan), storage.mirrored(plan), storage.memory_cap(request, plan), plan.vouched,
     )  # fmt: skip
 
 

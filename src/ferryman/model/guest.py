@@ -37,6 +37,11 @@ class Disk:
     pool: str = ""  # of a volume
     bus: str = ""  # virtio, scsi, sata, …
 
+    @property
+    def bypasses_cache(self) -> bool:
+        """Whether QEMU writes and reads past the host's page cache, so that another host sees no stale pages."""
+        return self.cache in ("none", "directsync")
+
 
 @dataclass(frozen=True)
 class Interface:

@@ -82,6 +82,7 @@ class Plan:
     ejected: tuple[str, ...] = ()  # drives whose medium is taken out
     networks: dict[str, str] = field(default_factory=dict)  # bridge or network names, old to new, where they differ
     nvram: str = ""  # path of a variable store that is copied to the destination; empty: none
+    vouched: tuple[str, ...] = ()  # disks proved to be shared, where the source's libvirt cannot be told so
 
 
 @dataclass(frozen=True)
@@ -98,3 +99,4 @@ class Order:
     changes: Changes = Changes()
     mirrored: tuple[str, ...] = ()  # targets of the disks that are copied along
     bandwidth: int = 0  # bytes per second for memory; 0: no limit
+    vouched: tuple[str, ...] = ()  # as in the plan: for these libvirt's own check of shared storage is passed over

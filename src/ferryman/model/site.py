@@ -24,7 +24,8 @@ class DiskReach:
     target: str
     reach: Reach
     how: str  # what was tried and seen
-    declared_shared: bool | None = None  # libvirt takes it as shared at both hosts; None: not looked at
+    declared_shared: bool | None = None  # libvirt takes it as shared where it can be told so; None: not looked at
+    declarable: bool | None = None  # libvirt at the source can be told so; None: not looked at
     layers: tuple["DiskReach", ...] = ()  # of its backing chain, `target` being the layer's path
 
 

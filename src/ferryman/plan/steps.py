@@ -5,6 +5,7 @@ from ferryman.model.request import Options
 from ferryman.model.site import Site
 from ferryman.model.units import format_size
 from ferryman.plan import disks
+from ferryman.plan.vouching import vouched
 
 
 def live_plan(site: Site, options: Options) -> Plan:
@@ -78,6 +79,7 @@ def live_plan(site: Site, options: Options) -> Plan:
         new_disks=new,
         ejected=tuple(disk.target for disk in media),
         networks=disks.networks(guest, options),
+        vouched=tuple(disk.target for disk in vouched(site, options)),
     )
 
 

@@ -27,22 +27,30 @@ class LibvirtBetween:
     """Implements ports.Between."""
 
     def look(self, guest: Guest, source: Hypervisor, destination: Hypervisor) -> Ground:
-        directories = {
-            str(PurePosixPath(disk.source).parent) for disk in guest.disks if disk.kind == "file" and disk.source
-        }
+        images = [disk.source for disk in guest.disks if disk.kind == "file" and disk.source]
+        directories = {str(PurePosixPath(image).parent) for image in images}
         peer, address = destination.host.effective_peer_uri, destination.host.effective_migration_address
         devices = sorted({interface.device for interface in guest.interfaces if _may_lead_out(interface)})
         send, listen = tasks(devices)
         files = [path for path in (guest.loader, *guest.boot_files) if path]
         with ThreadPoolExecutor(3) as pool:
-            here = pool.submit(visit, source.host, directories=directories, peer_uri=peer, address=address, task=send)
+            here = pool.submit(
+                visit, source.host, directories=directories, images=images, peer_uri=peer, address=address, task=send
+            )
             there = pool.submit(visit, destination.host, directories=directories, files=files, task=listen)
             stored = pool.submit(_storage, guest, source.host, destination.host)
         visits = (here.result(), there.result())
         reached, volumes = stored.result()
         bridges, why_not = _bridges(destination.host, visits[1])
         return Ground(
-            disks=tuple(replace(one, declared_shared=_taken_as_shared(disk, visits)) for disk, one in reached),
+            disks=tuple(
+                replace(
+                    _where_it_lies(disk, one, visits[0]),
+                    declared_shared=_taken_as_shared(disk, *visits),
+                    declarable=visits[0].declarable,
+                )
+                for disk, one in reached
+            ),
             transport=_transport(destination.host, visits),
             bridges=bridges,
             bridges_detail=why_not,
@@ -126,11 +134,24 @@ def _bridges(host: Host, seen: Visit) -> tuple[tuple[str, ...] | None, str]:
         return None, f"{seen.failed}, and libvirt says: {error.why}"
 
 
-def _taken_as_shared(disk: Disk, visits: Sequence[Visit]) -> bool | None:
-    """Whether libvirt at both hosts takes the disk's directory as shared; None when one could not be looked at."""
+def _where_it_lies(disk: Disk, found: DiskReach, source: Visit) -> DiskReach:
+    """A marker in a directory proves nothing of an image that is a link out of it."""
+    if disk.kind == "file" and found.reach is Reach.SAME and disk.source in source.elsewhere:
+        how = f"it is a link to {source.elsewhere[disk.source]}: name that in the guest's definition"
+        return replace(found, reach=Reach.UNPROVED, how=how)
+    return found
+
+
+def _taken_as_shared(disk: Disk, source: Visit, destination: Visit) -> bool | None:
+    """Whether libvirt at both hosts takes the disk's directory as shared; None when one could not be looked at.
+
+    The source's libvirt refuses a move for it. The destination's does not ask, so it counts only where it can be told.
+    """
     if disk.kind != "file":
         return None
-    answers = [seen.takes_as_shared(disk.source) for seen in visits]
+    answers = [source.takes_as_shared(disk.source)]
+    if destination.declarable is not False:
+        answers.append(destination.takes_as_shared(disk.source))
     return None if None in answers else all(answers)
 
 

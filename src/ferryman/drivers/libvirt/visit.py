@@ -21,7 +21,7 @@ _SHARED_FILE_SYSTEMS = frozenset(
 )
 
 # Each answer is one line: its kind, a tab, its value.
-# Arguments: PEER_URI ADDRESS PORT SECONDS DATES PROGRAM (its arguments) -- FILES -- DIRECTORIES.
+# Arguments: PEER_URI ADDRESS PORT SECONDS DATES PROGRAM (its arguments) -- FILES -- DIRECTORIES -- IMAGES.
 # The two ways and the probe of segments go on in the background, beside the rest. Port: nobody listens there yet, so a
 # refusal is an answer.
 _SCRIPT = r"""
@@ -65,8 +65,19 @@ while [ "$1" != -- ]; do
     shift
 done
 shift
-for directory in "$@"; do
-    printf 'filesystem\t%s\t%s\n' "$directory" "$(stat --file-system --format=%T "$directory" 2>/dev/null)"
+while [ $# -gt 0 ] && [ "$1" != -- ]; do
+    printf 'filesystem\t%s\t%s\n' "$1" "$(stat --file-system --format=%T "$1" 2>/dev/null)"
+    shift
+done
+[ $# -eq 0 ] || shift
+for image in "$@"; do
+    real=$(readlink -f "$image")
+    [ "${real%/*}" = "$(readlink -f "${image%/*}")" ] || printf 'elsewhere\t%s\t%s\n' "$image" "$real"
+done
+for driver in /usr/lib*/libvirt/connection-driver/libvirt_driver_qemu.so /usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so; do
+    [ -r "$driver" ] || continue
+    grep -q shared_filesystems "$driver" && known=yes || known=no
+    printf 'declarable\t%s\n' "$known"
 done
 sed -n 's/^[[:space:]]*lock_manager[[:space:]]*=[[:space:]]*"\(.*\)".*/lock\t\1/p' /etc/libvirt/qemu.conf 2>/dev/null
 sed -n '/^[[:space:]]*shared_filesystems/,/\]/p' /etc/libvirt/qemu.conf 2>/dev/null | tr '\n' ' ' | sed 's/^/shared\t/'
@@ -96,7 +107,9 @@ class Visit:
     clock_offset: float = 0.0  # its clock minus ours, seconds
     clock_uncertainty: float = 0.0
     shared_directories: tuple[str, ...] = ()  # libvirt's setting shared_filesystems
+    declarable: bool | None = None  # whether its libvirt has that setting: its QEMU driver bears the name, or not
     file_systems: dict[str, str] = field(default_factory=dict)  # directory -> kind
+    elsewhere: dict[str, str] = field(default_factory=dict)  # images that are links out of their directory -> where to
     peer: Way = Way(None, "not asked")
     address: Way = Way(None, "not asked")
     lock_manager: str = ""  # libvirt's setting; empty: none
@@ -118,6 +131,8 @@ class Visit:
             return None
         if self.file_systems[directory] in _SHARED_FILE_SYSTEMS:
             return True
+        if self.declarable is False:  # it reads over what it does not know
+            return False
         return any(PurePosixPath(directory).is_relative_to(shared) for shared in self.shared_directories)
 
 
@@ -126,18 +141,19 @@ def visit(
     *,
     directories: Iterable[str] = (),
     files: Iterable[str] = (),
+    images: Iterable[str] = (),
     peer_uri: str = "",
     address: str = "",
     task: Task = NOTHING,
     dates: bool = False,
 ) -> Visit:
-    """Look at a host over ssh: whether files can be read, what directories are on, and what `task` finds of segments.
+    """Look at a host over ssh: whether files can be read, what directories are on, where images lead, and what `task` finds of segments.
 
     With `peer_uri` and `address`, try those two ways from it; with `dates`, ask when certificates end. Never raises.
     """
     wanted = [*(path for paths in CERTIFICATES.values() for path in paths), *files]
     arguments = [peer_uri, address, str(MIGRATION_PORTS[0]), str(TRY_WITHIN), "yes" if dates else "no", task.program, *task.arguments, "--", *wanted,
-                 "--", *sorted(set(directories))]  # fmt: skip
+                 "--", *sorted(set(directories)), "--", *images]  # fmt: skip
     began = time.time()
     try:
         answer = ssh.run(host, ["sh", "-c", _SCRIPT, "visit", *arguments])
@@ -158,8 +174,10 @@ def visit(
         dated=not any(value[0] == "undated" for value in lines),
         clock_offset=clock - began - uncertainty,
         clock_uncertainty=uncertainty,
+        declarable=next((value[1] == "yes" for value in lines if value[0] == "declarable"), None),
         shared_directories=_listed([value[1] for value in lines if value[0] == "shared"]),
         file_systems={value[1]: value[2] for value in lines if value[0] == "filesystem"},
+        elsewhere={value[1]: value[2] for value in lines if value[0] == "elsewhere"},
         peer=_peer_way(host, next((value for value in lines if value[0] == "peer"), None)),
         address=_address_way(host, next((value for value in lines if value[0] == "address"), None)),
         lock_manager=next((value[1] for value in lines if value[0] == "lock"), ""),

@@ -1,0 +1,47 @@
+"""What a guest's firmware and TPM have stored moves with it: read from the files at both hosts, never from libvirt."""
+
+import secrets
+
+import pytest
+
+from lab import firmware, guests
+from lab.guests import Guest, GuestSpec
+from lab.host import Lab
+from tests.lab.operators import SUCCEEDED, Operator, judge
+
+pytestmark = pytest.mark.lab
+
+
+def marked(address: str) -> GuestSpec:
+    """A guest with UEFI and a TPM that writes a mark of its own into both when it starts."""
+    return GuestSpec(name="secure", address=address, nvram=True, tpm=True, memory_mib=256, mark=secrets.token_hex(8))
+
+
+def stored(lab: Lab, guest: Guest, at: str) -> tuple[bytes, bytes]:
+    """The variable store and the TPM's state at a host; both bear the guest's mark, which no other guest has."""
+    variables, tpm = firmware.variables(lab, guest, at), firmware.tpm_state(lab, guest, at)
+    mark = guest.spec.mark.encode()
+    assert variables.count(mark) >= 1, f"{at}: {len(variables)} bytes of variables: {guests.console(lab, guest)}"
+    assert tpm.count(mark) == 1, f"{at}: {len(tpm)} bytes of TPM state: {guests.console(lab, guest)}"
+    return variables, tpm
+
+
+def test_uefi_variables_and_tpm_state_move_with_the_guest(whole: Lab, operator: Operator) -> None:
+    spec = marked("10.77.0.112")
+    secure = guests.start(whole, "a", spec, within=120)
+    try:
+        variables, _ = stored(whole, secure, "a")
+        assert variables != firmware.template(whole, "a")
+        assert (firmware.variables(whole, secure, "b"), firmware.tpm_state(whole, secure, "b")) == (b"", b"")
+        result = operator.migrate(secure, "b")
+        assert result.returncode == SUCCEEDED, result.stdout + result.stderr
+        judge(whole, secure, at="b", operator=operator)
+        assert stored(whole, secure, "b")[0] == variables
+        # And it is what the guest goes on with: started anew there, it finds its own index in the TPM.
+        b = whole.host("b")
+        b.run(["virsh", "destroy", secure.name])
+        b.run(["virsh", "start", secure.name])
+        guests.wait_healthy(whole, secure, within=120)
+        stored(whole, secure, "b")
+    finally:
+        guests.remove(whole, secure)

@@ -1,0 +1,89 @@
+"""Debian 12 and 13 side by side: guests move both ways, and what one of the two lacks is said beforehand."""
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+import lab as labs
+from lab import firmware, guests, witness
+from lab.guests import Guest, GuestSpec
+from lab.host import Lab
+from tests.lab.operators import REFUSED, SUCCEEDED, Operator, judge
+from tests.lab.test_firmware import marked, stored
+
+pytestmark = pytest.mark.lab
+
+OLD, NEW = "a", "b"
+
+
+@pytest.fixture(scope="module")
+def mixed() -> Iterator[Lab]:
+    """A host of Debian 12 (a) beside one of Debian 13 (b)."""
+    name = f"v{secrets.token_hex(3)}"
+    up = labs.up(name, suites=("bookworm", "trixie"), owner=os.getpid())
+    try:
+        yield up
+    finally:
+        labs.down(name)
+
+
+@pytest.fixture
+def operator(mixed: Lab) -> Iterator[Operator]:
+    """Somebody at the controller of that lab."""
+    someone = Operator(mixed, "one")
+    yield someone
+    someone.leave()
+
+
+def codes(operator: Operator, guest: Guest, to: str) -> set[str]:
+    """What assess finds."""
+    answer = operator.run("assess", guest.name, "--to", to, "--json")
+    return {finding["code"] for finding in json.loads(answer.stdout)["findings"]}
+
+
+def test_a_guest_goes_from_12_to_13_and_back_with_its_client_connected(mixed: Lab, operator: Operator) -> None:
+    spec = GuestSpec(name="web", dirty="20:8:t,8:4:r", autostart=True, title="a title")
+    web = guests.start(mixed, OLD, spec)
+    try:
+        with witness.Counter(mixed, web) as counter:
+            there = operator.migrate(web, NEW)
+            assert there.returncode == SUCCEEDED, there.stdout + there.stderr
+            assert "shared-vouched" in {finding["code"] for finding in operator.last()["findings_before"]}
+            versions = operator.last()["versions"]
+            assert versions["source_libvirt"].startswith("9.")
+            assert versions["destination_libvirt"].startswith("11.")
+            judge(mixed, web, at=NEW, seen=counter.report(), operator=operator)
+            back = operator.migrate(web, OLD)
+            assert back.returncode == SUCCEEDED, back.stdout + back.stderr
+            assert "shared-vouched" not in {finding["code"] for finding in operator.last()["findings_before"]}
+            judge(mixed, web, at=OLD, seen=counter.report(), operator=operator)
+    finally:
+        guests.remove(mixed, web)
+
+
+def test_what_12_cannot_know_or_be_is_refused_beforehand(mixed: Lab, operator: Operator) -> None:
+    newer = guests.define(mixed, NEW, GuestSpec(name="newer", machine="pc-q35-10.0"))
+    cached = guests.define(mixed, OLD, GuestSpec(name="cached", cache="writeback"))
+    try:
+        assert "machine-type" in codes(operator, newer, OLD)
+        assert "disk-cache" in codes(operator, cached, NEW)
+        assert operator.migrate(cached, NEW).returncode == REFUSED
+    finally:
+        guests.remove(mixed, newer)
+        guests.remove(mixed, cached)
+
+
+def test_uefi_variables_and_tpm_state_go_from_12_to_13(mixed: Lab, operator: Operator) -> None:
+    secure = guests.start(mixed, OLD, marked("10.77.0.112"), within=120)
+    try:
+        variables, _ = stored(mixed, secure, OLD)
+        there = operator.migrate(secure, NEW)
+        assert there.returncode == SUCCEEDED, there.stdout + there.stderr
+        judge(mixed, secure, at=NEW, operator=operator)
+        assert stored(mixed, secure, NEW)[0] == variables
+        assert firmware.tpm_state(mixed, secure, OLD) == b""
+    finally:
+        guests.remove(mixed, secure)
