@@ -55,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     up.add_argument("--link", default="1gbit", help="rate of every link, as tc writes it")
     up.add_argument("--bare", action="store_true", help="hosts without certificates and TLS, as Debian installs them")
+    up.add_argument("--control-subnet", default="10.77.0", help="the first three numbers of its addresses")
+    up.add_argument("--migration-subnet", default="10.78.0")
     command("down", "take a lab down with everything in it")
     command("status", "what runs in a lab, or which labs there are")
     shell = command("shell", "a shell, or one command, at a host or at the controller")
@@ -74,7 +76,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _up(options: argparse.Namespace) -> int:
     suites = parse_suites(options.suite) if options.suite else ()
-    lab = lifecycle.up(options.name, options.hosts, options.link, suites=suites, bare=options.bare)
+    lab = lifecycle.up(options.name, options.hosts, options.link, suites=suites, bare=options.bare,
+                      subnets=(options.control_subnet, options.migration_subnet))  # fmt: skip
     hosts = ", ".join(f"{host} ({lab.topology.suite(host)})" for host in lab.topology.hosts)
     print(f"lab {lab.name} is up: hosts {hosts}, guests run under {lab.accelerator}")
     uri = "qemu+ssh://root@a/system" if options.bare else "qemu+tls://a/system"

@@ -76,7 +76,7 @@ def one_way(lab: Lab, deaf: str, to: str) -> None:
 
 
 def heal(lab: Lab) -> None:
-    """Take away every loss and partition, plug in every cable, let every stopped daemon go on."""
+    """Take away every loss and partition, plug in every cable, let every stopped daemon and QEMU go on."""
     for host in lab.hosts:
         if host.up:
             for table in netns.tool("nft", "list", "tables", namespace=lab.topology.namespace(host.name)).splitlines():
@@ -85,6 +85,9 @@ def heal(lab: Lab) -> None:
             link_up(lab, host.name)
             for daemon in ("libvirtd", "virtlogd"):
                 continue_daemon(lab, host.name, daemon)
+            for pid in host.processes():
+                if process.state(pid) == "T":
+                    _signal(pid, signal.SIGCONT)
 
 
 def _filter(lab: Lab, host: str, name: str, rule: str) -> None:

@@ -29,13 +29,14 @@ def up(
     *,
     suites: Sequence[str] = (),
     bare: bool = False,
+    subnets: tuple[str, str] = ("10.77.0", "10.78.0"),
     owner: int = 0,
 ) -> Lab:
     """Bring a lab up; one that is up with the same parameters is returned as it is, anything else of that name is taken down.
 
-    `suites`: the Debian of each host, instead of so many hosts of Debian 13.
+    `suites`: the Debian of each host, instead of so many hosts of Debian 13. `subnets`: of the control and the migration network.
     """
-    wanted = topology(name, suites or ("trixie",) * hosts, link, bare=bare, owner=owner)
+    wanted = topology(name, suites or ("trixie",) * hosts, link, bare=bare, subnets=subnets, owner=owner)
     LABS.mkdir(parents=True, exist_ok=True)
     with open(LABS / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 
 LABS = Path(os.environ.get("FERRYMAN_LAB_DIR", "/var/lib/ferryman-lab"))
@@ -55,7 +56,13 @@ class Topology:
 
 
 def topology(
-    name: str, suites: Sequence[str] = ("trixie", "trixie"), link: str = "1gbit", *, bare: bool = False, owner: int = 0
+    name: str,
+    suites: Sequence[str] = ("trixie", "trixie"),
+    link: str = "1gbit",
+    *,
+    bare: bool = False,
+    subnets: tuple[str, str] = ("10.77.0", "10.78.0"),
+    owner: int = 0,
 ) -> Topology:
     """A lab of hosts named a, b, c, …, one of each suite given. Raises ValueError naming what cannot be used."""
     if not name.isalnum() or len(name) > 12:
@@ -65,7 +72,10 @@ def topology(
     for suite in suites:
         if suite not in SUITES:
             raise ValueError(f"suite '{suite}': the lab knows {' and '.join(SUITES)}")
-    return Topology(name, tuple("abcdefghijklmnopqrst"[: len(suites)]), tuple(suites), link, bare=bare, owner=owner)
+    for subnet in subnets:
+        ip_network(f"{subnet}.0/24")  # says itself what is wrong with it
+    hosts = tuple("abcdefghijklmnopqrst"[: len(suites)])
+    return Topology(name, hosts, tuple(suites), link, *subnets, bare=bare, owner=owner)
 
 
 def parse_suites(text: str) -> tuple[str, ...]:

@@ -48,8 +48,8 @@ def traces(name: str) -> list[str]:
 
 
 def test_two_labs_run_side_by_side_and_one_goes_without_the_other(whole: Lab, guest: Guest, second: str) -> None:
-    beside = lifecycle.up(second, hosts=1)
-    twin = guests.start(beside, "a", guests.GuestSpec(name="web", address=guest.address))
+    beside = lifecycle.up(second, hosts=1, subnets=("10.177.0", "10.178.0"))
+    twin = guests.start(beside, "a", guests.GuestSpec(name="web", address=beside.topology.guest_address(1)))
     assert witness.running_at(beside, twin) == ("a",)
     assert twin.uuid not in whole.host("a").run(["virsh", "list", "--uuid"]).stdout
     lifecycle.down(second)

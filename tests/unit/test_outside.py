@@ -171,8 +171,9 @@ def test_what_was_heard_is_told_for_each_device_of_the_source() -> None:
 
 
 def test_the_link_to_this_machine_is_measured_and_a_port_in_use_is_left_alone() -> None:
-    here = replace(HERE, migration_address="127.0.0.1")
-    with socket.create_server(("127.0.0.1", link.PORTS[0])) as taken:
+    address = f"127.{os.getpid() % 251 + 2}.{os.getpid() // 251 % 251}.1"  # two runs side by side do not meet
+    here = replace(HERE, migration_address=address)
+    with socket.create_server((address, link.PORTS[0])) as taken:
         speed = link.measure(here, here)
         assert speed.rate is not None, speed.detail
         assert speed.rate > 10 * 1024**2
