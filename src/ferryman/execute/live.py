@@ -103,7 +103,7 @@ def forward(ports: Ports, request: Request, plan: Plan, verdict: Verdict) -> Non
         step("keep-definition", keep_definition, ports, request, plan)
     if plan.autostart:
         step("autostart-on", autostart_on, ports, request)
-    if plan.new_disks:
+    if plan.new_disks or plan.nvram:
         step("note-left", storage.note_left, ports, request, plan)
     step("unmark", mark.remove_mark, ports, request)
     step("drop-undo", undo.drop_all, ports, request)

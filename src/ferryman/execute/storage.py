@@ -127,6 +127,11 @@ class Caps:
 def note_left(ports: Ports, request: Request, plan: Plan) -> None:
     """The source's copies stay, named with their sizes, until somebody retires them; the new ones are named with theirs."""
     source = ports.hypervisor(request.source)
+    if plan.nvram:
+        ports.records.keep_decision(
+            request.id,
+            f"left as it is: the firmware's variables {plan.nvram} at {request.source}, which are not used any more",
+        )
     left: list[dict[str, Any]] = []
     for disk in plan.new_disks:
         size = source.allocation(disk.source)

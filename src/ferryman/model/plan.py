@@ -81,7 +81,7 @@ class Plan:
     new_disks: tuple[NewDisk, ...] = ()
     ejected: tuple[str, ...] = ()  # drives whose medium is taken out
     networks: dict[str, str] = field(default_factory=dict)  # bridge or network names, old to new, where they differ
-    nvram: str = ""  # path of a variable store that is copied to the destination; empty: none
+    nvram: str = ""  # path of a variable store whose content travels while the file stays at the source; empty: none
     vouched: tuple[str, ...] = ()  # disks proved to be shared, where the source's libvirt cannot be told so
 
 

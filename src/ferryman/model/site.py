@@ -109,7 +109,7 @@ class Ground:
         None  # of the files the guest needs, those the destination lacks; None: not looked at
     )
     link: LinkSpeed | None = None  # None: nobody asked for it
-    nvram: DiskReach | None = None  # the directory of a shut-off guest's variable store; None: it has none
+    nvram: DiskReach | None = None  # the directory of the guest's variable store; None: it has none
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,14 @@ The workflow in execute/definition.py carries out exactly these.
 
 from ferryman.model.plan import Method, Plan, Step
 from ferryman.model.request import Handshake, Options
-from ferryman.model.site import Reach, Site
+from ferryman.model.site import Site
 from ferryman.plan import disks
 
 
 def definition_plan(site: Site, options: Options) -> Plan:
     """What will be done. The point of no return is the removal of the source's definition."""
     guest, source, destination = site.guest, site.source.host.name, site.destination.host.name
-    nvram = local_nvram(site)
+    nvram = disks.local_nvram(site)
     steps = [Step("save-definition", f"keep the definition and autostart mark found at {source} in the records", "")]
     if options.replace_definition:
         steps.append(
@@ -57,10 +57,3 @@ def definition_plan(site: Site, options: Options) -> Plan:
         networks=disks.networks(guest, options),
         nvram=nvram,
     )
-
-
-def local_nvram(site: Site) -> str:
-    """The variable store that must be copied; empty when there is none, or both hosts see the same."""
-    if site.ground.nvram is None or site.ground.nvram.reach is Reach.SAME:
-        return ""
-    return site.guest.nvram

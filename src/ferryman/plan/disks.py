@@ -135,3 +135,10 @@ def networks(guest: Guest, options: Options) -> dict[str, str]:
     """The bridges and networks of the guest whose names change, old to new."""
     used = {interface.source for interface in guest.interfaces}
     return {old: new for old, new in options.map_network.items() if old in used and old != new}
+
+
+def local_nvram(site: Site) -> str:
+    """The variable store that must be copied; empty when there is none, or both hosts see the same."""
+    if site.ground.nvram is None or site.ground.nvram.reach is not Reach.DIFFERENT:
+        return ""
+    return site.guest.nvram

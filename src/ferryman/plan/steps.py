@@ -53,8 +53,9 @@ def live_plan(site: Site, options: Options) -> Plan:
         steps.append(Step("undefine-source", f"remove the definition at {source} if one is left", "", True))
     if autostart:
         steps.append(Step("autostart-on", f"switch autostart on at {destination}", "", True))
-    if new:
-        steps.append(Step("note-left", f"name the disks that stay at {source}, until: ferryman retire", "", True))
+    nvram = disks.local_nvram(site)
+    if new or nvram:
+        steps.append(Step("note-left", f"name the files that stay at {source}; disks until: ferryman retire", "", True))
     steps += [
         Step("unmark", "remove the mark from the guest's metadata", "", True),
         Step("announce", "make the network learn the guest's new place", "", True),
@@ -77,6 +78,7 @@ def live_plan(site: Site, options: Options) -> Plan:
         persistent=guest.persistent,
         autostart=autostart,
         new_disks=new,
+        nvram=nvram,
         ejected=tuple(disk.target for disk in media),
         networks=disks.networks(guest, options),
         vouched=tuple(disk.target for disk in vouched(site, options)),

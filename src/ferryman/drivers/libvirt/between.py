@@ -59,7 +59,7 @@ class LibvirtBetween:
             lock_managers=None if _unseen(visits) else (visits[0].lock_manager, visits[1].lock_manager),
             clocks=_clocks(visits),
             lacking=None if visits[1].failed else tuple(path for path in files if path in visits[1].missing),
-            nvram=_nvram(guest, source.host, destination.host) if guest.off and guest.nvram else None,
+            nvram=_nvram(guest, source.host, destination.host) if guest.nvram else None,
         )
 
     def carry(self, source: Hypervisor, path: str, destination: Hypervisor, volume: Volume) -> int:
