@@ -116,7 +116,7 @@ class Hypervisor(Protocol):
         ...
 
     def set_mark(self, uuid: str, mark: Mark | None) -> None:
-        """Set it, or take it away, in the live metadata and in the definition, as far as the guest has them."""
+        """Set it, or take it away, in the live metadata of a running guest: the definition never bears it."""
         ...
 
     def virtualizations(self) -> tuple[str, ...]:

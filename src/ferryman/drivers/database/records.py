@@ -147,7 +147,7 @@ class DatabaseRecords:
         table = schema.requests
         query = select(table.c.json).order_by(table.c.asked_at.desc()).limit(limit)
         if open_only:
-            query = query.where(table.c.phase.not_in(ENDS - {Phase.NEEDS_ATTENTION}))
+            query = query.where(table.c.phase.not_in([phase.value for phase in ENDS - {Phase.NEEDS_ATTENTION}]))
         with self.engine.connect() as connection:
             return tuple(from_plain(Request, from_json(row)) for row in connection.execute(query).scalars())
 

@@ -172,9 +172,9 @@ class LibvirtHypervisor:
         text = None if mark is None else xml.mark_text(mark)
 
         def write(domain: libvirt.virDomain) -> None:
-            active, persistent = domain.isActive(), domain.isPersistent()
-            flags = (libvirt.VIR_DOMAIN_AFFECT_LIVE if active else 0) | (libvirt.VIR_DOMAIN_AFFECT_CONFIG if persistent else 0)  # fmt: skip
-            domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, xml.MARK_PREFIX, xml.MARK_NAMESPACE, flags)
+            if domain.isActive():  # a guest that has stopped has no live metadata any more
+                kind, flags = libvirt.VIR_DOMAIN_METADATA_ELEMENT, libvirt.VIR_DOMAIN_AFFECT_LIVE
+                domain.setMetadata(kind, text, xml.MARK_PREFIX, xml.MARK_NAMESPACE, flags)
 
         self._act(uuid, Call.MARK, write)
 

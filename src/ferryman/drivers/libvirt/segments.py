@@ -9,8 +9,10 @@ SEND_FOR = 3.0  # seconds; the two visits do not begin at the same moment
 
 # A broadcast of the ethertype that IEEE 802 sets aside for local experiments. It bears the sending device's own address,
 # which the switches know at that port already: a made-up one could trip a switch that limits addresses per port.
+# (_socket, because all that socket adds costs as much as starting python3.)
 _COMMON = """
-import os, socket, struct, sys, time
+import os, sys, time
+import _socket as socket
 ETHERTYPE = 0x88B5
 MAGIC = b"ferryman-segment " + sys.argv[1].encode() + b" "
 """
@@ -25,7 +27,7 @@ for device in sys.argv[3:]:
         link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
         link.bind((device, 0))
         own = link.getsockname()[4][:6]
-        frame = (b"\\xff" * 6 + own + struct.pack("!H", ETHERTYPE) + MAGIC + device.encode() + b" ").ljust(60, b"\\0")
+        frame = (b"\\xff" * 6 + own + ETHERTYPE.to_bytes(2, "big") + MAGIC + device.encode() + b" ").ljust(60, b"\\0")
         link.send(frame)
     except OSError as error:
         print("unsent", device, error.strerror, sep="\\t")
