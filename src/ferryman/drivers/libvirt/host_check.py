@@ -116,8 +116,9 @@ def _ways(host: Host, source: Visit) -> Iterator[Check]:
         f"peer URI {peer} from {other}",
         source.peer,
         "answers",
-        f"make libvirtd at {host.name} listen (port {PORTS.get(urlsplit(peer).scheme, 0)}) for a client with {other}'s "
-        "certificate or key; or set --peer-uri",
+        f"ferryman host prepare {host.name} {other}; or set --peer-uri"
+        if urlsplit(peer).scheme == "qemu+tls"
+        else f"make libvirtd at {host.name} reachable (port {PORTS.get(urlsplit(peer).scheme, 0)}) with {other}'s key; or set --peer-uri",
         source.host,
     )
     yield _line(
