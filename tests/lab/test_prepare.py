@@ -96,7 +96,7 @@ def test_a_failure_in_the_middle_is_undone(bare: Lab, running: Guest, someone: O
     try:
         failed = someone.run("host", "prepare", "a", *SHARED)
     finally:
-        squatter.kill()
+        a.run(["pkill", "-x", "nc"])  # nsenter's child, in the host's own namespace
         squatter.wait()
     assert failed.returncode == PUT_BACK, failed.stdout + failed.stderr
     assert "put back" in failed.stderr

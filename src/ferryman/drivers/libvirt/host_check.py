@@ -130,8 +130,7 @@ def _ways(host: Host, source: Visit) -> Iterator[Check]:
             f"peer URI {peer} from {other}",
             source.peer,
             "answers",
-            f"make libvirtd at {host.name} listen (port {PORTS.get(urlsplit(peer).scheme, 0)}) for a client with {other}'s "
-            f"certificate or key; or set --peer-uri; {carried}",
+            f"{_open_the_way(host, other, peer)}; or set --peer-uri; {carried}",
             source.host,
             lacking=Answer.OPTIONAL,
         )
@@ -150,6 +149,14 @@ def _ways(host: Host, source: Visit) -> Iterator[Check]:
         f"open TCP {MIGRATION_PORTS[0]}-{MIGRATION_PORTS[1]} at {host.name} for {other}; or set --migration-address",
         source.host,
     )
+
+
+def _open_the_way(host: Host, other: str, peer: str) -> str:
+    """What makes one host's libvirtd reach another's."""
+    scheme = urlsplit(peer).scheme
+    if scheme == "qemu+tls":
+        return f"ferryman host prepare {host.name} {other}"
+    return f"make libvirtd at {host.name} reachable (port {PORTS.get(scheme, 0)}) with {other}'s key"
 
 
 def _speed(host: Host, source: Host) -> Check:

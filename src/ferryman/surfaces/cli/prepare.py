@@ -46,7 +46,11 @@ def prepare(
         answers.append(answer)
         if not json:
             _show(answer)
-    ready = [one.machine for one in answers if not isinstance(one, FerrymanError) and one.machine in names]
+    ready = [
+        one.machine
+        for one in answers
+        if not isinstance(one, FerrymanError) and one.machine in names and not one.by_hand
+    ]
     checks = [] if dry_run or revert or not ready else _checks(ready, preparations.site.check(ready))
     if json:
         render.as_json({"hosts": [_plain(answer) for answer in answers], "checks": checks})
