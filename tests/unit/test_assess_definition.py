@@ -9,14 +9,15 @@ import pytest
 from ferryman.assess import assess
 from ferryman.model.finding import Severity, blockers
 from ferryman.model.guest import HostDevice, State
+from ferryman.model.host import Host
 from ferryman.model.place import Place, Where
 from ferryman.model.plan import Method
 from ferryman.model.request import Options
-from ferryman.model.site import CpuComparison, CpuMatch, DiskReach, Reach, Site
+from ferryman.model.site import CpuComparison, CpuMatch, DiskReach, Reach, Segment, Site
 from ferryman.plan.method import method_for, plan_for
 from ferryman.verify.definition import judge_definition
 from ferryman.verify.location import Action
-from tests.unit.sites import good_site, with_destination, with_interface, with_transport
+from tests.unit.sites import good_site, with_destination, with_ground, with_interface, with_machine, with_transport
 
 NVRAM = "/var/lib/libvirt/qemu/nvram/web_VARS.fd"
 
@@ -75,6 +76,28 @@ def test_what_speaks_against_any_move_is_found() -> None:
     cpu = replace(good_site(), cpu=CpuComparison(CpuMatch.INCOMPATIBLE, ("avx512f",)))
     assert [one.code for one in blockers(assess(off(cpu), Options()))] == ["cpu-incompatible"]
     assert assess(off(cpu, cpu_mode="host-model"), Options()) == ()  # made anew where it starts
+
+
+ELSEWHERE = Host("b", "qemu+tls://b/system", maintenance=True)
+
+
+@pytest.mark.parametrize(
+    ("code", "site"),
+    [
+        ("maintenance", off(with_destination(host=ELSEWHERE))),
+        ("emulator-missing", off(with_machine(has_emulator=False))),
+        ("boot-file-missing", off(with_ground(lacking=("/boot/k",)), boot_files=("/boot/k",))),
+        ("boot-files-not-checked", off(with_ground(lacking=None), boot_files=("/boot/k",))),
+        ("vcpu-limit", off(vcpus=300)),
+        ("pinned-cpus", off(pinned_cpus=(70,))),
+        ("numa-nodes", off(numa_nodes=(5,))),
+        ("other-segment", off(with_ground(segments=(Segment("br0", ()),)))),
+        ("segment-not-checked", off(with_ground(segments=()))),
+        ("private-network", off(with_interface(kind="network", source="lan", network_mode="nat"))),
+    ],
+)
+def test_what_the_destination_must_have_when_the_guest_starts_there_is_found(code: str, site: Site) -> None:
+    assert [one.code for one in assess(site, Options())] == [code]
 
 
 @pytest.mark.parametrize("state", State)
