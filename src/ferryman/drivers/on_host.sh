@@ -37,10 +37,10 @@ public_half() { # KEY: its public key, DER
     fi
 }
 
-daemon_pid() {
+daemon_pid() { # without a program for each process that runs here: a host may have thousands
     for entry in /proc/[0-9]*; do
-        [ "$(cat "$entry/comm" 2>/dev/null)" = libvirtd ] || continue
-        case $(cut -d' ' -f3 "$entry/stat" 2>/dev/null) in Z) ;; *) basename "$entry" && return ;; esac
+        { read -r name <"$entry/comm"; } 2>/dev/null && [ "$name" = libvirtd ] || continue
+        case $(cut -d' ' -f3 "$entry/stat" 2>/dev/null) in Z) ;; *) echo "${entry#/proc/}" && return ;; esac
     done
 }
 
@@ -208,7 +208,7 @@ restart() { # MANAGER PORT MORE…: libvirtd only; guests are processes of their
     tries=0
     until listens "$port"; do
         tries=$((tries + 1))
-        [ $tries -lt 25 ] || { echo "libvirtd answers, and does not listen on port $port, or somebody else does (ss -ltnp)"; return 1; }
+        [ $tries -lt 10 ] || { echo "libvirtd answers, and does not listen on port $port, or somebody else does (ss -ltnp)"; return 1; }
         sleep 0.2
     done
 }

@@ -92,8 +92,8 @@ def _shared(seen: MachineState, wish: Wish, notes: list[str]) -> Iterator[Change
     if not wish.shared_directories:
         return
     if not seen.knows_shared_filesystems:
-        notes.append(f"{seen.name}: its libvirt has no setting shared_filesystems (before 11), so that directories there are "
-                     "shared to it only on NFS, CephFS and the like")  # fmt: skip
+        notes.append(f"{seen.name}: its libvirt has no setting shared_filesystems (before 11): ferryman vouches for a disk there that it "
+                     "proved to be shared, if its cache mode is none or directsync")  # fmt: skip
         return
     before = listed(value_of(_text(seen, QEMU), "shared_filesystems"))
     new = [path for path in wish.shared_directories if path.rstrip("/") not in {one.rstrip("/") for one in before}]

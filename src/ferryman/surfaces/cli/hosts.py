@@ -50,7 +50,7 @@ def add(
     if json:
         render.as_json(host)
         return
-    print(f"host {name} registered; try: ferryman host check {name}")
+    print(f"host {name} registered; try: ferryman host check {name}, or host prepare {name} --dry-run")
 
 
 def remove(name: Annotated[str, typer.Argument(autocompletion=complete.hosts)], json: Json = False) -> None:

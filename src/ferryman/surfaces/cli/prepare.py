@@ -9,7 +9,7 @@ import typer
 from ferryman.app import application
 from ferryman.errors import BadInput, FerrymanError
 from ferryman.model.host import Answer, Check
-from ferryman.surfaces.cli import render
+from ferryman.surfaces.cli import complete, render
 
 if TYPE_CHECKING:  # not needed by every command
     from ferryman.model.preparation import Prepared
@@ -21,7 +21,7 @@ def add_to(host: typer.Typer) -> None:
 
 
 def prepare(
-    names: Annotated[list[str], typer.Argument(help="Registered hosts.")],
+    names: Annotated[list[str], typer.Argument(help="Registered hosts.", autocompletion=complete.hosts)],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be changed, and change nothing.")] = False,
     revert: Annotated[bool, typer.Option("--revert", help="Undo the newest preparation of each.")] = False,
     shared_directory: Annotated[
