@@ -12,7 +12,7 @@ from lab import firmware, guests, witness
 from lab.guests import Guest, GuestSpec
 from lab.host import Lab
 from tests.lab.operators import REFUSED, SUCCEEDED, Operator, judge
-from tests.lab.test_firmware import marked, stored
+from tests.lab.test_firmware import marked, start_anew, stored
 
 pytestmark = pytest.mark.lab
 
@@ -76,14 +76,44 @@ def test_what_12_cannot_know_or_be_is_refused_beforehand(mixed: Lab, operator: O
         guests.remove(mixed, cached)
 
 
-def test_uefi_variables_and_tpm_state_go_from_12_to_13(mixed: Lab, operator: Operator) -> None:
+def test_uefi_variables_and_tpm_state_go_from_12_to_13_and_back(mixed: Lab, operator: Operator) -> None:
     secure = guests.start(mixed, OLD, marked("10.77.0.112"), within=120)
     try:
-        variables, _ = stored(mixed, secure, OLD)
-        there = operator.migrate(secure, NEW)
-        assert there.returncode == SUCCEEDED, there.stdout + there.stderr
-        judge(mixed, secure, at=NEW, operator=operator)
-        assert stored(mixed, secure, NEW)[0] == variables
-        assert firmware.tpm_state(mixed, secure, OLD) == b""
+        for to, at in ((NEW, OLD), (OLD, NEW)):
+            stored(mixed, secure, at)
+            moved = operator.migrate(secure, to)
+            assert moved.returncode == SUCCEEDED, moved.stdout + moved.stderr
+            judge(mixed, secure, at=to, operator=operator)
+            stored(mixed, secure, to)
+            assert firmware.tpm_state(mixed, secure, at) == b""
     finally:
         guests.remove(mixed, secure)
+
+
+@pytest.mark.whole
+def test_uefi_variables_and_tpm_state_made_at_13_go_to_12_and_a_new_start_there_reads_them(
+    mixed: Lab, operator: Operator
+) -> None:
+    secure = guests.start(mixed, NEW, marked("10.77.0.113"), within=120)
+    try:
+        moved = operator.migrate(secure, OLD)
+        assert moved.returncode == SUCCEEDED, moved.stdout + moved.stderr
+        judge(mixed, secure, at=OLD, operator=operator)
+        stored(mixed, secure, OLD)
+        start_anew(mixed, secure, OLD)
+        stored(mixed, secure, OLD)
+    finally:
+        guests.remove(mixed, secure)
+
+
+@pytest.mark.whole
+def test_a_local_disk_is_copied_from_12_to_13_and_back(mixed: Lab, operator: Operator) -> None:
+    local = guests.start(mixed, OLD, GuestSpec(name="local", address="10.77.0.114", disks=("local",), disk_mib=64))
+    try:
+        for to in (NEW, OLD):
+            moved = operator.migrate(local, to)
+            assert moved.returncode == SUCCEEDED, moved.stdout + moved.stderr
+            assert [copy.host for copy in witness.copies(mixed, local)] == [to]
+            assert guests.health(mixed, local)["wrong"] == 0
+    finally:
+        guests.remove(mixed, local)
