@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -160,9 +160,11 @@ def load(name: str) -> Lab:
         content = json.loads((LABS / name / "lab.json").read_text())
     except FileNotFoundError:
         raise LookupError(f"there is no lab '{name}': ./dev lab up --name {name}") from None
-    for several in ("hosts", "suites"):
-        content["topology"][several] = tuple(content["topology"][several])
-    return Lab(Topology(**content["topology"]), content["accelerator"])
+    kept = {field.name for field in fields(Topology)} & content["topology"].keys()  # it may be an older lab's
+    topology = {name: content["topology"][name] for name in kept}
+    topology["hosts"] = tuple(topology["hosts"])
+    topology["suites"] = tuple(topology.get("suites", ("trixie",) * len(topology["hosts"])))
+    return Lab(Topology(**topology), content["accelerator"])
 
 
 def labs() -> list[str]:
