@@ -127,7 +127,7 @@ class Moves:
             destination=destination,
             options=self.site.with_maps(options, at, destination),
             asked_by=_somebody(),
-            asked_at=time.time(),
+            asked_at=self.site.ports.clock.now(),
             ferryman_version=version("ferryman"),
         )
 

@@ -191,7 +191,6 @@ def _watch(ports: Ports, request: Request, plan: Plan, call: Transfer | None) ->
         records.enter(request.id, Phase.TRANSFERRING)
     paused_since: float | None = None
     began = clock.now()
-    asked_at = records.asked_at(request.id) or began
     caps = storage.Caps(ports, request, plan)
     progress = _Progress(records.last_sample(request.id), began)
     carried = _carried(plan)
@@ -238,7 +237,7 @@ def _watch(ports: Ports, request: Request, plan: Plan, call: Transfer | None) ->
                 caps.apply(mirroring=sample.memory_processed == 0)
         decision = decide(
             Watch(
-                elapsed=now - asked_at,
+                elapsed=sample.elapsed,  # the hypervisor's: right after a crash too, and whatever this machine's clock says
                 timeout=request.options.timeout,
                 without_a_byte=progress.without_a_byte,
                 paused_for=None if paused_since is None else now - paused_since,
