@@ -8,7 +8,6 @@ from ferryman.errors import RecordsUnusable
 from tests.durability.fakes import World
 from tests.durability.test_killed_at_every_step import carry, ends_right
 
-
 # At the others the whole product tries it.
 ONCE = ("add_request", "enter", "register_undo", "mark_asked", "keep_sample", "close_undo")
 WHOLE = ("take_lease", "keep_facts", "keep_definition", "keep_findings", "keep_outcome", "drop_lease")

@@ -202,6 +202,7 @@ def _watch(ports: Ports, request: Request, plan: Plan, call: Transfer | None) ->
     while True:
         now = clock.now()
         if call is not None and isinstance(call.error, AlreadyRunning):
+            records.keep_facts(request.id, {"transfer_ended": True})  # so that nobody takes that job for ours later
             raise Refused(call.error.what, call.error.why, call.error.remedy)  # the job that runs is another's
         try:
             sample = source.sample(request.guest_uuid)
