@@ -56,6 +56,7 @@ class Fault:
     seconds: float = 0.0
     at: Callable[[str], bool] = anywhere  # at which steps it can happen, or means something
     kills: bool = False  # it may kill the guest's only copy
+    bites: str = ""  # the step where it does most harm: each test run tries it there
     leap: float = 0.0  # of ferryman's wall clock
     prepare: Act = _nothing  # before the move is asked for
 
@@ -91,6 +92,7 @@ def _move_meanwhile(scene: Scene) -> None:
     """ferryman stands still, and somebody moves the guest with virsh to wherever it is not."""
     _stop(scene)
     at = scene.running_at()
+    old = scene.image_of(at, "vda")
     other = scene.destination if at == scene.source else scene.source
     copied = ["--copy-storage-all", "--migrate-disks", "vda"] if scene.guest.spec.disks[0] == "local" else []
     moved = scene.lab.controller.run(
@@ -99,6 +101,8 @@ def _move_meanwhile(scene: Scene) -> None:
     scene.notes.append(f"virsh moved it from {at} to {other}: {moved.returncode} {moved.stderr.strip()}")
     if moved.returncode == 0:
         scene.virsh(other, "autostart", scene.guest.name)  # which does not travel
+        if old.startswith(IMAGES):
+            scene.lab.host(at).run(["rm", old])  # what virsh leaves is not for ferryman to name
 
 
 # Processes of the hosts
@@ -243,26 +247,39 @@ FAULTS = (
             Fault(f"libvirtd restarted at the {end}", _kill_daemon(end), _start_daemon(end)),
             Fault(f"link cut at the {end}", _cut(end), _heal, 5.0),
             Fault(f"ferryman cut off from the {end}", _partition(end), _heal, 12.0),
-            Fault(
-                f"QEMU stopped at the {end}",
-                _signal_guest(end, signal.SIGSTOP),
-                _signal_guest(end, signal.SIGCONT),
-                6.0,
-            ),
             Fault(f"{end} host gone", _vanish(end), _reappear(end), 2.0, kills=True),
         )
     ),
+    *(
+        Fault(
+            f"QEMU stopped at the {end}",
+            _signal_guest(end, signal.SIGSTOP),
+            _signal_guest(end, signal.SIGCONT),
+            6.0,
+            where,
+            bites="transfer" if end == SOURCE else "",
+        )
+        for end, where in ((SOURCE, _while_it_is_at_the_source), (DESTINATION, _once_it_is_at_the_destination))
+    ),
     Fault("QEMU killed at the source", _kill_guest(SOURCE), at=_while_it_is_at_the_source, kills=True),
     Fault("QEMU killed at the destination", _kill_guest(DESTINATION), at=_once_it_is_at_the_destination, kills=True),
-    Fault("link flapping", _flap, _heal),
-    Fault("one-way cut", _one_way, _heal, 5.0),
-    Fault("loss", _loss, _heal, 5.0),
-    Fault("hosts parted from each other", _partition(), _heal, 5.0),
+    Fault("link flapping", _flap, _heal, bites="transfer"),
+    Fault("one-way cut", _one_way, _heal, 5.0, bites="transfer"),
+    Fault("loss", _loss, _heal, 5.0, bites="transfer"),
+    Fault("hosts parted from each other", _partition(), _heal, 5.0, bites="transfer"),
     Fault("ferryman cut off from both", _partition(SOURCE, DESTINATION), _heal, 12.0),
-    Fault("destination disk full", _fill_pool, _empty_pool, 8.0, _while_volumes_are_written, prepare=_small_pool),
+    Fault(
+        "destination disk full",
+        _fill_pool,
+        _empty_pool,
+        8.0,
+        _while_volumes_are_written,
+        prepare=_small_pool,
+        bites="transfer",
+    ),
     Fault("destination read-only", _remount("ro"), _remount("rw"), 6.0, _while_nothing_is_open, prepare=_small_pool),
-    Fault("database locked", _lock, _unlock, 35.0),
-    Fault("state directory full", _fill_state, _empty_state),
-    Fault("clock leaps forward", _nothing, leap=7200.0),
+    Fault("database locked", _lock, _unlock, 35.0, bites="transfer"),
+    Fault("state directory full", _fill_state, _empty_state, bites="transfer"),
+    Fault("clock leaps forward", _nothing, leap=7200.0, bites="transfer"),
     Fault("clock leaps back", _nothing, leap=-7200.0),
 )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from ferryman.plan.steps import WORKFLOW_STEPS
 from tests.lab.befall import FAULTS, Fault
 
+_SOON_OVER = 2.0  # seconds
 MOMENTS = ("before", "inside", "after")
 
 
@@ -39,20 +40,21 @@ WHOLE = tuple(
 
 
 def covering(cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
-    """Few cells with each step and each fault at least once: the choosiest fault first, each at a step that has none yet."""
+    """Few cells with each step and each fault at least once: a fault where it bites, the others each at a step that has none yet.
+
+    The choosiest fault comes first; steps that are left over get faults that are soon over, in turn.
+    """
     chosen: list[Cell] = []
-    steps_left = dict.fromkeys(cell.step for cell in cells)
     faults = dict.fromkeys(cell.fault for cell in cells)
     for fault in sorted(faults, key=lambda fault: sum(cell.fault is fault for cell in cells)):
         own = [cell for cell in cells if cell.fault is fault]
-        cell = next((cell for cell in own if cell.step in steps_left), own[0])
-        chosen.append(cell)
-        steps_left.pop(cell.step, None)
-    for number, step in enumerate(steps_left):
-        own = [cell for cell in cells if cell.step == step and not cell.fault.seconds] or [
-            cell for cell in cells if cell.step == step
-        ]
-        chosen.append(own[number % len(own)])
+        biting = [cell for cell in own if cell.step == fault.bites]
+        taken = {cell.step for cell in chosen}
+        chosen.append(next(iter(biting or [cell for cell in own if cell.step not in taken] or own)))
+    taken = {cell.step for cell in chosen}
+    for number, step in enumerate(step for step in WORKFLOW_STEPS if step not in taken):
+        short = [cell for cell in cells if cell.step == step and cell.fault.seconds <= _SOON_OVER]
+        chosen.append(short[number % len(short)])
     return tuple(sorted(chosen, key=lambda cell: WORKFLOW_STEPS.index(cell.step)))
 
 

@@ -8,6 +8,7 @@ taken too. (DBOS's recovery puts work back on its queue; were the queue shared, 
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -25,6 +26,10 @@ APPLICATION = "ferryman"
 # Work in flight is replayed only by the same version: change it when a workflow's steps change so that replay would fail.
 APPLICATION_VERSION = "1"
 POLL = 0.05  # seconds between two looks at the queue; an idle executor costs some 5 % of a core
+
+END_STORED_WITHIN = (
+    10.0  # seconds after a workflow's last step for DBOS to write its end down; then nobody waits for that
+)
 
 _UNFINISHED = ["PENDING", "ENQUEUED"]
 
@@ -51,6 +56,7 @@ def step(name: str, function: Callable[..., T], *arguments: Any) -> T:
 
 # Why workflows of this process stand still. Whoever waits for them raises it, and so ends the process (see Runtime.finished).
 _failures: list[RecordsUnusable] = []
+_returned: dict[str, float] = {}  # workflows of this process that have come to their end, and when
 
 
 def _stand_still(error: RecordsUnusable) -> NoReturn:
@@ -170,7 +176,11 @@ class Runtime:
         if _failures:
             raise RecordsUnusable(f"records in {self._directory}", _failures[0].why, _failures[0].remedy)
         status = self._status(identity)
-        return status is None or status.status not in _UNFINISHED
+        if status is None or status.status not in _UNFINISHED:
+            return True
+        # All is done and told in our own records; the next executor replays what is stored, and stores the end.
+        returned = _returned.get(identity)
+        return returned is not None and time.monotonic() - returned > END_STORED_WITHIN
 
     def _status(self, identity: str) -> Any:
         with _usable(self._directory):
@@ -213,6 +223,8 @@ def _named(name: str, function: Callable[[str], Any]) -> Callable[[str], Any]:
             return function(argument)
         except RecordsUnusable as error:
             _stand_still(error)
+        finally:
+            _returned[str(DBOS.workflow_id)] = time.monotonic()
 
     workflow.__name__ = workflow.__qualname__ = name
     return workflow
