@@ -13,7 +13,6 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import lab as labs
@@ -87,12 +86,13 @@ def play(lab: Lab, one: Round) -> list[str]:
         _play(made, one)
     finally:
         operator.leave()
-        faults.heal(lab)
-        guests.remove(lab, guest)
         for host in lab.hosts:
             if not host.up:
                 faults.reappear(lab, host.name)
+        faults.heal(lab)
+        for host in lab.hosts:
             faults.start_daemon(lab, host.name)
+        guests.remove(lab, guest)
     return made.notes
 
 
@@ -113,31 +113,25 @@ def _play(made: Scene, one: Round) -> None:
 
 def _befall(made: Scene, one: Round) -> None:
     """Causes and cures in the order of their times; every cure comes, whatever happened before it."""
-    acts: list[tuple[float, Callable[[], None]]] = []
+    acts: list[tuple[float, bool, Fault]] = []
     for drawn in one.drawn:
-        acts.append((drawn.begins, lambda fault=drawn.fault: _cause(made, fault)))  # type: ignore[misc]
-        acts.append((drawn.begins + drawn.lasts, lambda fault=drawn.fault: fault.cure(made)))  # type: ignore[misc]
+        acts += [(drawn.begins, False, drawn.fault), (drawn.begins + drawn.lasts, True, drawn.fault)]
+    leap = max((drawn.fault.leap for drawn in one.drawn), key=abs)
     began, held = time.monotonic(), True
-    for at, act in sorted(acts, key=lambda pair: pair[0]):
-        if held and at > 0:  # what comes at once comes while it is held
-            made.operator.let_go(max((drawn.fault.leap for drawn in one.drawn), key=abs))
+    for at, over, fault in sorted(acts, key=lambda act: act[:2]):
+        if held and (over or at > 0):  # only what comes at once comes while it is held
+            made.operator.let_go(leap)
             held = False
         time.sleep(max(0.0, began + at - time.monotonic()))
+        made.notes.append(f"{fault.name} {'over' if over else 'now'}, {time.monotonic() - began:.2f} s")
         try:
-            act()
+            (fault.cure if over else fault.cause)(made)
         except (
             RuntimeError,
             OSError,
             subprocess.TimeoutExpired,
-        ) as error:  # it was gone already, or another fault is in the way
+        ) as error:  # gone already, or another fault is in the way
             made.notes.append(f"not done: {error}")
-    if held:
-        made.operator.let_go(max((drawn.fault.leap for drawn in one.drawn), key=abs))
-
-
-def _cause(made: Scene, fault: Fault) -> None:
-    fault.cause(made)
-    made.notes.append(f"{fault.name} at {time.time():.2f}")
 
 
 def soak(lab: Lab, rounds: int, seed: int, first: int = 1) -> None:

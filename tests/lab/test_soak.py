@@ -13,5 +13,6 @@ def test_the_same_seed_draws_the_same_rounds() -> None:
     assert len({str(draw(7, number)) for number in range(50)}) == 50
 
 
+@pytest.mark.timeout(600)
 def test_three_rounds(whole: Lab) -> None:
     soak(whole, 3, seed=20)
