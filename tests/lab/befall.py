@@ -92,6 +92,8 @@ def _move_meanwhile(scene: Scene) -> None:
     """ferryman stands still, and somebody moves the guest with virsh to wherever it is not."""
     _stop(scene)
     at = scene.running_at()
+    if not at:
+        return
     old = scene.image_of(at, "vda")
     other = scene.destination if at == scene.source else scene.source
     copied = ["--copy-storage-all", "--migrate-disks", "vda"] if scene.guest.spec.disks[0] == "local" else []

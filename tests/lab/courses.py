@@ -3,10 +3,11 @@
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lab import faults, guests, witness
-from tests.lab.scene import SEED, SHARED_SEED, Scene
+from lab.guests import GuestSpec
+from tests.lab.scene import SEED, SHARED_SEED, SPEC, Scene
 
 _SLOW = ("--bandwidth", "4M")  # so that something can happen while bytes flow
 
@@ -18,6 +19,8 @@ class Course:
     stage: Callable[[Scene], tuple[str, ...]]
     steps: frozenset[str]
     tidy: Callable[[Scene], None] = lambda scene: None
+    spec: GuestSpec = SPEC  # of a guest made for this course alone, when it is another
+    stopped: bool = False  # the guest runs nowhere by then
 
 
 def course_of(step: str) -> Course:
@@ -101,6 +104,12 @@ def _husk(scene: Scene) -> tuple[str, ...]:
     raise AssertionError(f"no husk in 4 tries: {scene.notes}")
 
 
+def _shut_off(scene: Scene) -> tuple[str, ...]:
+    """A guest that does not run moves by its definition alone."""
+    scene.virsh(scene.source, "destroy", scene.guest.name)
+    return ("migrate", scene.guest.name, "--to", scene.destination, "--yes")
+
+
 def _husk_destroyed(scene: Scene) -> None:
     """It was there, and ferryman says what it did."""
     told = scene.operator.records.decisions(scene.operator.request_id())
@@ -116,4 +125,10 @@ ODD = (
     Course(_upgraded, frozenset({"read-facts"})),
     Course(_stalled, frozenset({"resume-source"})),
     Course(_husk, frozenset({"destroy-husk"}), _husk_destroyed),
+    Course(
+        _shut_off,
+        frozenset({"copy-nvram", "define-destination"}),
+        spec=replace(SPEC, disks=("shared",), nvram=True),
+        stopped=True,
+    ),
 )
