@@ -63,7 +63,7 @@ def loss(lab: Lab, host: str, percent: int) -> None:
 
 
 def partition(lab: Lab, one: str, other: str) -> None:
-    """The two hosts hear nothing of each other any more; everybody else still hears both."""
+    """The two hosts (or a host and the controller) hear nothing of each other any more; everybody else still hears both."""
     for host, silent in ((one, other), (other, one)):
         addresses = ", ".join(lab.topology.address(silent, network) for network in (CONTROL, MIGRATION))
         _filter(lab, host, f"partition{silent}", f"ip saddr {{ {addresses} }} drop")
@@ -77,11 +77,12 @@ def one_way(lab: Lab, deaf: str, to: str) -> None:
 
 def heal(lab: Lab) -> None:
     """Take away every loss and partition, plug in every cable, let every stopped daemon and QEMU go on."""
+    for member in ("controller", *(host.name for host in lab.hosts if host.up)):
+        for table in netns.tool("nft", "list", "tables", namespace=lab.topology.namespace(member)).splitlines():
+            if "lab" in table:
+                _unfilter(lab, member, table.split()[-1].removeprefix("lab"))
     for host in lab.hosts:
         if host.up:
-            for table in netns.tool("nft", "list", "tables", namespace=lab.topology.namespace(host.name)).splitlines():
-                if "lab" in table:
-                    _unfilter(lab, host.name, table.split()[-1].removeprefix("lab"))
             link_up(lab, host.name)
             for daemon in ("libvirtd", "virtlogd"):
                 continue_daemon(lab, host.name, daemon)

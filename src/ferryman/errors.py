@@ -7,6 +7,7 @@ FerrymanError
 │   └── Blocked        assess found blockers
 ├── Aborted            something was changed and put back
 ├── NeedsAttention     something was changed and could not be put back or finished: look
+├── RecordsUnusable    the state directory cannot be read or written: what was under way stands still until it can
 └── DriverError        a foreign error, translated; it says nothing of what changed, the workflow that catches it does
     ├── Unreachable    a host did not answer: what it does meanwhile is unknown
     ├── Timeout        it answers, but this call did not return in its bound: outcome unknown, go and ask
@@ -54,6 +55,12 @@ class Aborted(FerrymanError):
 
 class NeedsAttention(FerrymanError):
     """Something was changed and neither put back nor finished."""
+
+    exit_code = 5
+
+
+class RecordsUnusable(FerrymanError):
+    """The records cannot be read or written. Nothing of ours goes on without them; the hypervisors do."""
 
     exit_code = 5
 

@@ -1,26 +1,52 @@
-"""A process that asks for a move in the fake world, or recovers one; killed at a chosen moment when one is named."""
+"""A process that asks for a move in the fake world, or recovers one; killed at a chosen moment when one is named.
 
+With unusable:WRITE the records cannot be written from their first WRITE on, a method of theirs: it ends as ferryman does, with code 5.
+"""
+
+import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from ferryman.app import Moves
 
 
 def main(directory: str, what: str, moment: str) -> None:
     """`what`: ask, ask-carried (ferryman carries the handshake), ask-everything (a word for each step that needs one), or recover."""
-    if moment:
+    kind, _, write = moment.partition(":")
+    if moment and kind != "unusable":
         from tests.lab.crashing import arm
 
         arm(moment)
     from ferryman.app import Moves
-    from ferryman.drivers.database.records import open_records
+    from ferryman.drivers.database.records import DatabaseRecords, open_records
+    from ferryman.errors import RecordsUnusable
     from ferryman.model.host import Host
-    from ferryman.model.request import Handshake, Options
     from tests.durability.fakes import FakeSite, World
 
     state = Path(directory)
     records = open_records(state)
     for name in ("a", "b"):
         records.add_host(Host(name, f"qemu+tls://{name}/system"))
+    if kind == "unusable":
+
+        def fail(*_: Any) -> NoReturn:
+            raise RecordsUnusable(f"records in {state}", "database or disk is full")
+
+        setattr(DatabaseRecords, write, fail)
     moves = Moves(FakeSite(records, World(state / "world.json")), state)
+    try:
+        _carry(moves, what)
+    except RecordsUnusable as error:
+        print(error, file=sys.stderr, flush=True)
+        os._exit(error.exit_code)  # as the program does: its workflows stand still
+    moves.stop()
+
+
+def _carry(moves: "Moves", what: str) -> None:
+    from ferryman.model.request import Handshake, Options
+
     if what == "ask":
         moves.ask("web", "b", Options())
     elif what == "ask-carried":
@@ -30,7 +56,6 @@ def main(directory: str, what: str, moment: str) -> None:
     else:
         moves.settle_left()
     moves.wait()
-    moves.stop()
 
 
 if __name__ == "__main__":

@@ -1,15 +1,20 @@
-"""Runs ferryman so that it is killed (SIGKILL, no handler, no clean-up) at a chosen moment.
+"""Runs ferryman so that something befalls it at a chosen moment: it is killed there, or held until it is let go.
 
 The moment is STEP:before, STEP:inside (the act is done, its result not yet stored), STEP:after, asked (between the
-note "asked" and the call to the hypervisor), sampled (the transfer was seen to run) or paused:SECONDS (so long after
-the source's copy was seen to stand still). Only this wrapper knows; ferryman itself has no such switch.
+note "asked" and the call to the hypervisor), bytes (at the first sample that says that bytes have moved), sampled (the
+transfer was seen to run) or paused:SECONDS (so long after the source's copy was seen to stand still). Alone it means
+SIGKILL, no handler, no clean-up. hold=MOMENT writes a file "held" into FERRYMAN_TEST_HOLD and waits for a file "go" there;
+a number in that file is by how many seconds the wall's clock leaps then, for this process alone.
+Only this wrapper knows; ferryman itself has no such switch.
 """
 
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
@@ -18,8 +23,21 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def arm(moment: str) -> None:
-    """From now on this process dies at that moment. To be called before the workflows are imported."""
+def hold() -> None:
+    """Stand still, once, until the test lets go."""
+    directory = Path(os.environ["FERRYMAN_TEST_HOLD"])
+    if (directory / "held").exists():
+        return
+    (directory / "held").touch()
+    while not (directory / "go").exists():
+        time.sleep(0.02)
+    if leap := float((directory / "go").read_text() or 0):
+        wall = time.time
+        time.time = lambda: wall() + leap
+
+
+def arm(moment: str, act: Callable[[], None] = die) -> None:
+    """From now on the act befalls this process at that moment. To be called before the workflows are imported."""
     name, _, when = moment.partition(":")
     from ferryman.execute import runtime
 
@@ -29,29 +47,32 @@ def arm(moment: str) -> None:
         if step_name != name:
             return original(step_name, function, *arguments)
         if when == "before":
-            die()
+            act()
 
         def inside(*these: Any) -> Any:
             result = function(*these)
             if when == "inside":
-                die()
+                act()
             return result
 
         result = original(step_name, inside, *arguments)
-        die()
+        if when == "after":
+            act()
         return result
 
     runtime.step = step  # type: ignore[assignment]
-    if moment == "asked":
+    if moment in ("asked", "bytes"):
         from ferryman.drivers.database.records import DatabaseRecords
 
-        mark = DatabaseRecords.mark_asked
+        noted = "mark_asked" if moment == "asked" else "keep_sample"
+        note = getattr(DatabaseRecords, noted)
 
-        def mark_and_die(self: DatabaseRecords, request_id: str) -> None:
-            mark(self, request_id)
-            die()
+        def note_and_act(self: DatabaseRecords, *these: Any) -> None:
+            note(self, *these)
+            if moment == "asked" or these[-1].processed > 0:
+                act()
 
-        DatabaseRecords.mark_asked = mark_and_die  # type: ignore[method-assign]
+        setattr(DatabaseRecords, noted, note_and_act)
     if name in ("sampled", "paused"):
         _arm_samples(float(when or 0), only_paused=name == "paused")
 
@@ -74,7 +95,9 @@ def _arm_samples(after: float, *, only_paused: bool) -> None:
 
 def main() -> None:
     """Arm, then run the program."""
-    arm(sys.argv.pop(1))
+    moment = sys.argv.pop(1)
+    held = moment.removeprefix("hold=")
+    arm(held, die if held == moment else hold)
     from ferryman.__main__ import main as run
 
     run()

@@ -1,11 +1,13 @@
 """An operator at the controller: runs ferryman as a program, kills it, reads its records; and the judge of what is left."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ferryman.drivers.database.records import open_records
@@ -23,18 +25,26 @@ SUCCEEDED, REFUSED, PUT_BACK, ATTENTION = 0, 3, 4, 5
 class Operator:
     """Someone with a state directory. Programs they start are ended with them."""
 
-    def __init__(self, lab: Lab, name: str) -> None:
+    def __init__(self, lab: Lab, name: str, *, state_size: str = "") -> None:
+        """`state_size`: the state directory is a file system of its own, so large, such as 8m."""
         self.lab = lab
         self.state = lab.directory / f"state-{name}-{time.monotonic_ns()}"
-        self.records = open_records(self.state)
+        self.seen_state = self.state  # the same, as this process reaches it
+        if state_size:
+            self.state.mkdir()
+            lab.controller.run(["mount", "-t", "tmpfs", "-o", f"size={state_size}", "tmpfs", str(self.state)])
+            self.seen_state = Path(f"/proc/{lab.controller.init[0]}/root{self.state}")
+        self.hold = self.state.with_name(f"{self.state.name}-hold")
+        self.records = open_records(self.seen_state)
         for host in lab.topology.hosts:
             self.records.add_host(Host(host, f"qemu+tls://{host}/system", migration_address=f"{host}-migration"))
         self._started: list[subprocess.Popen[str]] = []
 
     def command(self, *arguments: str, crash: str = "") -> list[str]:
-        """The command line; `crash` names a moment at which ferryman kills itself (see crashing.py)."""
+        """The command line; `crash` names a moment at which ferryman kills itself or is held (see crashing.py)."""
         program = [sys.executable, "-m", "tests.lab.crashing", crash] if crash else [sys.executable, "-m", "ferryman"]
-        return self.lab.controller.command(["env", f"FERRYMAN_STATE_DIRECTORY={self.state}", *program, *arguments])
+        variables = [f"FERRYMAN_STATE_DIRECTORY={self.state}", f"FERRYMAN_TEST_HOLD={self.hold}"]
+        return self.lab.controller.command(["env", *variables, *program, *arguments])
 
     def run(self, *arguments: str, crash: str = "", timeout: float = 240) -> subprocess.CompletedProcess[str]:
         """Run to the end."""
@@ -48,6 +58,8 @@ class Operator:
 
     def start(self, *arguments: str, crash: str = "") -> subprocess.Popen[str]:
         """Run in the background, as a process group of its own."""
+        shutil.rmtree(self.hold, ignore_errors=True)
+        self.hold.mkdir()
         process = subprocess.Popen(
             self.command(*arguments, crash=crash), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             stdin=subprocess.DEVNULL, start_new_session=True,
@@ -65,6 +77,21 @@ class Operator:
 
     def _migrate(self, guest: Guest, to: str, *more: str) -> tuple[str, ...]:
         return ("migrate", guest.name, "--to", to, "--yes", "--probe", f"{guest.address}:{guests.HEALTH_PORT}", *more)
+
+    def wait_until_held(self, process: subprocess.Popen[str], within: float = 90) -> None:
+        """Until a ferryman that was started with hold=MOMENT stands still there. An end before that is a failure."""
+        held = self.hold / "held"
+        self.wait_for(lambda: held.exists() or process.poll() is not None, "the moment to hold at", within)
+        if not held.exists():
+            raise AssertionError(
+                f"the moment never came; ferryman ended with {process.returncode}: {process.communicate()[0]}"
+            )
+
+    def let_go(self, leap: float = 0.0) -> None:
+        """Let it go on; `leap` seconds are what its wall clock jumps by."""
+        partly = self.hold / "going"
+        partly.write_text(str(leap))
+        partly.rename(self.hold / "go")
 
     def kill(self, process: subprocess.Popen[str], number: signal.Signals = signal.SIGKILL) -> None:
         """A signal to ferryman; SIGKILL is waited for."""
@@ -108,6 +135,8 @@ class Operator:
                 process.kill()
             process.communicate()
         self.records.engine.dispose()
+        if self.seen_state != self.state:
+            self.lab.controller.run(["umount", "--lazy", str(self.state)], check=False)
 
 
 def judge(
@@ -147,4 +176,18 @@ def judge(
         assert not operator.records.requests(open_only=True)
 
 
-__all__ = ["ATTENTION", "PUT_BACK", "REFUSED", "SUCCEEDED", "Operator", "faults", "judge"]
+def ends_right(lab: Lab, guest: Guest, operator: Operator, code: int, seen: CountReport | None = None) -> str:
+    """Settle what needs attention, then: one copy, where the report says, with the exit code that says so too."""
+    if code == ATTENTION:
+        recovered = operator.run("recover")
+        assert recovered.returncode == 0, recovered.stdout + recovered.stderr
+    (at,) = witness.running_at(lab, guest)
+    status = operator.status()
+    assert status in (("succeeded",) if at == "b" else ("failed", "cancelled")), (at, operator.last()["outcome"])
+    if code != ATTENTION:
+        assert code == (SUCCEEDED if at == "b" else PUT_BACK)
+    judge(lab, guest, at=at, seen=seen, operator=operator)
+    return at
+
+
+__all__ = ["ATTENTION", "PUT_BACK", "REFUSED", "SUCCEEDED", "Operator", "ends_right", "faults", "judge"]

@@ -1,15 +1,18 @@
 """The records, in a real database file."""
 
+import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
 
 from ferryman.drivers.database import schema
 from ferryman.drivers.database.records import DatabaseRecords, open_records
-from ferryman.errors import BadInput, NotFound
+from ferryman.errors import BadInput, NotFound, RecordsUnusable
 from ferryman.model.finding import note
 from ferryman.model.host import Host
 from ferryman.model.outcome import Outcome, Status
@@ -124,3 +127,18 @@ def test_records_of_another_schema_are_refused(records: DatabaseRecords, tmp_pat
         connection.execute(update(schema.schema_version).values(version=99))
     with pytest.raises(BadInput, match="schema version 99"):
         open_records(tmp_path)
+
+
+def test_files_that_cannot_be_used_now_are_named_with_their_directory(tmp_path: Path) -> None:
+    records = open_records(tmp_path)
+    with records.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA busy_timeout=10")
+    with closing(sqlite3.connect(tmp_path / "ferryman.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(RecordsUnusable, match="locked") as caught:
+            asked(records, "aa11")
+        assert str(tmp_path) in caught.value.what
+    asked(records, "aa11")
+    with pytest.raises(IntegrityError):  # a fault of ours stays what it is
+        asked(records, "aa11")
+    records.engine.dispose()

@@ -127,7 +127,7 @@ class Moves:
             destination=destination,
             options=self.site.with_maps(options, at, destination),
             asked_by=_somebody(),
-            asked_at=time.time(),
+            asked_at=self.site.ports.clock.now(),
             ferryman_version=version("ferryman"),
         )
 
@@ -198,7 +198,7 @@ class Moves:
             raise Refused(f"request {request.id}", "it is being put back", f"ferryman follow {request.id}")
         if self.records.facts(request.id).get("plan", {}).get("method") == Method.DEFINITION:
             raise Refused(f"request {request.id}", "the guest is shut off: nothing of it is transferred")
-        wish = Wish(_somebody(), time.time(), bandwidth, max_downtime)
+        wish = Wish(_somebody(), self.site.ports.clock.now(), bandwidth, max_downtime)
         self.records.ask_tune(request.id, wish)
         return request
 

@@ -1,6 +1,5 @@
 """Hosts and guests as they are now: found, looked at, checked, assessed."""
 
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -23,16 +22,6 @@ if TYPE_CHECKING:  # heavy, and not needed by every command
     from ferryman.ports import Hypervisor, Ports
 
 T = TypeVar("T")
-
-
-class SystemClock:
-    """Implements ports.Clock."""
-
-    def now(self) -> float:
-        return time.time()
-
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
 
 
 @dataclass(frozen=True)
@@ -206,11 +195,12 @@ class Site:
     @cached_property
     def ports(self) -> "Ports":
         """The outside world as the workflows see it."""
+        from ferryman.drivers.clock import SteadyClock
         from ferryman.drivers.libvirt.between import LibvirtBetween
         from ferryman.drivers.probe import HostNetwork
         from ferryman.ports import Ports
 
-        return Ports(self.records, self.hypervisor, LibvirtBetween(), HostNetwork(), SystemClock())
+        return Ports(self.records, self.hypervisor, LibvirtBetween(), HostNetwork(), SteadyClock())
 
     def assess(
         self, guest: str, destination: str, options: Options, *, source: str = "", measure_link: bool = False

@@ -191,7 +191,6 @@ def _watch(ports: Ports, request: Request, plan: Plan, call: Transfer | None) ->
         records.enter(request.id, Phase.TRANSFERRING)
     paused_since: float | None = None
     began = clock.now()
-    asked_at = records.asked_at(request.id) or began
     caps = storage.Caps(ports, request, plan)
     progress = _Progress(records.last_sample(request.id), began)
     carried = _carried(plan)
@@ -203,6 +202,7 @@ def _watch(ports: Ports, request: Request, plan: Plan, call: Transfer | None) ->
     while True:
         now = clock.now()
         if call is not None and isinstance(call.error, AlreadyRunning):
+            records.keep_facts(request.id, {"transfer_ended": True})  # so that nobody takes that job for ours later
             raise Refused(call.error.what, call.error.why, call.error.remedy)  # the job that runs is another's
         try:
             sample = source.sample(request.guest_uuid)
@@ -238,7 +238,7 @@ def _watch(ports: Ports, request: Request, plan: Plan, call: Transfer | None) ->
                 caps.apply(mirroring=sample.memory_processed == 0)
         decision = decide(
             Watch(
-                elapsed=now - asked_at,
+                elapsed=sample.elapsed,  # the hypervisor's: right after a crash too, and whatever this machine's clock says
                 timeout=request.options.timeout,
                 without_a_byte=progress.without_a_byte,
                 paused_for=None if paused_since is None else now - paused_since,

@@ -104,9 +104,9 @@ def forward(ports: Ports, request: Request, plan: Plan, verdict: Verdict) -> Non
     if plan.autostart:
         step("autostart-on", autostart_on, ports, request)
     if plan.new_disks or plan.nvram:
-        step("note-left", storage.note_left, ports, request, plan)
+        step("note-left", note_left, ports, request, plan)
     step("unmark", mark.remove_mark, ports, request)
-    step("drop-undo", undo.drop_all, ports, request)
+    step("drop-undo", drop_undo, ports, request)
 
 
 def destroy_husk(ports: Ports, request: Request) -> None:
@@ -147,6 +147,18 @@ def autostart_on(ports: Ports, request: Request) -> None:
     place = destination.place(request.guest_uuid)
     if place.where in (Where.RUNNING, Where.OFF) and place.persistent and not place.autostart:
         destination.set_autostart(request.guest_uuid, True)
+
+
+def note_left(ports: Ports, request: Request, plan: Plan) -> None:
+    """Name what stays at the source; not if the guest is back on it."""
+    _still_there(ports, request)
+    storage.note_left(ports, request, plan)
+
+
+def drop_undo(ports: Ports, request: Request) -> None:
+    """What was registered is not taken back any more, unless somebody has taken the guest back meanwhile: then it is."""
+    _still_there(ports, request)
+    undo.drop_all(ports, request)
 
 
 def _still_there(ports: Ports, request: Request) -> None:

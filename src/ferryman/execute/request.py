@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from ferryman.assess import assess
-from ferryman.errors import Blocked, DriverError, FerrymanError, NeedsAttention, Refused
+from ferryman.errors import Blocked, DriverError, FerrymanError, NeedsAttention, RecordsUnusable, Refused
 from ferryman.execute import definition, live, undo
 from ferryman.execute.follow import TransferEnd
 from ferryman.execute.observe import observe
@@ -152,7 +152,8 @@ class Fulfilment:
         records, network = self.ports.records, self.ports.network
         records.enter(request.id, Phase.VERIFYING)
         facts = records.facts(request.id)
-        host = self.ports.hypervisor(request.destination).host
+        destination = self.ports.hypervisor(request.destination)
+        host = destination.host
         probe = facts.get("probe", "")
         with ThreadPoolExecutor(1) as pool:
             announcing = pool.submit(
@@ -179,6 +180,12 @@ class Fulfilment:
             downtime=last.downtime if last else None,
         )
         records.keep_findings(request.id, "after", findings)
+        place = destination.place(request.guest_uuid)
+        if place.where not in (Where.RUNNING, Where.HALTED):
+            raise NeedsAttention(
+                f"guest {request.guest}", f"it arrived at {request.destination}, and is {place.where} there now ({place.detail})",
+                f"look why it stopped (its log at {request.destination}, in /var/log/libvirt/qemu), then ferryman recover",
+            )  # fmt: skip
         dark = next((finding for finding in findings if finding.code == "guest-dark"), None)
         return to_plain(
             Outcome(
@@ -207,6 +214,8 @@ class Fulfilment:
         """Whatever happens, the request ends in one of the four ways, and its records say so."""
         try:
             outcome = way()
+        except RecordsUnusable:
+            raise  # without records there is no end that could be told
         except Refused as error:
             outcome = self._refused(request, error)
         except NeedsAttention as error:
@@ -224,7 +233,8 @@ class Fulfilment:
 
     def _refused(self, request: Request, error: FerrymanError) -> Outcome:
         """An error before the transfer ran: take back what was done, if both hosts say that the guest never left."""
-        failures = step("undo-refused", self._undo_if_at_home, request)
+        taken_back = step("undo-refused", self._undo_if_at_home, request)
+        failures = taken_back["failures"]
         if failures is None:
             return Outcome(Status.NEEDS_ATTENTION, str(error), remedy="ferryman recover settles it")
         if failures:
@@ -238,21 +248,23 @@ class Fulfilment:
         return Outcome(
             Status.CANCELLED if cancelled else Status.FAILED if asked else Status.REFUSED,
             f"{error.what}: {error.why}",
-            request.source,
+            taken_back["running_at"],
             remedy=error.remedy,
         )
 
-    def _undo_if_at_home(self, request: Request) -> list[str] | None:
-        """None: it may not be at home, so nothing was taken back."""
+    def _undo_if_at_home(self, request: Request) -> dict[str, Any]:
+        """Where it runs as far as the source knows, and what could not be taken back (None: it may not be at home)."""
         records = self.ports.records
+        source, destination = (self.ports.hypervisor(name) for name in (request.source, request.destination))
+        here = look(source, request.guest_uuid)
+        running_at = request.source if here.where is Where.RUNNING else ""
         if records.asked_at(request.id) is not None or records.undo_acts(request.id):
-            source, destination = (self.ports.hypervisor(name) for name in (request.source, request.destination))
-            here, there = look(source, request.guest_uuid), look(destination, request.guest_uuid)
+            there = look(destination, request.guest_uuid)
             never_left = here.where in AT_HOME and there.where in (Where.ABSENT, Where.OFF)
             silent = records.asked_at(request.id) is None and there.where is Where.UNREACHABLE
             if not (never_left or (silent and here.where in AT_HOME)):
-                return None
-        return undo.undo_all(self.ports, request)
+                return {"running_at": running_at, "failures": None}
+        return {"running_at": running_at, "failures": undo.undo_all(self.ports, request)}
 
     def report(self, request: Request, outcome: dict[str, Any]) -> None:
         """Write the end down: the outcome first, then the phase that says so; the lease stays where somebody must look."""

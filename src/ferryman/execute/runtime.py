@@ -8,13 +8,16 @@ taken too. (DBOS's recovery puts work back on its queue; were the queue shared, 
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from dbos import DBOS, DBOSClient, DBOSConfig, SetWorkflowID, StepOptions
 
+from ferryman.errors import RecordsUnusable
 from ferryman.execute.slots import Slots
 
 T = TypeVar("T")
@@ -24,19 +27,77 @@ APPLICATION = "ferryman"
 APPLICATION_VERSION = "1"
 POLL = 0.05  # seconds between two looks at the queue; an idle executor costs some 5 % of a core
 
+END_STORED_WITHIN = (
+    10.0  # seconds after a workflow's last step for DBOS to write its end down; then nobody waits for that
+)
+
 _UNFINISHED = ["PENDING", "ENQUEUED"]
 
 
 def step(name: str, function: Callable[..., T], *arguments: Any) -> T:
-    """Run one durable step of the current workflow: its plain result is stored, and a replay returns it without running."""
-    return DBOS.run_step(StepOptions(name=name), function, *arguments)
+    """Run one durable step of the current workflow: its plain result is stored, and a replay returns it without running.
+
+    Without records nothing may go on: the step then stands still as if this process were dead, which it soon is.
+    """
+
+    def run(*these: Any) -> T:
+        try:
+            return function(*these)
+        except RecordsUnusable as error:  # not to be stored as the step's result: it shall run again
+            _stand_still(error)
+
+    try:
+        return DBOS.run_step(StepOptions(name=name), run, *arguments)
+    except Exception as error:
+        if _of_sqlite(error):
+            _stand_still(_unusable("its workflows", error))
+        raise
+
+
+# Why workflows of this process stand still. Whoever waits for them raises it, and so ends the process (see Runtime.finished).
+_failures: list[RecordsUnusable] = []
+_returned: dict[str, float] = {}  # workflows of this process that have come to their end, and when
+
+
+def _stand_still(error: RecordsUnusable) -> NoReturn:
+    _failures.append(error)
+    while True:
+        threading.Event().wait()
+
+
+def _of_sqlite(error: BaseException) -> bool:
+    """Whether DBOS could not use its file (it waits for a lock by itself, for as long as that takes)."""
+    foreign = getattr(error, "orig", error)
+    return isinstance(foreign, sqlite3.OperationalError) or type(foreign) is sqlite3.DatabaseError
+
+
+def _unusable(what: object, error: BaseException) -> RecordsUnusable:
+    why = str(getattr(error, "orig", error))
+    return RecordsUnusable(
+        f"records in {what}", why, "free the disk, or end what holds the files; then: ferryman recover"
+    )
+
+
+@contextmanager
+def _usable(directory: Path) -> Iterator[None]:
+    """Errors of DBOS's file, and of files beside it, as ours. Raises RecordsUnusable."""
+    try:
+        yield
+    except OSError as error:
+        raise _unusable(directory, error) from error
+    except Exception as error:
+        if _of_sqlite(error):
+            raise _unusable(directory, error) from error
+        raise
 
 
 class Runtime:
     """One executor in this process. `workflows` maps stored names to functions of one plain string."""
 
     def __init__(self, directory: Path, workflows: Mapping[str, Callable[[str], Any]]) -> None:
-        self.slots = Slots(directory / "slots")
+        self._directory = directory
+        with _usable(directory):
+            self.slots = Slots(directory / "slots")
         self._database = directory / "dbos.sqlite"
         self._functions = workflows
         self._workflows: dict[str, Callable[[str], Any]] = {}
@@ -45,7 +106,7 @@ class Runtime:
 
     def start(self) -> None:
         """Take a slot, and every abandoned one with work in it; then run what is found there."""
-        with self.slots.starting():  # one start at a time: the first one makes DBOS's tables
+        with _usable(self._directory), self.slots.starting():  # one start at a time: the first one makes DBOS's tables
             self._start()
 
     def _start(self) -> None:
@@ -104,22 +165,35 @@ class Runtime:
 
     def submit(self, workflow: str, identity: str, argument: str) -> None:
         """Put a workflow on this executor's queue. The same identity again changes nothing."""
-        with SetWorkflowID(identity):
+        with _usable(self._directory), SetWorkflowID(identity):
             DBOS.enqueue_workflow(self.slot, self._workflows[workflow], argument)
 
     def finished(self, identity: str) -> bool:
-        """Whether that workflow has ended, in whatever way (its own cancel by DBOS included)."""
-        status = DBOS.get_workflow_status(identity)
-        return status is None or status.status not in _UNFINISHED
+        """Whether that workflow has ended, in whatever way (its own cancel by DBOS included).
+
+        Raises RecordsUnusable once a workflow stands still: it ends with its process, and the next one carries it on.
+        """
+        if _failures:
+            raise RecordsUnusable(f"records in {self._directory}", _failures[0].why, _failures[0].remedy)
+        status = self._status(identity)
+        if status is None or status.status not in _UNFINISHED:
+            return True
+        # All is done and told in our own records; the next executor replays what is stored, and stores the end.
+        returned = _returned.get(identity)
+        return returned is not None and time.monotonic() - returned > END_STORED_WITHIN
+
+    def _status(self, identity: str) -> Any:
+        with _usable(self._directory):
+            return DBOS.get_workflow_status(identity)
 
     def carried(self, identity: str) -> bool:
         """Whether the process that listens to that workflow's queue is there."""
-        status = DBOS.get_workflow_status(identity)
+        status = self._status(identity)
         return status is not None and self.slots.holder(status.queue_name or "") is not None
 
     def known(self, identity: str) -> bool:
         """Whether such a workflow was ever submitted."""
-        return DBOS.get_workflow_status(identity) is not None
+        return self._status(identity) is not None
 
     def give_up(self, identity: str) -> None:
         """Let nobody carry that workflow on. No undo runs."""
@@ -145,7 +219,12 @@ def _named(name: str, function: Callable[[str], Any]) -> Callable[[str], Any]:
 
     def workflow(argument: str) -> Any:
         threading.current_thread().name = f"{name} {argument}"
-        return function(argument)
+        try:
+            return function(argument)
+        except RecordsUnusable as error:
+            _stand_still(error)
+        finally:
+            _returned[str(DBOS.workflow_id)] = time.monotonic()
 
     workflow.__name__ = workflow.__qualname__ = name
     return workflow

@@ -1,17 +1,18 @@
 """Reads and writes the records; the only module that speaks SQL. SQLite in WAL mode here, any SQLAlchemy database later."""
 
 import fcntl
-import time
+import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, delete, event, insert, select, update
+from sqlalchemy import Engine, ExceptionContext, create_engine, delete, event, insert, select, update
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
+from ferryman.drivers import clock
 from ferryman.drivers.database import schema
-from ferryman.errors import BadInput, NotFound
+from ferryman.errors import BadInput, NotFound, RecordsUnusable
 from ferryman.model.finding import Finding
 from ferryman.model.host import Host
 from ferryman.model.outcome import KeptCopy, Outcome, PhaseEntry, Report, UndoEntry, Versions
@@ -42,7 +43,25 @@ def open_records(directory: Path) -> "DatabaseRecords":
             f"they have schema version {version}, this ferryman knows {schema.SCHEMA_VERSION}",
             "use the ferryman that wrote them, or another state directory",
         )
+    event.listen(engine, "handle_error", lambda context: _translated(directory, context), retval=True)
     return DatabaseRecords(engine)
+
+
+# SQLite's codes for a file that is there and cannot be used now; anything else is a fault of ours and stays what it is.
+_UNUSABLE = (
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB,
+)  # fmt: skip
+
+
+def _translated(directory: Path, context: ExceptionContext) -> RecordsUnusable | None:
+    """What SQLAlchemy shall raise in place of its own error; None: its own."""
+    error = context.original_exception
+    if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _UNUSABLE:
+        return RecordsUnusable(
+            f"records in {directory}", str(error), "free the disk, or end what holds the files; then: ferryman recover"
+        )
+    return None
 
 
 def _make_tables(engine: Engine, directory: Path) -> int | None:
@@ -179,7 +198,7 @@ class DatabaseRecords:
 
     @staticmethod
     def _note_phase(connection: Any, request_id: str, phase: Phase) -> None:
-        connection.execute(insert(schema.phases).values(request_id=request_id, phase=phase, at=time.time()))
+        connection.execute(insert(schema.phases).values(request_id=request_id, phase=phase, at=clock.now()))
 
     def phase(self, request_id: str) -> Phase:
         return Phase(self._column(request_id, schema.requests.c.phase))
@@ -192,7 +211,7 @@ class DatabaseRecords:
     def take_lease(self, guest_uuid: str, request_id: str) -> str:
         try:
             with self.engine.begin() as connection:
-                values = {"guest_uuid": guest_uuid, "request_id": request_id, "at": time.time()}
+                values = {"guest_uuid": guest_uuid, "request_id": request_id, "at": clock.now()}
                 connection.execute(insert(schema.leases).values(**values))
         except IntegrityError:
             pass  # held already: by us or by another
@@ -213,7 +232,7 @@ class DatabaseRecords:
     # What was asked of us and by us
 
     def mark_asked(self, request_id: str) -> None:
-        self._set(request_id, asked_hypervisor_at=time.time())
+        self._set(request_id, asked_hypervisor_at=clock.now())
 
     def asked_at(self, request_id: str) -> float | None:
         at = self._column(request_id, schema.requests.c.asked_hypervisor_at)
@@ -326,7 +345,7 @@ class DatabaseRecords:
         self._set(request_id, versions=to_json(versions))
 
     def keep_decision(self, request_id: str, text: str) -> None:
-        self._keep(schema.decisions, request_id, at=time.time(), text=text)
+        self._keep(schema.decisions, request_id, at=clock.now(), text=text)
 
     def decisions(self, request_id: str) -> tuple[str, ...]:
         return tuple(row.text for row in self._rows(schema.decisions, request_id))

@@ -1,13 +1,13 @@
 """A migration asked for: which flags and parameters, the thread of the blocking call, and its statistics as samples."""
 
 import threading
-import time
 from contextlib import ExitStack
 from typing import Any
 
 import libvirt
 
 from ferryman import errors
+from ferryman.drivers import clock
 from ferryman.drivers.libvirt.adapt import adapted
 from ferryman.drivers.libvirt.connection import KEEPALIVE_OF_DAEMONS, open_connection
 from ferryman.drivers.libvirt.refusals import translate_refusal
@@ -106,7 +106,7 @@ def sample_from(statistics: dict[str, Any], *, paused: bool) -> Sample:
     dirty_pages, page = statistics.get("memory_dirty_rate"), number("memory_page_size") or 4096
     downtime = statistics.get("downtime") if not statistics.get("memory_remaining") else None
     return Sample(
-        at=time.time(),
+        at=clock.now(),
         elapsed=number("time_elapsed") / 1000,
         setup=number("memory_processed") == 0,
         memory_total=number("memory_total"),

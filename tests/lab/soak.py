@@ -1,0 +1,173 @@
+"""A seeded soak: random faults, also overlapping, at random moments over random moves, until the first that ends wrong.
+
+    python -m tests.lab.soak ROUNDS [--seed S] [--from N]
+
+What befalls round N of a seed depends on these two numbers alone, so that a round can be repeated by itself.
+"""
+
+import argparse
+import contextlib
+import os
+import random
+import secrets
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+
+import lab as labs
+from ferryman.plan.steps import WORKFLOW_STEPS
+from lab import faults, guests, lifecycle, witness
+from lab.host import Lab
+from tests.lab import scene
+from tests.lab.befall import FAULTS, Fault
+from tests.lab.courses import USUAL, course_of
+from tests.lab.matrix import MOMENTS
+from tests.lab.operators import Operator
+from tests.lab.scene import SPEC, Scene
+
+_SHARED_ONLY = replace(SPEC, disks=("shared",))
+# These need a course of their own, or wait for more than a round may.
+_NOT_DRAWN = ("destination read-only", "ferryman stopped for 30 s", "database locked")
+_WITH_NEW_DISKS = ("make-volumes", "carry-media", "note-left", "retire")
+_USUAL_STEPS = tuple(step for step in WORKFLOW_STEPS if course_of(step) is USUAL)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A fault with its times, in seconds after the moment."""
+
+    fault: Fault
+    begins: float
+    lasts: float
+
+
+@dataclass(frozen=True)
+class Round:
+    """One move and what befalls it."""
+
+    source: str
+    local: bool
+    options: tuple[str, ...]
+    moment: str  # to be held at; empty: none, the times count from the command
+    drawn: tuple[Drawn, ...]
+
+    def __str__(self) -> str:
+        what = " and ".join(f"{one.fault.name} after {one.begins:.1f} s for {one.lasts:.1f} s" for one in self.drawn)
+        disks = "local and shared disks" if self.local else "a shared disk"
+        return (
+            f"from {self.source}, {disks}, {' '.join(self.options) or 'no options'}, {self.moment or 'at once'}: {what}"
+        )
+
+
+def draw(seed: int, number: int) -> Round:
+    """The round of that number. Pure."""
+    dice = random.Random(f"{seed}/{number}")
+    local, retire = dice.random() < 0.6, dice.random() < 0.5
+    options = (*dice.choice([(), ("--bandwidth", "8M"), ("--bandwidth", "24M")]), *(("--retire",) if retire else ()))
+    steps = [step for step in _USUAL_STEPS if (local or step not in _WITH_NEW_DISKS) and (retire or step != "retire")]
+    moment = dice.choice(["", "bytes", "bytes", *(f"{step}:{when}" for step in steps for when in MOMENTS)])
+    possible = [
+        fault for fault in FAULTS if fault.name not in _NOT_DRAWN and (local or fault.name != "destination disk full")
+    ]
+    chosen = dice.sample(possible, 1 if dice.random() < 0.6 else 2)
+    # The first one comes while ferryman is held, if it is.
+    begins = [dice.uniform(0, 4) if not moment or place else 0.0 for place in range(len(chosen))]
+    drawn = [Drawn(fault, at, fault.seconds * dice.uniform(0.3, 1.5)) for fault, at in zip(chosen, begins, strict=True)]
+    return Round(dice.choice("ab"), local, options, moment, tuple(drawn))
+
+
+def play(lab: Lab, one: Round) -> list[str]:
+    """Carry a round out and judge it; returns what was noted. Raises AssertionError with all that is known."""
+    guest = scene.made(lab, one.source, SPEC if one.local else _SHARED_ONLY)
+    operator = Operator(lab, "soak", state_size="12m")
+    made = Scene(lab, guest, operator, one.source, "b" if one.source == "a" else "a")
+    try:
+        _play(made, one)
+    finally:
+        operator.leave()
+        for host in lab.hosts:
+            if not host.up:
+                faults.reappear(lab, host.name)
+        faults.heal(lab)
+        for host in lab.hosts:
+            faults.start_daemon(lab, host.name)
+        guests.remove(lab, guest)
+    return made.notes
+
+
+def _play(made: Scene, one: Round) -> None:
+    killed = any(drawn.fault.kills for drawn in one.drawn)
+    for drawn in one.drawn:
+        drawn.fault.prepare(made)
+    with contextlib.ExitStack() as stack:
+        counter = None if killed else stack.enter_context(witness.Counter(made.lab, made.guest))
+        if one.moment:
+            made.start(made.asked(*one.options), one.moment)
+        else:
+            made.process = made.operator.start(*made.asked(*one.options))
+        _befall(made, one)
+        scene.ended(made, killed=killed, counter=counter)
+    scene.moved_again(made)
+
+
+def _befall(made: Scene, one: Round) -> None:
+    """Causes and cures in the order of their times; every cure comes, whatever happened before it."""
+    acts: list[tuple[float, bool, Fault]] = []
+    for drawn in one.drawn:
+        acts += [(drawn.begins, False, drawn.fault), (drawn.begins + drawn.lasts, True, drawn.fault)]
+    leap = max((drawn.fault.leap for drawn in one.drawn), key=abs)
+    began, held = time.monotonic(), True
+    for at, over, fault in sorted(acts, key=lambda act: act[:2]):
+        if held and (over or at > 0):  # only what comes at once comes while it is held
+            made.operator.let_go(leap)
+            held = False
+        time.sleep(max(0.0, began + at - time.monotonic()))
+        made.notes.append(f"{fault.name} {'over' if over else 'now'}, {time.monotonic() - began:.2f} s")
+        try:
+            (fault.cure if over else fault.cause)(made)
+        except (
+            RuntimeError,
+            OSError,
+            subprocess.TimeoutExpired,
+        ) as error:  # gone already, or another fault is in the way
+            made.notes.append(f"not done: {error}")
+
+
+def soak(lab: Lab, rounds: int, seed: int, first: int = 1) -> None:
+    """Play rounds, telling each. Raises AssertionError at the first that ends wrong, with how to repeat it."""
+    for number in range(first, first + rounds):
+        one, began = draw(seed, number), time.monotonic()
+        print(f"round {number} of seed {seed}: {one}", flush=True)
+        try:
+            play(lab, one)
+        except Exception as error:
+            raise AssertionError(
+                f"round {number} of seed {seed} ended wrong ({one}); repeat it: ./dev test --soak 1 --seed {seed} --from {number}\n{error}"
+            ) from error
+        print(f"  right, {time.monotonic() - began:.0f} s", flush=True)
+
+
+def main() -> None:
+    """A soak on a lab of its own."""
+    parser = argparse.ArgumentParser(prog="./dev test --soak", description=__doc__)
+    parser.add_argument("rounds", type=int)
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
+    parser.add_argument("--from", type=int, default=1, dest="first", help="the number of the first round")
+    words = parser.parse_args()
+    print(f"seed {words.seed}", flush=True)
+    lifecycle.clean_abandoned()
+    name = f"s{secrets.token_hex(3)}"
+    lab = labs.up(name, hosts=2, owner=os.getpid())
+    try:
+        soak(lab, words.rounds, words.seed, words.first)
+    except AssertionError as error:
+        print(f"WRONG: {error}", flush=True)
+        sys.exit(1)
+    finally:
+        labs.down(name)
+    print(f"{words.rounds} rounds of seed {words.seed}, from {words.first}: all right", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""The matrix of steps and faults is made of the workflow's own list, and leaves nothing out."""
+
+from ferryman.plan.steps import WORKFLOW_STEPS
+from tests.lab import courses, matrix
+from tests.lab.befall import FAULTS
+
+
+def test_the_product_has_every_step_with_every_fault_that_can_happen_there() -> None:
+    assert {cell.step for cell in matrix.WHOLE} == set(WORKFLOW_STEPS)
+    assert {cell.fault for cell in matrix.WHOLE} == set(FAULTS)
+    everywhere = [fault for fault in FAULTS if all(fault.at(step) for step in WORKFLOW_STEPS)]
+    assert len(everywhere) > 15
+    for step in WORKFLOW_STEPS:
+        assert {cell.fault for cell in matrix.WHOLE if cell.step == step} >= set(everywhere), step
+
+
+def test_each_run_takes_each_step_and_each_fault_at_least_once_and_little_more() -> None:
+    assert {cell.step for cell in matrix.ONCE} == set(WORKFLOW_STEPS)
+    assert {cell.fault for cell in matrix.ONCE} == set(FAULTS)
+    biting = sum(bool(fault.bites) for fault in FAULTS)
+    assert len(matrix.ONCE) <= max(len(WORKFLOW_STEPS), len(FAULTS)) + biting
+
+
+def test_a_step_is_come_to_by_one_course_and_none_claims_a_step_that_is_gone() -> None:
+    claimed = [step for course in courses.ODD for step in course.steps]
+    assert len(claimed) == len(set(claimed))
+    assert set(claimed) <= set(WORKFLOW_STEPS)
+    assert courses.course_of("transfer") is courses.USUAL
