@@ -214,7 +214,7 @@ class Moves:
         request = self.records.request(request_id)
         phase = self.records.phase(request.id)
         if phase in ENDS:
-            raise Refused(f"request {request.id}", f"it has ended already: {phase}", f"ferryman show {request.id}")
+            raise Refused(f"request {request.id}", f"it has ended: {phase}", f"ferryman show {request.id}")
         if phase in (Phase.SWITCHING_OVER, Phase.COMPLETING, Phase.VERIFYING):
             raise Refused(
                 f"request {request.id}",

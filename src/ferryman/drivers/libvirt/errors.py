@@ -49,7 +49,7 @@ _TABLE = (
     _words(
         r"certificate|TLS handshake|gnutls|x509|TLS packet",
         errors.Insecure, "the TLS connection to {uri} failed",
-        "ferryman host prepare for both ends; or compare who signed the certificates, their names, and whether they have ended",
+        "ferryman host prepare HOST makes them right; or compare the certificates at both ends: who signed them, which names they bear, whether they have ended",
     ),
     _words(
         r"resolve (?:address|hostname)",
