@@ -56,5 +56,7 @@ def load() -> Settings:
         return msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise BadInput(
-            f"settings ({path} and FERRYMAN_… variables)", str(error), "docs/settings.md lists them"
+            f"settings ({path} and FERRYMAN_… variables)",
+            str(error),
+            f"there are: {', '.join(Settings.__struct_fields__)}; times in seconds, sizes in bytes",
         ) from error

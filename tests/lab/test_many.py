@@ -73,7 +73,7 @@ def test_one_that_is_refused_stops_no_other_and_the_worst_is_the_exit_code(
     assert {name: moves[name]["status"] for name in names} == {
         "nobody": "refused", local.name: "refused", guest.name: "succeeded", still.name: "succeeded",
     }  # fmt: skip
-    assert "cold migration" in moves[local.name]["reason"]
+    assert "are not copied" in moves[local.name]["reason"]
     ended = {event["request"]: event["status"] for event in events if event["event"] == "end"}
     assert ended[moves[guest.name]["request"]] == "succeeded"
     judge(whole, guest, at="b", operator=operator)

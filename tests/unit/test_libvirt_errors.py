@@ -105,7 +105,7 @@ READ = [
     (55, "Requested operation is not valid: domain is already active as 'web'", "same UUID"),
     (55, "Requested operation is not valid: network 'dmz' is not active", "network dmz at the destination"),
     (9, "operation failed: job 'migration out' failed: qemu-system-x86_64: error while loading state for instance 0x0 of device '0000:00:02.2:00.0/virtio-blk'", "state of device 0000:00:02.2:00.0/virtio-blk"),
-    (38, "Unable to read from monitor: Connection reset by peer", "a QEMU ended"),
+    (38, "Unable to read from monitor: Connection reset by peer", "one of the two QEMUs ended"),
 ]  # fmt: skip
 
 

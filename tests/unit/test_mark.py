@@ -149,7 +149,7 @@ def test_a_mark_that_may_be_true_is_only_removed_by_force_and_a_stale_one_at_onc
 def test_a_guest_that_we_are_moving_ourselves_keeps_its_mark(site: FakeSite) -> None:
     marks.set_mark(site.ports, REQUEST)
     site.records.take_lease(UUID, REQUEST.id)
-    with pytest.raises(Refused, match="request 1111aaaa is moving it"):
+    with pytest.raises(Refused, match="request 1111aaaa holds it"):
         site.unmark("web", force=True)
     assert mark_at(site, "a") is not None
 

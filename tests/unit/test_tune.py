@@ -84,7 +84,7 @@ def test_tune_needs_a_limit_that_can_be_set(records: DatabaseRecords, tmp_path: 
     with pytest.raises(BadInput, match="max-downtime"):
         moves.tune("r1", bandwidth=None, max_downtime=0.0)
     records.keep_facts("r1", {"plan": {"method": "definition"}})
-    with pytest.raises(Refused, match="nothing of it is transferred"):
+    with pytest.raises(Refused, match="nothing is transferred"):
         moves.tune("r1", bandwidth=1, max_downtime=None)
 
 

@@ -22,11 +22,15 @@ def cpu_baseline(site: Site, names: Sequence[str]) -> CpuBaseline:
     virtualization = next((one for one in ("kvm", "qemu") if all(one in can for can in able.values())), "")
     if not virtualization:
         told = "; ".join(f"{name} can {', '.join(can) or 'nothing'}" for name, can in able.items())
-        raise BadInput("cpu baseline", f"the hosts have no kind of virtualization in common: {told}", "ask for hosts of one kind")  # fmt: skip
+        raise BadInput("cpu baseline", f"the hosts have no kind of virtualization in common: {told}", "name hosts of one kind: ferryman cpu baseline HOST HOST")  # fmt: skip
     offers = {}
     for name, offer in _answers(site.each(lambda hypervisor: hypervisor.cpu_offer(virtualization), hosts)).items():
         if offer is None:
-            raise BadInput(f"CPU of {name}", f"its emulator names no host model for {virtualization}", "ask without it")
+            raise BadInput(
+                f"CPU of {name}",
+                f"its emulator names no host model for {virtualization}",
+                "leave it out: ferryman cpu baseline with the other hosts' names",
+            )
         offers[name] = offer
     common = site.hypervisor(hosts[0]).cpu_baseline(virtualization, [offer.xml for offer in offers.values()])
     return CpuBaseline(common.xml, common.model, virtualization, losses(offers, common))

@@ -7,6 +7,11 @@ from ferryman.drivers import machine
 from ferryman.errors import DriverError, FerrymanError
 from ferryman.model.host import Answer, Check, Host
 
+_LOST = (
+    "restore it from a backup; or end every ferryman, move {path} away, and register the hosts again: what it knew of moves "
+    "under way is lost then, so look at the hosts with virsh list --all"
+)
+
 
 def examine() -> Iterator[Check]:
     """This machine from its libraries to the hosts it reaches."""
@@ -38,9 +43,7 @@ def _records() -> Iterator[Check]:
     directory = config.load().directory
     for name in ("ferryman.sqlite", "dbos.sqlite"):
         if why := broken(directory / name):
-            yield machine.missing(
-                f"database {directory / name}", why, "stop all ferrymen, move the file away, register the hosts again"
-            )
+            yield machine.missing(f"database {directory / name}", why, _LOST.format(path=directory / name))
             return
     try:
         here = application()
@@ -79,6 +82,10 @@ def _reach(host: Host, guests: int) -> tuple[Check, ...]:
         return libvirtd, Check(host.name, "ssh", Answer.MISSING, error.why, error.remedy)
     if answer.code:
         return libvirtd, Check(
-            host.name, "ssh", Answer.MISSING, f"'true' ended with {answer.code} there", "look at its shell"
+            host.name,
+            "ssh",
+            Answer.MISSING,
+            f"'true' ended with {answer.code} there",
+            f"try: ssh {host.effective_ssh} true",
         )
     return libvirtd, Check(host.name, "ssh", Answer.GOOD, f"answers at {host.effective_ssh}")

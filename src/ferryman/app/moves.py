@@ -190,14 +190,22 @@ class Moves:
     def tune(self, request_id: str, *, bandwidth: int | None, max_downtime: float | None) -> Request:
         """Ask for other limits (bytes a second, 0: none; seconds). Refused with the reason when nothing is left to limit."""
         if bandwidth is None and max_downtime is None:
-            raise BadInput("tune", "no limit is named", "--bandwidth, --max-downtime, or both")
+            raise BadInput(
+                "tune",
+                "no limit is named",
+                f"ferryman tune {request_id} --bandwidth 100M, or --max-downtime 500ms, or both",
+            )
         if max_downtime is not None and max_downtime < 0.001:
-            raise BadInput("--max-downtime", "a switchover takes some time", "such as 500ms")
+            raise BadInput(
+                "--max-downtime",
+                "it is less than 1 ms, and a switchover takes some time",
+                "ask for more, such as --max-downtime 500ms",
+            )
         request = self._before_switchover(request_id)
         if self.records.phase(request.id) is Phase.ROLLING_BACK:
             raise Refused(f"request {request.id}", "it is being put back", f"ferryman follow {request.id}")
         if self.records.facts(request.id).get("plan", {}).get("method") == Method.DEFINITION:
-            raise Refused(f"request {request.id}", "the guest is shut off: nothing of it is transferred")
+            raise Refused(f"request {request.id}", "the guest is shut off: its definition alone moves, and nothing is transferred", f"ferryman follow {request.id}")  # fmt: skip
         wish = Wish(_somebody(), self.site.ports.clock.now(), bandwidth, max_downtime)
         self.records.ask_tune(request.id, wish)
         return request
@@ -226,7 +234,9 @@ class Moves:
         request = self.records.request(request_id)
         phase = self.records.phase(request.id)
         if phase is not Phase.NEEDS_ATTENTION:
-            raise Refused(f"request {request.id}", f"it needs no attention: {phase}", f"ferryman show {request.id}")
+            raise Refused(
+                f"request {request.id}", f"it needs no attention, it is {phase}", f"ferryman show {request.id}"
+            )
         by = _somebody()
         for number, _, _ in self.records.undo_acts(request.id):
             self.records.close_undo(number, "dropped")
@@ -242,7 +252,7 @@ class Moves:
         request = self.records.request(request_id)
         phase = self.records.phase(request.id)
         if phase not in ENDS:
-            raise Refused(f"request {request.id}", f"it has not ended: {phase}", f"ferryman follow {request.id}")
+            raise Refused(f"request {request.id}", f"it has not ended, it is {phase}", f"ferryman follow {request.id}")
         return retire(self.site.ports, request)
 
     def history(self, limit: int = 50) -> list[Report]:

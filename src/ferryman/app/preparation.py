@@ -51,7 +51,11 @@ class Preparations:
         hosts = [self.site.host(name) for name in names]
         for path in asked.shared_directories:
             if not path.startswith("/") or '"' in path:
-                raise BadInput(f"--shared-directory {path}", "it is no absolute path", "give it as the hosts see it")
+                raise BadInput(
+                    f"--shared-directory {path}",
+                    "it is no absolute path, or holds a quotation mark",
+                    "give it as the hosts see it, such as /srv/shared",
+                )
         work = _Work(self.directory, asked)
         yield from _each(work.controller)
         for host in hosts:
@@ -110,7 +114,7 @@ class Preparations:
         seen = preparation.survey(machine, dict.fromkeys(Service))
         done = sorted(stamp for stamp, state in seen.preparations.items() if state == "done")
         if not done:
-            raise NotFound(f"host {host.name}", "no preparation is in force there", f"{machine.kept} there holds those that were")  # fmt: skip
+            raise NotFound(f"host {host.name}", "no preparation is in force there", f"nothing is to be undone; {machine.kept} there holds what earlier ones replaced")  # fmt: skip
         untouched, ended = preparation.put_back(machine, done[-1], "reverted")
         notes = [_ended(one) for one in ended]
         if len(done) > 1:
@@ -181,7 +185,7 @@ class _Work:
         if not seen.is_root:
             return self._by_hand(host, seen, "ssh does not lead to root there")
         if seen.absent:
-            raise BadInput(f"--shared-directory {seen.absent[0]}", f"{host.name} has no such directory", "mount it there first")  # fmt: skip
+            raise BadInput(f"--shared-directory {seen.absent[0]}", f"{host.name} has no such directory", f"mount it at {host.name} first")  # fmt: skip
         wish = self._wish(names_of(host, seen), host)
         needed = _saying(for_host(seen, wish), said)
         if no := refusal(seen, needed):

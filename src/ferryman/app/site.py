@@ -58,16 +58,21 @@ class Site:
         """Register a host, or register it anew."""
         if not host.name.replace("-", "").replace(".", "").replace("_", "").isalnum():
             raise BadInput(
-                f"host name '{host.name}'", "only letters, digits, '-', '.' and '_' are allowed", "choose another"
+                f"host name '{host.name}'",
+                "only letters, digits, '-', '.' and '_' are allowed",
+                "choose another, such as kvm-1",
             )
         scheme = host.uri.split("://")[0]
         if scheme not in ("qemu", "qemu+tls", "qemu+ssh", "qemu+unix"):
             raise BadInput(f"URI '{host.uri}'", f"'{scheme}' is not a scheme ferryman uses",
-                           "qemu+tls://HOST/system, qemu+ssh://root@HOST/system or qemu:///system")  # fmt: skip
+                           "write qemu+ssh://root@HOST/system, qemu+tls://HOST/system or qemu:///system")  # fmt: skip
+        if host.peer_uri and not host.peer_uri.startswith(("qemu+tls://", "qemu+ssh://")):
+            raise BadInput(f"--peer-uri '{host.peer_uri}'", "the two libvirtds would speak unencrypted, or not to each other",
+                           "write qemu+tls://HOST/system or qemu+ssh://root@HOST/system")  # fmt: skip
         try:
             addresses = (host.address, host.effective_migration_address)
         except ValueError as error:
-            raise BadInput(f"URI '{host.uri}'", str(error), "such as qemu+tls://HOST/system") from error
+            raise BadInput(f"URI '{host.uri}'", str(error), "write it like qemu+ssh://root@HOST/system") from error
         known = {one.name: one for one in self.hosts()}.get(host.name)
         if known is not None and (known.uri, known.address) != (host.uri, addresses[0]):
             self._not_needed(host.name)  # its open requests would be settled by looking at another host
@@ -163,7 +168,11 @@ class Site:
             where = "; ".join([f"no host that answers has it ({len(answers) - len(silent)} do)", *silent])
             raise NotFound(f"guest {name_or_uuid}", where, "ferryman guests lists all")
         places = ", ".join(f"{guest.state} at {host}" for host, guest in chosen)
-        raise BadInput(f"guest {name_or_uuid}", f"it is {places}", "name one with --from")
+        raise BadInput(
+            f"guest {name_or_uuid}",
+            f"more than one host has it: {places}",
+            "--from HOST names the one that is meant; ferryman guests lists all",
+        )
 
     def guest(self, name: str) -> "Guest":
         """One guest in full."""
@@ -246,14 +255,14 @@ class Site:
         if mark is None:
             return None
         if holder := self.records.lease(found.uuid):
-            raise Refused(f"guest {guest}", f"request {holder} is moving it", f"ferryman follow {holder}, or ferryman recover")  # fmt: skip
+            raise Refused(f"guest {guest}", f"request {holder} holds it: it is being moved, or needs attention", f"ferryman follow {holder}, or ferryman recover")  # fmt: skip
         from ferryman.execute.mark import is_over
 
         if not force and self.ports.clock.now() <= mark.until and not is_over(self.records, mark):
             raise Refused(
                 f"guest {guest}",
                 f"request {mark.request} of {mark.by} may still be moving it (until {format_moment(mark.until)})",
-                f"speak to {mark.by}; if their ferryman is gone for good: --force",
+                f"speak to {mark.by}; if their ferryman is gone for good: ferryman unmark {guest} --force",
             )
         hypervisor.set_mark(found.uuid, None)
         return mark

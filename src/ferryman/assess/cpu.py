@@ -14,13 +14,13 @@ def findings(site: Site) -> Iterator[Finding]:
     if site.cpu.match is CpuMatch.INCOMPATIBLE:
         lacking = ", ".join(site.cpu.missing) or site.cpu.detail
         yield blocker("cpu-incompatible", what, f"{destination} lacks: {lacking}",
-                      f"give the guest a CPU model that both hosts have (ferryman cpu baseline {site.source.host.name} {destination}), then restart it")  # fmt: skip
+                      f"give the guest a CPU model that both hosts have (ferryman cpu baseline {site.source.host.name} {destination}): virsh edit {guest.name}, shut it down and start it")  # fmt: skip
     elif guest.cpu_mode in ("host-passthrough", "maximum"):
         yield warning("cpu-passthrough", what, f"it is {guest.cpu_mode}: it sees all of the source's CPU, and libvirt cannot compare that",
                       "move only between equal CPUs and microcode, or use a named CPU model")  # fmt: skip
     elif site.cpu.match is CpuMatch.UNKNOWN and guest.cpu_xml:
         yield warning("cpu-not-compared", what, f"not compared with {destination}'s, because {site.cpu.detail}",
-                      "compare the hosts yourself with virsh domcapabilities")  # fmt: skip
+                      f"compare the hosts yourself: ferryman cpu baseline {site.source.host.name} {destination}")  # fmt: skip
 
 
 def losses(offers: Mapping[str, Cpu], common: Cpu) -> tuple[HostLoss, ...]:

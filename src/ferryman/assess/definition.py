@@ -61,13 +61,13 @@ def _disks(site: Site, options: Options) -> Iterator[Finding]:
             continue
         what = f"disk {disk.target} ({disk.source}) of guest {guest.name}"
         if one.reach is Reach.DIFFERENT and disk.device in ("cdrom", "floppy"):
-            yield blocker("disk-stays", what, f"{destination} does not have it ({one.how}), and media of a shut-off guest are not copied yet: that comes with cold migration",
+            yield blocker("disk-stays", what, f"{destination} does not have it ({one.how}), and media of a shut-off guest are not copied",
                           f"virsh change-media {guest.name} {disk.target} --eject --config")  # fmt: skip
         elif one.reach is Reach.DIFFERENT:
-            yield blocker("disk-stays", what, f"{destination} has other storage there ({one.how}), and the disks of a shut-off guest are not copied yet: that comes with cold migration",
+            yield blocker("disk-stays", what, f"{destination} has other storage there ({one.how}), and the disks of a shut-off guest are not copied",
                           f"start the guest (virsh start {guest.name}) and move it live, or put the disk on storage that both hosts share")  # fmt: skip
         elif options.copy_storage is CopyStorage.ALL and not disk.read_only:
-            yield blocker("disk-stays", what, "--copy-storage all asks for a copy, and the disks of a shut-off guest are not copied yet: that comes with cold migration",
+            yield blocker("disk-stays", what, "--copy-storage all asks for a copy, and the disks of a shut-off guest are not copied",
                           f"leave --copy-storage away, or start the guest (virsh start {guest.name}) and move it live")  # fmt: skip
 
 
@@ -84,7 +84,7 @@ def _left_behind(site: Site) -> Iterator[Finding]:
         yield blocker("managed-save-stays", what, "it was put to sleep with its memory saved at the source: that does not travel",
                       f"virsh start {guest.name} and move it live, or virsh managedsave-remove {guest.name} if its memory may be lost")  # fmt: skip
     if guest.tpm == "emulator":
-        yield blocker("tpm-state-stays", f"TPM of guest {guest.name}", "its state is a directory of the source, which is not copied yet: that comes with cold migration",
+        yield blocker("tpm-state-stays", f"TPM of guest {guest.name}", "its state is a directory of the source, which is not copied",
                       f"start the guest (virsh start {guest.name}) and move it live: then the state travels")  # fmt: skip
     for device in guest.host_devices:
         yield blocker("device-stays", f"{device.kind} {device.name} of guest {guest.name}", "it belongs to the source host; the guest would not start without it",

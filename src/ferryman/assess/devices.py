@@ -11,7 +11,7 @@ def findings(site: Site) -> Iterator[Finding]:
     guest = site.guest
     for device in guest.host_devices:
         yield blocker("host-device", f"{device.kind} {device.name} of guest {guest.name}", "it belongs to the source host and cannot travel with a running guest",
-                      f"virsh detach-device {guest.name} FILE before the move, or move the guest cold")  # fmt: skip
+                      f"virsh detach-device {guest.name} FILE before the move")  # fmt: skip
     yield from _tpm(site)
     shared = {one.target for one in site.ground.disks if one.reach in (Reach.SAME, Reach.NETWORK)}
     for disk in guest.disks:
@@ -27,7 +27,7 @@ def _tpm(site: Site) -> Iterator[Finding]:
         return
     if guest.tpm != "emulator":
         yield blocker("tpm-device", what, f"its backend is {guest.tpm}: the chip stays with the source host",
-                      "use an emulated TPM")  # fmt: skip
+                      f"give the guest an emulated one: virsh edit {site.guest.name}, <backend type='emulator'/>")  # fmt: skip
     elif site.machine.available and backends is not None and "emulator" not in backends:
         yield blocker("tpm-missing", what, f"{name} has no TPM emulator", f"at {name}: apt install swtpm swtpm-tools, then restart libvirtd")  # fmt: skip
     else:

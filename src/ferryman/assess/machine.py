@@ -25,10 +25,10 @@ def _machine(site: Site) -> Iterator[Finding]:
                       "choose a host of the guest's architecture")  # fmt: skip
     elif not site.machine.has_emulator:
         yield blocker("emulator-missing", f"emulator {guest.emulator} of guest {guest.name}", f"{name} does not have it (it has {site.machine.emulator})",
-                      f"make that path work at {name}, or change <emulator> (virsh edit {guest.name}) and restart the guest")  # fmt: skip
+                      f"make that path work at {name}, or change <emulator> (virsh edit {guest.name}), shut the guest down and start it")  # fmt: skip
     elif not site.machine.available:
         yield blocker("machine-type", f"machine type {guest.machine} at {name}", site.machine.why_not or "its emulator does not know it",
-                      "choose a host with the same or a newer QEMU, or give the guest an older machine type and restart it")  # fmt: skip
+                      "choose a host with the same or a newer QEMU, or give the guest an older machine type (virsh edit), shut it down and start it")  # fmt: skip
 
 
 def _files(site: Site) -> Iterator[Finding]:
@@ -40,7 +40,7 @@ def _files(site: Site) -> Iterator[Finding]:
     for what, path in wanted:
         if lacking is None:
             yield note("boot-files-not-checked", f"{what} {path} of guest {guest.name}", f"{name} could not be visited",
-                       f"look yourself: ls -l {path}")  # fmt: skip
+                       f"look at {name}: ls -l {path}")  # fmt: skip
         elif path in lacking:
             yield blocker("boot-file-missing", f"{what} {path} of guest {guest.name}", f"{name} does not have it, and its QEMU would not start",
                           f"put the same file there (firmware: apt install ovmf), or copy it from {site.source.host.name}")  # fmt: skip
@@ -51,7 +51,7 @@ def _vcpus(site: Site) -> Iterator[Finding]:
     name, what = destination.host.name, f"vCPUs of guest {guest.name}"
     if site.machine.max_vcpus and guest.vcpus > site.machine.max_vcpus:
         yield blocker("vcpu-limit", what, f"it has {guest.vcpus}; {name}'s emulator gives {guest.machine} at most {site.machine.max_vcpus}",
-                      "choose another host, or give the guest fewer vCPUs and restart it")  # fmt: skip
+                      "choose another host, or give the guest fewer vCPUs, shut it down and start it")  # fmt: skip
         return
     if guest.vcpus > destination.cpus:
         yield warning("vcpus", what, f"it has {guest.vcpus}, {name} has {destination.cpus} CPUs",
@@ -71,10 +71,10 @@ def _pinning(site: Site) -> Iterator[Finding]:
     name = destination.host.name
     if destination.cpu_ids and (absent := sorted(set(guest.pinned_cpus) - set(destination.cpu_ids))):
         yield blocker("pinned-cpus", f"pinning of guest {guest.name}", f"it names CPU {_numbers(absent)}, which {name} does not have",
-                      f"virsh vcpupin / emulatorpin {guest.name} … --live --config with CPUs that both hosts have ({_numbers(destination.cpu_ids)})")  # fmt: skip
+                      f"pin it to CPUs that both hosts have ({_numbers(destination.cpu_ids)}): virsh vcpupin {guest.name} VCPU CPUS --live --config; virsh emulatorpin {guest.name} CPUS --live --config")  # fmt: skip
     if destination.numa_nodes and (absent := sorted(set(guest.numa_nodes) - set(destination.numa_nodes))):
         yield blocker("numa-nodes", f"NUMA binding of guest {guest.name}", f"it names node {_numbers(absent)}, which {name} does not have",
-                      f"virsh numatune {guest.name} --nodeset … --live --config with nodes that both hosts have ({_numbers(destination.numa_nodes)})")  # fmt: skip
+                      f"bind it to nodes that both hosts have ({_numbers(destination.numa_nodes)}): virsh numatune {guest.name} --nodeset NODES --live --config")  # fmt: skip
 
 
 def _numbers(numbers: list[int] | tuple[int, ...]) -> str:

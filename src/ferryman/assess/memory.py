@@ -39,7 +39,7 @@ def _hugepages(site: Site) -> Iterator[Finding]:
     size = guest.hugepage_size if guest.hugepage_size > 1 else min(free, default=0)
     if size not in free:
         yield warning("hugepages-unknown", f"huge pages of {name}", "not checked, because the host does not say how many are free",
-                      "look at /proc/meminfo there")  # fmt: skip
+                      f"look at {name}: grep Huge /proc/meminfo")  # fmt: skip
         return
     needed = -(-guest.memory // size)
     if free[size] < needed:

@@ -32,11 +32,11 @@ def _interface(site: Site, interface: Interface) -> Iterator[Finding]:
         case "bridge":
             if site.ground.bridges is None:
                 yield note("bridge-not-checked", what, f"bridge {interface.source} at {name} not checked, because {site.ground.bridges_detail}",
-                           "look with: ip link show type bridge")  # fmt: skip
+                           f"look at {name}: ip link show type bridge")  # fmt: skip
             elif interface.source not in site.ground.bridges:
                 has = ", ".join(site.ground.bridges) or "none"
                 yield blocker("bridge-missing", what, f"{name} has no bridge {interface.source} (it has: {has})",
-                              f"make a bridge {interface.source} at {name}, on the same network segment")  # fmt: skip
+                              f"make a bridge {interface.source} at {name}, on the same network segment; or --map-network {interface.source}=THERE names another")  # fmt: skip
             else:
                 yield from _segment(site, interface, interface.source)
         case "network":
@@ -53,7 +53,7 @@ def _interface(site: Site, interface: Interface) -> Iterator[Finding]:
                 "user-network",
                 what,
                 "user-mode networking lives in the source's QEMU: its connections break",
-                "put the guest on a bridge",
+                f"put the interface on a bridge (virsh edit {site.guest.name}), shut the guest down and start it",
             )
         case "hostdev" | "vhostuser" | "vdpa":
             pass  # a device of the host: devices.py
@@ -71,10 +71,15 @@ def _network(site: Site, interface: Interface, what: str) -> Iterator[Finding]:
     name = destination.host.name
     network = next((one for one in destination.networks if one.name == interface.source), None)
     if network is None:
-        yield blocker("network-missing", what, f"{name} has no network {interface.source}", "virsh net-define it there")
+        yield blocker(
+            "network-missing",
+            what,
+            f"{name} has no network {interface.source}",
+            f"--map-network {interface.source}=THERE names another; or virsh net-define and net-start it there",
+        )
     elif not network.active:
         yield blocker("network-inactive", what, f"network {interface.source} at {name} is not active",
-                      f"virsh net-start {interface.source}; virsh net-autostart {interface.source}")  # fmt: skip
+                      f"at {name}: virsh net-start {interface.source}; virsh net-autostart {interface.source}")  # fmt: skip
     elif interface.network_mode in PRIVATE or network.mode in PRIVATE:
         kind = PRIVATE.get(interface.network_mode) or PRIVATE[network.mode]
         yield warning("private-network", what, f"{interface.source} is {kind}, which ends at its host: the guest keeps its address, its connections break",
@@ -90,7 +95,8 @@ def _segment(site: Site, interface: Interface, expected: str) -> Iterator[Findin
     probe = next((one for one in site.ground.segments if one.device == interface.device), None)
     if probe is None or probe.heard is None:
         why = probe.detail if probe is not None else "no frame was sent"
-        yield note("segment-not-checked", what, f"whether {expected} at {destination} is on the segment of {interface.device} at {source} was not looked at, because {why}")  # fmt: skip
+        yield note("segment-not-checked", what, f"whether {expected} at {destination} is on the segment of {interface.device} at {source} was not looked at, because {why}",
+                   "make root's ssh and python3 work at both hosts, or look yourself whether both uplinks are in one network")  # fmt: skip
     elif not probe.heard:
         yield warning("other-segment", what, f"a frame sent from {interface.device} at {source} was not heard at {destination} within a second: another segment, or something filters it",
                       f"look whether {expected} at {destination} has its uplink in the same network (VLAN, cable, switch)")  # fmt: skip

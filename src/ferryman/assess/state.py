@@ -11,7 +11,7 @@ from ferryman.model.units import format_moment
 # What each state that is not "running" means for a live move, and what to do.
 _NOT_RUNNING: dict[State, tuple[str, str]] = {
     State.PAUSED: ("it is paused: a live move keeps a running guest running", "virsh resume {guest}"),
-    State.SHUTTING_DOWN: ("it is shutting down", "wait for it, then start it again if it shall move live"),
+    State.SHUTTING_DOWN: ("it is shutting down", "wait until it is shut off, then start it again or move it shut off"),
     State.CRASHED: ("it has crashed", "virsh start {guest} once you know why"),
     State.SUSPENDED: ("it sleeps (suspended by its own power management)", "virsh dompmwakeup {guest}"),
     State.UNKNOWN: ("libvirt does not say what it is doing", "virsh domstate {guest} --reason"),
@@ -48,7 +48,10 @@ def _of_the_guest(site: Site) -> Iterator[Finding]:
                    f"virsh managedsave-remove {guest.name}")  # fmt: skip
     if not guest.persistent:
         yield note(
-            "transient", what, "it is transient, and will be at the destination", "virsh define it there to keep it"
+            "transient",
+            what,
+            "it is transient, and will be at the destination",
+            "to keep it, define it there after the move: virsh dumpxml GUEST >guest.xml; virsh define guest.xml",
         )
 
 
@@ -76,10 +79,10 @@ def _at_the_destination(site: Site, options: Options) -> Iterator[Finding]:
         if other.uuid == guest.uuid:
             if active:
                 yield blocker("active-at-destination", f"guest {guest.name} at {name}", f"a guest of the same UUID is {other.state} there",
-                              "decide which copy is right; ferryman touches neither")  # fmt: skip
+                              f"find out which copy is right, and destroy the other at its host: virsh destroy {guest.name}")  # fmt: skip
             elif not options.replace_definition:
                 yield blocker("defined-at-destination", f"guest {guest.name} at {name}", "an inactive definition of the same UUID is there",
-                              "--replace-definition saves it in the records and replaces it")  # fmt: skip
+                              "add --replace-definition: it is saved in the records and replaced; or virsh undefine it there")  # fmt: skip
             else:
                 yield note(
                     "definition-replaced",
@@ -89,7 +92,7 @@ def _at_the_destination(site: Site, options: Options) -> Iterator[Finding]:
             continue
         if other.name == guest.name:
             yield blocker("name-taken", f"name {guest.name} at {name}", f"another guest (UUID {other.uuid}) has it there",
-                          "virsh domrename one of them")  # fmt: skip
+                          f"rename one of them while it is shut off: virsh domrename {guest.name} NEW-NAME")  # fmt: skip
         shared = sorted(set(other.macs) & {interface.mac for interface in guest.interfaces if interface.mac})
         if shared:
             yield blocker("mac-taken", f"MAC {', '.join(shared)} at {name}", f"guest {other.name} has it there",

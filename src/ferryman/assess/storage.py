@@ -57,20 +57,20 @@ def _disk(site: Site, disk: Disk, reach: DiskReach | None) -> Iterator[Finding]:
     if reach.declared_shared is False and reach.declarable is not False and not disk.read_only:
         directory = disk.source.rsplit("/", 1)[0]
         yield blocker("shared-not-declared", what, "libvirt does not know that directory as shared and would call the move unsafe",
-                      f'at {site.source.host.name}, and at {destination} where its libvirt has the setting: shared_filesystems = [ "{directory}" ] in /etc/libvirt/qemu.conf, then restart libvirtd')  # fmt: skip
+                      f"ferryman host prepare {site.source.host.name} {destination} --shared-directory {directory}")  # fmt: skip
     elif not disk.bypasses_cache and reach.declared_shared is None and disk.kind == "file":
         yield note("shared-not-checked", what, f"its cache mode {disk.cache or 'default'} is safe only where libvirt knows the directory as shared, which could not be looked at",
                    "if it does not, libvirt refuses and nothing is changed; set cache='none' to be sure")  # fmt: skip
     elif not disk.bypasses_cache and not _coherent(disk, reach) and not disk.read_only:
         yield blocker("disk-cache", what, f"cache mode {disk.cache or 'default'} goes through {site.source.host.name}'s page cache, which {destination} does not see",
-                      "set cache='none' (virsh edit) and restart the guest")  # fmt: skip
+                      f"set cache='none' for it (virsh edit {site.guest.name}), shut the guest down and start it")  # fmt: skip
     elif vouches(disk, reach):
         yield warning("shared-vouched", what, f"libvirt at {site.source.host.name} has no setting to be told that this directory is shared, and would refuse; ferryman proved it ({reach.how}) and tells it to go ahead (its flag UNSAFE)",
                       f"nothing, or give {site.source.host.name} a libvirt whose qemu.conf has shared_filesystems: then libvirt looks at it too")  # fmt: skip
     for layer in reach.layers:
         if layer.reach is not Reach.SAME:
             yield blocker("layer-not-shared", what, f"its backing layer {layer.target} is not proved to be the same at {destination}: {layer.how}",
-                          "put all layers on storage that both hosts share, flatten them (virsh blockpull), or --copy-storage all")  # fmt: skip
+                          f"--copy-storage all; or flatten it: virsh blockpull {site.guest.name} {disk.target} --wait")  # fmt: skip
     if disk.shareable:
         yield note("disk-shareable", what, "it is marked shareable: other guests may be using it at the same time")
 

@@ -20,13 +20,13 @@ def findings(site: Site, options: Options) -> Iterator[Finding]:
                       f"ferryman host add {destination} {site.destination.host.uri} --migration-address ADDRESS")  # fmt: skip
     elif ways.migration_reachable is False:
         yield blocker("migration-unreachable", what, f"{source} does not reach it: {ways.migration_detail}",
-                      f"open TCP 49152-49215 at {destination}, or set another with host add --migration-address")  # fmt: skip
+                      f"open TCP 49152-49215 at {destination}, or set another: ferryman host add … --migration-address ADDRESS")  # fmt: skip
     elif ways.migration_reachable is None:
         yield note(
             "migration-not-checked",
             what,
             f"not checked from {source}, because {ways.migration_detail}",
-            f"register {source} with --ssh",
+            f"make ssh to {source} work without a password, or register it with another --ssh",
         )
     yield from _encryption(site, options)
     yield from _speed(site, options)
@@ -46,13 +46,13 @@ def _handshake(site: Site, options: Options) -> Iterator[Finding]:
                       f"ferryman host check {destination}")  # fmt: skip
     elif ways.peer_reachable is False:
         yield blocker("peer-unreachable", peer, f"libvirt at {source} does not get through: {ways.peer_detail}",
-                      "leave --handshake peer away: ferryman then carries the handshake itself; or set another with host add --peer-uri")  # fmt: skip
+                      "leave --handshake peer away: ferryman then carries the handshake itself; or set another: ferryman host add … --peer-uri URI")  # fmt: skip
     elif ways.peer_reachable is None:
         yield note(
             "peer-not-checked",
             peer,
             f"not checked from {source}, because {ways.peer_detail}",
-            f"register {source} with --ssh",
+            f"make ssh to {source} work without a password, or register it with another --ssh",
         )
 
 
@@ -68,7 +68,7 @@ def _encryption(site: Site, options: Options) -> Iterator[Finding]:
     what = f"memory of guest {site.guest.name} on the wire"
     if options.insecure:
         yield warning("not-encrypted", what, "it travels readable to everybody on the migration network (--insecure)",
-                      "leave --insecure away once both hosts have QEMU's certificates")  # fmt: skip
+                      f"ferryman host prepare {site.source.host.name} {site.destination.host.name}, then leave --insecure away")  # fmt: skip
     elif False in (ways.source_tls, ways.destination_tls):
         yield blocker("no-certificates", what, f"it cannot be encrypted: {ways.tls_detail}",
                       f"ferryman host prepare {site.source.host.name} {site.destination.host.name}, or accept --insecure")  # fmt: skip
@@ -88,7 +88,12 @@ def _speed(site: Site, options: Options) -> Iterator[Finding]:
         return
     what = f"link from {site.source.host.name} to {site.ground.transport.migration_address}"
     if link.rate is None:
-        yield note("link-not-measured", what, f"its speed was not measured, because {link.detail}")
+        yield note(
+            "link-not-measured",
+            what,
+            f"its speed was not measured, because {link.detail}",
+            "it needs ssh and python3 at both hosts",
+        )
         return
     rate = min(link.rate, options.bandwidth or link.rate)
     copied = sum(disk.allocation for disk in disks.to_copy(site, options))
@@ -97,6 +102,6 @@ def _speed(site: Site, options: Options) -> Iterator[Finding]:
     load = f"{format_size(guest.memory_used)} of memory" + (f" and {format_size(copied)} of disks" if copied else "")
     if takes > options.timeout:
         yield warning("link-slow", what, f"{told}: {load} need {format_duration(takes)} at least, the timeout is {format_duration(options.timeout)}",
-                      "give it a longer --timeout, or move it when the link is free")  # fmt: skip
+                      "give it a longer --timeout, or move it when the link is less busy")  # fmt: skip
     else:
         yield note("link-measured", what, f"{told}: {load} need {format_duration(takes)} at least")

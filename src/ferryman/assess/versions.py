@@ -39,7 +39,7 @@ PAIRS = (
         "QEMU 11 refuses the state of virtio-blk disks from QEMU 10.0: vring size 1024 > 256",
         "Debian 13 to Debian forky's QEMU 11: failed each time, naming virtio-blk's vring.num; all releases of 11 are taken to be alike",
         disk_bus="virtio",
-        remedy="move it shut off, or choose a destination with QEMU 10",
+        remedy="choose a destination with QEMU 10; on shared storage the guest can be moved shut off",
     ),
     Pair(
         ((10, 0), (9999, 0)), ((0, 0), (2, 11)), Verdict.REFUSED,

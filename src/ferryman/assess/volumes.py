@@ -24,7 +24,7 @@ def findings(site: Site, options: Options) -> Iterator[Finding]:
         placed = disks.placement(disk, site, options)
         if placed.pool is None:
             yield blocker("no-pool", _what(site, disk), placed.lacking,
-                          "make one there (virsh pool-define-as), or name another: --map-pool HERE=THERE")  # fmt: skip
+                          "name another: --map-pool HERE=THERE; or make one there: virsh pool-define-as NAME dir --target DIRECTORY, then pool-build, pool-start, pool-autostart NAME")  # fmt: skip
             continue
         pools[placed.pool.name] = placed.pool
         wanted.setdefault(placed.pool.name, []).append(disk)
@@ -47,10 +47,10 @@ def _disk(site: Site, disk: Disk, pool: Pool) -> Iterator[Finding]:
                "the source's copy is kept until: ferryman retire ID")  # fmt: skip
     if disk.backing and not disk.read_only:
         yield note("chain-flattened", what, f"its {len(disk.backing)} backing layers are copied into one image",
-                   "keep the layers together by moving the guest cold")  # fmt: skip
+                   "nothing is lost; put all layers on storage that both hosts share if they must stay apart")  # fmt: skip
     if _fully_allocated(site, disk):
         yield note("raw-allocated", what, f"QEMU {'.'.join(map(str, site.destination.qemu_version))} may allocate all {format_size(disk.capacity)} of a raw copy",
-                   "give the room, or make it sparse again afterwards (fallocate --dig-holes)")  # fmt: skip
+                   "leave that much room; afterwards fallocate --dig-holes makes it sparse again while the guest is shut off")  # fmt: skip
     if not disk.read_only:
         yield note("no-image-lock", what, "its two copies have no lock in common: if a libvirtd dies in the switchover, nothing but libvirt stands between two running guests",
                    "do not restart libvirtd at either host during the move")  # fmt: skip

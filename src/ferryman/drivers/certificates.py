@@ -95,18 +95,32 @@ def read_authority(certificate: Path, key: Path, now: datetime.datetime) -> Auth
         constraints = read.extensions.get_extension_for_class(x509.BasicConstraints).value
         secret = serialization.load_pem_private_key(key.read_bytes(), None)
     except x509.ExtensionNotFound as error:
-        raise BadInput(what, "it is no authority: it bears no basic constraints", "give a CA's certificate") from error
+        raise BadInput(
+            what,
+            "it is no authority: it bears no basic constraints",
+            "give the certificate of one (CA:TRUE) with --ca-certificate",
+        ) from error
     except TypeError as error:
-        raise BadInput(f"key {key}", "it needs a passphrase", "give one without, readable for you alone") from error
+        raise BadInput(
+            f"key {key}",
+            "it needs a passphrase",
+            f"give a copy without one, readable for you alone: openssl pkey -in {key} -out COPY",
+        ) from error
     except (OSError, ValueError) as error:
         raise BadInput(
-            what, f"certificate or key cannot be read: {error}", "both in PEM, each in its own file"
+            what,
+            f"certificate or key cannot be read: {error}",
+            "give both in PEM, each in its own file, readable for you",
         ) from error
     if not constraints.ca:
-        raise BadInput(what, "it is no authority (CA:FALSE)", "give a CA's certificate")
+        raise BadInput(
+            what, "it is no authority (CA:FALSE)", "give the certificate of one (CA:TRUE) with --ca-certificate"
+        )
     if _left(read, now) < RENEW_WITHIN:
         raise BadInput(
-            what, f"it ends on {read.not_valid_after_utc:%Y-%m-%d}, and what it signs with it", "give its successor"
+            what,
+            f"it ends on {read.not_valid_after_utc:%Y-%m-%d}, and all that it signs with it",
+            "give its successor with --ca-certificate and --ca-key",
         )
     if _digest(secret.public_key()) != _digest(read.public_key()):
         raise BadInput(f"key {key}", f"it is not the key of {certificate}", "give the two that belong together")

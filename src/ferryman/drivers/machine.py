@@ -38,11 +38,11 @@ def not_checked(thing: str, why: str, remedy: str = "") -> Check:
 def libraries() -> Iterator[Check]:
     """Python and what ferryman is built upon; the libvirt binding is loaded, because its library may be missing."""
     yield good("python", f"{platform.python_version()} at {sys.executable}")
-    for name in ("ferryman", "dbos", "sqlalchemy", "msgspec", "typer", "rich"):
+    for name in ("ferryman", "dbos", "sqlalchemy", "msgspec", "typer", "rich", "cryptography"):
         try:
             yield good(name, importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
-            yield missing(name, "it is not installed", "install ferryman again: pipx reinstall ferryman")
+            yield missing(name, "it is not installed", "pipx reinstall ferryman")
     try:
         from ferryman.drivers.libvirt.library import versions
     except ImportError as error:
@@ -125,7 +125,7 @@ def certificates(paths: Sequence[Path], now: float | None = None) -> Iterator[Ch
     lacking = [str(path) for path in paths if not os.access(path, os.R_OK)]
     if lacking:
         yield missing("client certificates", f"cannot read {', '.join(lacking)}",
-                      "install them, signed by the CA of your hosts; or register the hosts with qemu+ssh")  # fmt: skip
+                      "ferryman host prepare HOST makes them; or register the hosts with qemu+ssh")  # fmt: skip
         return
     for path in paths[:2]:
         yield _expiry(path, time.time() if now is None else now)
@@ -140,13 +140,17 @@ def _expiry(path: Path, now: float) -> Check:
     except (OSError, subprocess.TimeoutExpired) as error:
         return not_checked(thing, f"openssl does not run here: {error}", "apt install openssl")
     if answer.returncode:
-        return missing(thing, (answer.stderr.strip() or "it is no certificate").splitlines()[0], "install it anew")
+        return missing(
+            thing,
+            (answer.stderr.strip() or "it is no certificate").splitlines()[0],
+            "ferryman host prepare HOST makes a new one",
+        )
     until = answer.stdout.strip().partition("=")[2]
     left = ssl.cert_time_to_seconds(until) - now
     if left < 0:
-        return missing(thing, f"it expired on {until}", "have a new one signed by the CA of your hosts")
+        return missing(thing, f"it expired on {until}", "ferryman host prepare HOST makes a new one")
     if left < WARN_BEFORE:
-        return missing(thing, f"it expires on {until}", "have a new one signed in time by the CA of your hosts")
+        return missing(thing, f"it expires on {until}", "ferryman host prepare HOST makes a new one")
     return good(thing, f"valid until {until}")
 
 

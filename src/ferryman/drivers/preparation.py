@@ -51,7 +51,11 @@ def survey(machine: Machine, authorities: Mapping[Service, Authority | None], di
     words = ["survey", str(TLS_PORT), *files, "--", *directories]
     lines = _run(machine, shlex.join(words), timeout=40)
     if ["end"] not in lines:
-        raise DriverError(f"host {machine.host.name}", "it did not answer as expected", "look at it by ssh")
+        raise DriverError(
+            f"host {machine.host.name}",
+            "it did not answer as expected",
+            f"look what it prints at a login: ssh {machine.host.effective_ssh} true",
+        )
 
     def all_of(kind: str) -> list[list[str]]:
         return [line[1:] for line in lines if line[0] == kind]
@@ -145,8 +149,8 @@ def _acted(machine: Machine, stamp: str, calls: str, *, wanted: str, text: str =
     except (Unreachable, Timeout) as error:
         raise NeedsAttention(
             f"host {machine.host.name}",
-            f"how it ended is not known, because {error.why}; it goes on by itself, to the end or back",
-            f"ferryman host prepare {machine.host.name} again, when it can be reached, looks and says",
+            f"how it ended is not known, because {error.why}; the host goes on by itself, to the end or back",
+            f"when it can be reached again: ferryman host prepare {machine.host.name} looks, and says what is so",
         ) from error
     return _ended(machine, stamp, lines, wanted=wanted)
 
@@ -156,9 +160,13 @@ def _ended(machine: Machine, stamp: str, lines: Sequence[Sequence[str]], *, want
     _refused(machine, lines)
     result = next((line for line in lines if line[0] == "result"), ("result", "", "it did not say how it ended"))
     if result[1] == "undone" and wanted == "done":
-        raise Aborted(what, f"everything was put back, because {result[2]}", f"the log is {kept}/log there")
+        raise Aborted(
+            what,
+            f"everything was put back, because {result[2]}",
+            f"mend that and prepare it again; the whole log: {kept}/log there",
+        )
     if result[1] != wanted:
-        raise NeedsAttention(what, f"not everything could be put back: {result[2]}", f"{kept} there holds log, journal and what was replaced")  # fmt: skip
+        raise NeedsAttention(what, f"not everything could be put back: {result[2]}", f"{kept} there holds log, journal and what was replaced; ferryman host prepare {machine.host.name} tries again to put it back first")  # fmt: skip
     untouched = next((int(line[1]) for line in lines if line[0] == "untouched"), 0)
     return untouched, [f"{line[1]} (process {line[2]})" for line in lines if line[0] == "ended"]
 
@@ -176,5 +184,5 @@ def _run(machine: Machine, calls: str, *, timeout: float, text: str | None = Non
     lines = [line.split("\t") for line in answer.out.splitlines()]
     if answer.code != 0:
         words = answer.err.strip().splitlines()
-        raise DriverError(f"host {machine.host.name}", words[-1] if words else f"a program there ended with {answer.code}", "look at it by ssh")  # fmt: skip
+        raise DriverError(f"host {machine.host.name}", words[-1] if words else f"a program there ended with {answer.code}", f"try: ssh {machine.host.effective_ssh} true")  # fmt: skip
     return lines

@@ -38,7 +38,9 @@ def run(host: Host, arguments: Sequence[str], *, timeout: float = 20.0, text: st
         )  # a Ctrl-C at the terminal is a wish for us, not for ssh
     except subprocess.TimeoutExpired as error:
         raise errors.Timeout(
-            what, f"'{arguments[0]}' did not end within {timeout:.0f} s", "look at the host"
+            what,
+            f"'{arguments[0]}' did not end within {timeout:.0f} s",
+            "look whether the host, or a mount of it, hangs",
         ) from error
     except FileNotFoundError as error:
         raise errors.DriverError(
@@ -47,6 +49,8 @@ def run(host: Host, arguments: Sequence[str], *, timeout: float = 20.0, text: st
     if host.effective_ssh and result.returncode == 255:
         words = result.stderr.strip().splitlines()
         raise errors.Unreachable(
-            what, words[-1] if words else "the connection failed", f"try: ssh {host.effective_ssh} true; or set --ssh"
+            what,
+            words[-1] if words else "the connection failed",
+            f"try: ssh {host.effective_ssh} true; it must need no password. Another target: ferryman host add … --ssh USER@ADDRESS",
         )
     return Answer(result.returncode, result.stdout, result.stderr)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ferryman.errors import DriverError, NeedsAttention, Refused
 from ferryman.execute import live, storage, undo
-from ferryman.execute.follow import TOO_OLD_TO_ASK, TransferEnd
+from ferryman.execute.follow import TOO_OLD_TO_ASK, TransferEnd, not_ours_any_more
 from ferryman.execute.runtime import step
 from ferryman.execute.settle import PATIENCE, Judge, confirm, look, settle
 from ferryman.model.outcome import Outcome, Status
@@ -95,7 +95,7 @@ def copy_nvram(ports: Ports, request: Request, plan: Plan) -> None:
     destination.write_file(plan.nvram, content)
     if destination.read_file(plan.nvram) != content:
         raise Refused(f"firmware variables {plan.nvram}", f"{request.destination} does not read back what was written",
-                      "look at its storage")  # fmt: skip
+                      f"look whether its file system is full or read-only: df and dmesg at {request.destination}")  # fmt: skip
 
 
 def define_destination(ports: Ports, request: Request, plan: Plan, fresh: bool) -> Any:
@@ -112,9 +112,7 @@ def _define(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> Trans
         return TransferEnd("found again too late to be started")
     holder = records.lease(request.guest_uuid)
     if holder != request.id:
-        raise Refused(
-            f"guest {request.guest}", f"its lease is held by request {holder or 'nobody'}", f"ferryman show {holder}"
-        )
+        raise not_ours_any_more(request, holder)
     destination = ports.hypervisor(request.destination)
     places = (look(ports.hypervisor(request.source), request.guest_uuid), look(destination, request.guest_uuid))
     match places[0].where, places[1].where:
@@ -123,7 +121,7 @@ def _define(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> Trans
         case Where.OFF, Where.ABSENT:
             pass
         case here, there:
-            return TransferEnd(f"the guest is {here} at the source, {there} at the destination")
+            return TransferEnd(f"the guest is {here.words} at the source, {there.words} at the destination")
     records.register_undo(request.id, undo.REMOVE_NEW_DEFINITION, {"host": request.destination})
     try:
         destination.define(records.definition(request.id, request.source), storage.changes(ports, request, plan))
@@ -165,7 +163,7 @@ def undefine_source(ports: Ports, request: Request) -> None:
 
 def _changed(request: Request) -> NeedsAttention:
     return NeedsAttention(
-        f"guest {request.guest}", "where it is changed between two looks: somebody else is at work on it",
+        f"guest {request.guest}", "somebody else moved, started or removed it between two looks",
         "look at both hosts with virsh list --all, then ferryman recover",
     )  # fmt: skip
 
@@ -180,7 +178,7 @@ def verify(ports: Ports, request: Request, plan: Plan) -> Any:
         return to_plain(
             Outcome(
                 Status.NEEDS_ATTENTION,
-                f"the guest is {source.where} at the source and {destination.where} at the destination",
+                f"the guest is {source.where.words} at the source and {destination.where.words} at the destination",
                 active,
                 remedy="look at both hosts with virsh list --all, then ferryman recover",
             )
@@ -188,4 +186,6 @@ def verify(ports: Ports, request: Request, plan: Plan) -> Any:
     if plan.nvram:
         text = f"left at {request.source}: {plan.nvram}, the firmware's variables as they were"
         ports.records.keep_decision(request.id, text)
-    return to_plain(Outcome(Status.SUCCEEDED, f"{request.destination} has the guest, {destination.where}", active))
+    return to_plain(
+        Outcome(Status.SUCCEEDED, f"{request.destination} has the guest, {destination.where.words}", active)
+    )

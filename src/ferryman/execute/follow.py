@@ -40,11 +40,19 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class Decision:
-    """An action with its reason; `cancelled` tells a person's wish from our own."""
+    """An action with its reason and, where a person can do something, a remedy; `cancelled` tells a person's wish from our own."""
 
     action: Action
     reason: str
     cancelled: bool = False
+    remedy: str = ""
+
+
+_SLOW = (
+    "give it a longer --timeout or --max-downtime, or no --bandwidth; or move it when it writes less (ferryman show ID has "
+    "its dirty rate)"
+)
+_STUCK = "ferryman host check tries the migration address from every other host; look at the network between the two"
 
 
 @dataclass(frozen=True)
@@ -66,9 +74,9 @@ def decide(watch: Watch) -> Decision:
     if watch.cancelled_by:
         return Decision(Action.ABORT, f"cancelled by {watch.cancelled_by}", cancelled=True)
     if watch.timeout and watch.elapsed > watch.timeout:
-        return Decision(Action.ABORT, f"not finished within the timeout of {watch.timeout:.0f} s")
+        return Decision(Action.ABORT, f"not finished within the timeout of {watch.timeout:.0f} s", remedy=_SLOW)
     if stuck:
-        return Decision(Action.ABORT, f"no byte was sent for {NO_BYTE_FOR:.0f} s: the migration network does not carry")
+        return Decision(Action.ABORT, f"no byte was sent for {NO_BYTE_FOR:.0f} s: the migration network does not carry", remedy=_STUCK)  # fmt: skip
     return Decision(Action.WAIT, "bytes are flowing")
 
 
@@ -95,7 +103,7 @@ def transfer(ports: Ports, request: Request, plan: Plan, *, fresh: bool, may_ask
     if place.job:
         if asked_at is None:
             raise Refused(f"guest {request.guest}", f"another job ({place.job}) runs on it, which is not ours",
-                          "wait for its end: virsh domjobinfo")  # fmt: skip
+                          f"wait for its end: virsh domjobinfo {request.guest}")  # fmt: skip
         if ports.records.facts(request.id).get("transfer_ended"):
             return TransferEnd(
                 f"a job ({place.job}) runs on the guest that is not ours"
@@ -109,19 +117,25 @@ def transfer(ports: Ports, request: Request, plan: Plan, *, fresh: bool, may_ask
                       f"ferryman host check {request.destination}")  # fmt: skip
     if place.where is not Where.RUNNING or destination.where not in (Where.ABSENT, Where.OFF):
         return TransferEnd(
-            f"the guest is {place.where} at the source, {destination.where} at the destination", asked=False
+            f"the guest is {place.where.words} at the source, {destination.where.words} at the destination", asked=False
         )
     holder = ports.records.lease(request.guest_uuid)
     if holder != request.id:
-        raise Refused(
-            f"guest {request.guest}", f"its lease is held by request {holder or 'nobody'}", f"ferryman show {holder}"
-        )
+        raise not_ours_any_more(request, holder)
     if destination.where is Where.ABSENT:
         ports.records.register_undo(request.id, undo.REMOVE_NEW_DEFINITION, {"host": request.destination})
     ports.records.mark_asked(request.id)
     ports.records.enter(request.id, Phase.TRANSFERRING)
     call = source.start_migration(request.guest_uuid, _order(ports, request, plan))
     return _watch(ports, request, plan, call)
+
+
+def not_ours_any_more(request: Request, holder: str) -> Refused:
+    """The lease is another request's, or nobody's: somebody settled or closed this one meanwhile."""
+    if holder:
+        return Refused(f"guest {request.guest}", f"request {holder} is moving it now", f"ferryman follow {holder}")
+    why = "this request was settled or closed meanwhile, and does not hold the guest any more"
+    return Refused(f"guest {request.guest}", why, f"ferryman show {request.id}")
 
 
 def _carried(plan: Plan) -> bool:
@@ -259,7 +273,7 @@ def _watch(ports: Ports, request: Request, plan: Plan, call: Transfer | None) ->
             records.keep_decision(request.id, f"cancel refused: {decision.reason}")
         if first_abort and now - first_abort > ABORT_GIVEN_UP_AFTER:
             return TransferEnd(f"{why.reason}; the job is still there {ABORT_GIVEN_UP_AFTER:.0f} s after the abort",
-                               cancelled=why.cancelled)  # fmt: skip
+                               cancelled=why.cancelled, remedy=why.remedy)  # fmt: skip
         clock.sleep(POLL / 4 if sample.guest_paused else POLL)
 
 
@@ -302,7 +316,7 @@ def _apply_wishes(ports: Ports, request: Request, caps: storage.Caps, applied: i
 def _ended(call: Transfer | None, why: Decision, *, carried: bool) -> TransferEnd:
     error = call.error if call is not None else None
     ended = _GONE if carried and call is None else "the transfer ended"
-    end = TransferEnd(why.reason or ended, cancelled=why.cancelled)
+    end = TransferEnd(why.reason or ended, cancelled=why.cancelled, remedy=why.remedy)
     if error is None or why.action is Action.ABORT:
         return end
     reason = getattr(error, "why", str(error))

@@ -71,8 +71,8 @@ def replace_definition(ports: Ports, request: Request) -> None:
     if place.where is Where.ABSENT:
         return
     if place.where is not Where.OFF:
-        raise Refused(f"guest {request.guest} at {request.destination}", f"it is {place.where} there, not inactive",
-                      "look at it with virsh list --all")  # fmt: skip
+        raise Refused(f"guest {request.guest} at {request.destination}", f"it is {place.where.words} there: only a definition that nobody uses is replaced",
+                      f"look at {request.destination} with virsh list --all")  # fmt: skip
     if not ports.records.definition(request.id, request.destination):
         ports.records.keep_definition(request.id, request.destination, destination.definition(request.guest_uuid))
     ports.records.register_undo(request.id, undo.RESTORE_DEFINITION, {"host": request.destination})
@@ -84,7 +84,7 @@ def autostart_off(ports: Ports, request: Request) -> None:
     source = ports.hypervisor(request.source)
     place = source.place(request.guest_uuid)
     if place.job:
-        raise Refused(f"guest {request.guest}", f"a job ({place.job}) runs on it that is not ours", "wait for its end: virsh domjobinfo")  # fmt: skip
+        raise Refused(f"guest {request.guest}", f"another job ({place.job}) runs on it, which is not ours", f"wait for its end: virsh domjobinfo {request.guest}")  # fmt: skip
     if place.persistent and place.autostart:
         ports.records.register_undo(request.id, undo.RESTORE_AUTOSTART, {"host": request.source})
         source.set_autostart(request.guest_uuid, False)
@@ -169,7 +169,7 @@ def _still_there(ports: Ports, request: Request) -> None:
 
 def _changed(request: Request) -> NeedsAttention:
     return NeedsAttention(
-        f"guest {request.guest}", "where it runs changed between two looks: somebody else is at work on it",
+        f"guest {request.guest}", "somebody else moved, started or stopped it between two looks",
         "look at both hosts with virsh list --all, then ferryman recover",
     )  # fmt: skip
 

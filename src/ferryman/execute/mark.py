@@ -30,7 +30,7 @@ def set_mark(ports: Ports, request: Request) -> None:
         return  # the transfer looks too, and says so
     if place.job:
         raise Refused(f"guest {request.guest}", f"another job ({place.job}) runs on it, which is not ours",
-                      "wait for its end: virsh domjobinfo")  # fmt: skip
+                      f"wait for its end: virsh domjobinfo {request.guest}")  # fmt: skip
     _refuse_another(ports, request, source.mark(request.guest_uuid))
     until = request.asked_at + request.options.timeout + GRACE
     ports.records.register_undo(request.id, undo.REMOVE_MARK, {"host": request.source})

@@ -67,7 +67,11 @@ class Fulfilment:
     def _settle(self, request: Request) -> Outcome:
         facts = step("read-facts", self._read_facts, request)
         if "plan" not in facts:
-            raise Refused(f"request {request.id}", "it ended before anything was changed", "ask again")
+            raise Refused(
+                f"request {request.id}",
+                "it ended before anything was changed",
+                f"ferryman migrate {request.guest} --to {request.destination}",
+            )
         plan = from_plain(Plan, facts["plan"])
         patience = LATER if facts["looked_before"] else PATIENCE
         if plan.method is Method.DEFINITION:

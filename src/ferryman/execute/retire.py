@@ -29,7 +29,7 @@ def _may_go(ports: Ports, request: Request, copy: KeptCopy) -> None:
     source, destination = ports.hypervisor(request.source), ports.hypervisor(request.destination)
     verdict = judge(look(source, request.guest_uuid), look(destination, request.guest_uuid))
     if verdict.action not in (Action.FORWARD, Action.BACK):
-        raise Refused(what, f"it may be the last copy: {verdict.reason}", f"ferryman retire {request.id} once the guest runs at one of them")  # fmt: skip
+        raise Refused(what, f"it may be the last copy: {verdict.reason}", f"once it runs at {request.source} or {request.destination}: ferryman retire {request.id}")  # fmt: skip
     home = destination if verdict.action is Action.FORWARD else source
     disk = next((one for one in home.guest(request.guest_uuid).disks if one.target == copy.target), None)
     if disk is None or not disk.source or home.allocation(disk.source) is None:
@@ -37,7 +37,11 @@ def _may_go(ports: Ports, request: Request, copy: KeptCopy) -> None:
                       f"ferryman guest {request.guest}")  # fmt: skip
     for guest in ports.hypervisor(copy.host).guests():
         if copy.path in guest.disks:
-            raise Refused(what, f"guest {guest.name} at {copy.host} uses it", f"ferryman guest {guest.name}")
+            raise Refused(
+                what,
+                f"guest {guest.name} at {copy.host} uses it",
+                f"ferryman guest {guest.name} shows it; take the disk out of its definition first: virsh edit {guest.name}",
+            )
 
 
 def retire_if_asked(ports: Ports, request: Request) -> list[str]:

@@ -79,8 +79,8 @@ def _remove_volume(ports: Ports, request: Request, arguments: dict[str, Any]) ->
     there = destination.place(request.guest_uuid).where
     if there not in (Where.ABSENT, Where.OFF) or source.place(request.guest_uuid).where is Where.ABSENT:
         raise NeedsAttention(
-            f"volume {path} at {arguments['host']}", f"the guest is {there} there, or gone from the source: this may be its only disk",
-            "look at both hosts with virsh list --all",
+            f"volume {path} at {arguments['host']}", f"the guest is {there.words} there, or gone from the source: this may be its only disk",
+            "look at both hosts with virsh list --all, then ferryman recover",
         )  # fmt: skip
     destination.remove_volume(path)
     kept = ports.records.facts(request.id).get("volumes", {})
@@ -136,8 +136,8 @@ def _must_not_need(ports: Ports, request: Request, arguments: dict[str, Any]) ->
     there, here = host.place(request.guest_uuid).where, ports.hypervisor(request.source).place(request.guest_uuid).where
     if there not in (Where.ABSENT, Where.OFF) or here is Where.ABSENT:
         raise NeedsAttention(
-            f"file {arguments['path']} at {arguments['host']}", f"the guest is {there} there and {here} at {request.source}: it may need it",
-            "look at both hosts with virsh list --all",
+            f"file {arguments['path']} at {arguments['host']}", f"the guest is {there.words} there and {here.words} at {request.source}: it may need it",
+            "look at both hosts with virsh list --all, then ferryman recover",
         )  # fmt: skip
     return host
 

@@ -15,6 +15,20 @@ class Where(StrEnum):
     STALLED = "stalled"  # paused without any job for STALLED_AFTER seconds: nobody is working on it any more
     UNREACHABLE = "unreachable"  # the host did not answer: that is not "gone"
 
+    @property
+    def words(self) -> str:
+        """For people, after "it is"."""
+        return _WORDS.get(self, self.value)
+
+
+_WORDS = {
+    Where.ABSENT: "not known",
+    Where.OFF: "shut off",
+    Where.HALTED: "standing still (stopped by somebody or by its storage)",
+    Where.STALLED: "paused without a job",
+    Where.UNREACHABLE: "out of reach",
+}
+
 
 STALLED_AFTER = 5.0  # seconds; only a settling look, which watches for that long, says "stalled"
 

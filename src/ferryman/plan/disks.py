@@ -69,7 +69,8 @@ def placement(disk: Disk, site: Site, options: Options) -> Placement:
         lacking = "" if pool else f"{at} has no pool {wanted}, which {ours.name if ours else directory} is mapped to"
     else:
         pool = (_named(there, ours.name) if ours else None) or _at_path(there, directory)
-        lacking = "" if pool else f"{at} has no pool named {ours.name if ours else '…'} and none of {directory}"
+        named = f"no pool named {ours.name} and none" if ours else "no pool"
+        lacking = "" if pool else f"{at} has {named} of directory {directory}"
     if pool is None:
         return Placement(disk, None, lacking)
     if not pool.active:

@@ -26,10 +26,10 @@ def refusal(seen: MachineState, needed: Changes) -> tuple[str, str] | None:
     if not seen.is_root:
         return "ssh does not lead to root", f"register it with --ssh root@ADDRESS, or run by hand what prepare prints for {seen.name}"  # fmt: skip
     if needed.new_keys and not seen.generator:
-        return "it has neither openssl nor certtool to make a private key", "apt install openssl there"
+        return "it has neither openssl nor certtool to make a private key", f"at {seen.name}: apt install openssl"
     restarts = any(isinstance(change.act, Restart) or daemon.is_listening(change) for change in needed.changes)
     if restarts and seen.jobs:
         return f"a restart of libvirtd would break what runs there: {'; '.join(seen.jobs)}", "try again when it has ended; ferryman history tells of moves"  # fmt: skip
     if restarts and seen.manager is Manager.OTHER:
-        return seen.manager_detail or "it is not known how libvirtd is started there", "start libvirtd there, or prepare it by hand as docs/hosts.md says"  # fmt: skip
+        return seen.manager_detail or "it is not known how libvirtd is started there", "start libvirtd there as a service, or with --daemon; hosts with modular daemons (virtqemud) are not prepared by ferryman"  # fmt: skip
     return None

@@ -23,12 +23,12 @@ def judge_definition(source: Place, destination: Place, *, made: bool, put_back:
             return Verdict(
                 Action.ATTENTION,
                 "neither host knows the guest any more",
-                "its saved definition: ferryman show --definition; virsh define it where it shall be",
+                "look for it at your other hosts: ferryman guests; if it is nowhere: ferryman show ID --definition >guest.xml, and virsh define guest.xml where its disks are",
             )
         case Where.ABSENT, _:
             return Verdict(Action.FORWARD, "the destination alone has the guest")
         case here, Where.ABSENT if here in (*_ACTIVE, Where.OFF):
-            return Verdict(Action.BACK, f"the source alone has the guest ({here})")
+            return Verdict(Action.BACK, f"the source alone has the guest ({here.words})")
         case Where.OFF, Where.OFF if made and not put_back:
             return Verdict(
                 Action.FORWARD, "both hosts have its definition, and the destination's was made by this move"
@@ -42,8 +42,8 @@ def judge_definition(source: Place, destination: Place, *, made: bool, put_back:
         case _:
             return Verdict(
                 Action.ATTENTION,
-                f"the guest is {source.where} at the source and {destination.where} at the destination",
-                "decide which copy is right, then remove the other with virsh at its host; nothing was touched",
+                f"the guest is {source.where.words} at the source and {destination.where.words} at the destination",
+                "nothing was touched: find out which copy is right, destroy and undefine the other with virsh at its host, then ferryman recover",
             )
 
 

@@ -68,31 +68,31 @@ def judge(source: Place, destination: Place) -> Verdict:
             return Verdict(
                 Action.ATTENTION,
                 "the guest runs nowhere and both hosts have its definition: which one is newer is not known",
-                "start it where it ran last (its log in /var/log/libvirt/qemu tells), then ferryman recover",
+                "virsh start GUEST where it ran last (the newer /var/log/libvirt/qemu/GUEST.log tells), then ferryman recover",
             )
         case Where.OFF, Where.ABSENT:
             return Verdict(
                 Action.STOPPED_AT_SOURCE,
                 "the guest runs nowhere; its definition is at the source",
-                "virsh start it at the source once you know why it stopped",
+                "why: /var/log/libvirt/qemu/GUEST.log at the source; then virsh start GUEST there, and ferryman recover",
             )
         case Where.ABSENT, Where.OFF:
             return Verdict(
                 Action.STOPPED_AT_DESTINATION,
                 "the guest runs nowhere; its definition is at the destination",
-                "virsh start it at the destination once you know why it stopped",
+                "why: /var/log/libvirt/qemu/GUEST.log at the destination; then virsh start GUEST there, and ferryman recover",
             )
         case Where.ABSENT, Where.ABSENT:
             return Verdict(
                 Action.ATTENTION,
                 "neither host knows the guest any more",
-                "look for it at your other hosts; its saved definition: ferryman show ID --definition",
+                "look for it at your other hosts: ferryman guests; if it is nowhere: ferryman show ID --definition >guest.xml, and virsh define guest.xml where its disks are",
             )
         case Where.RUNNING, Where.RUNNING:
             return Verdict(
                 Action.ATTENTION,
                 "BOTH hosts run the guest",
-                "decide which copy is right, then destroy the other with virsh at its host; nothing was touched",
+                "nothing was touched: find out which copy is right (its clients, its log), at the other host virsh destroy GUEST, then ferryman recover",
             )
         case Where.UNREACHABLE, Where.UNREACHABLE:
             return Verdict(
@@ -115,20 +115,20 @@ def judge(source: Place, destination: Place) -> Verdict:
         case _, Where.UNREACHABLE:
             return Verdict(
                 Action.ATTENTION,
-                f"the guest is {source.where} at the source, the destination does not answer ({destination.detail})",
+                f"the guest is {source.where.words} at the source, the destination does not answer ({destination.detail})",
                 "restart the destination's libvirtd or restore the way to it, then ferryman recover; "
-                "do not continue the guest by hand",
+                "do not resume or start the guest by hand",
             )
         case (Where.HALTED, _) | (_, Where.HALTED):
             return Verdict(
                 Action.ATTENTION,
-                f"{source.where} at the source, {destination.where} at the destination",
-                "decide which copy is right, then destroy the other with virsh at its host; nothing was touched",
+                f"the guest is {source.where.words} at the source, {destination.where.words} at the destination",
+                "nothing was touched: find out which copy is right (its clients, its log), at the other host virsh destroy GUEST, then ferryman recover",
             )
         case (Where.PAUSED, _) | (_, Where.PAUSED) | (_, Where.STALLED):
             return Verdict(
                 Action.WAIT,
-                f"{source.where} at the source, {destination.where} at the destination: the handshake may be under way",
-                "look at both hosts with virsh list --all; ferryman recover settles it once the pair is plain",
+                f"the guest is {source.where.words} at the source, {destination.where.words} at the destination: the handshake may be under way",
+                "look at both hosts with virsh list --all; ferryman recover settles it once they agree",
             )
     raise AssertionError(f"places without a verdict: {source}, {destination}")  # the property test visits all pairs

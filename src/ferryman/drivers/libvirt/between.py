@@ -109,7 +109,11 @@ def _clocks(visits: tuple[Visit, Visit]) -> Clocks | None:
 def _transport(host: Host, visits: tuple[Visit, Visit]) -> TransportFacts:
     """The ways to the destination `host` as the source tried them, and the certificates at both ends."""
     source, destination = visits
-    peer = source.peer if host.effective_peer_uri else Way(False, f"{host.uri} says nothing to another host")
+    peer = (
+        source.peer
+        if host.effective_peer_uri
+        else Way(False, f"it is registered as {host.uri}, which leads another host to itself")
+    )
     ours, theirs = source.certificates("qemu"), destination.certificates("qemu")
     return TransportFacts(
         peer_uri=host.effective_peer_uri,

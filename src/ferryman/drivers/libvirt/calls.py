@@ -45,5 +45,7 @@ def guard(call: Call, job: str, guest: str) -> None:
     """Raise errors.AlreadyRunning when this call must not be made while `job` runs (empty: none does)."""
     if job and call not in LEGAL_DURING_JOB:
         raise errors.AlreadyRunning(
-            f"guest {guest}", f"cannot {call} while a job ({job}) runs on it", "wait for its end, or cancel it"
+            f"guest {guest}",
+            f"cannot {call} while a job ({job}) runs on it",
+            f"wait for its end: virsh domjobinfo {guest}",
         )

@@ -74,7 +74,7 @@ def open_connection(uri: str, *, keepalive: tuple[int, int] = KEEPALIVE) -> libv
         raise errors.Unreachable(
             f"libvirtd at {uri}",
             f"no answer within {OPEN_WITHIN:.0f} s",
-            "check that the host is up and its libvirtd runs",
+            "look whether the host is up and its libvirtd runs: systemctl status libvirtd",
         )
     if isinstance(result[0], libvirt.libvirtError):
         raise translate(result[0], f"libvirtd at {uri}", uri) from result[0]
@@ -101,7 +101,7 @@ def bounded(function: Callable[[], T], within: float, what: str) -> T:
     if failure:
         raise failure[0]
     if not outcome:
-        raise errors.Timeout(what, f"no answer within {within:.0f} s, though libvirtd is there", "look whether the guest's QEMU or a storage of the host hangs")  # fmt: skip
+        raise errors.Timeout(what, f"no answer within {within:.0f} s, though libvirtd is there", "look at the host whether the guest's QEMU or a mount hangs: ps -eo pid,stat,args shows those in state D")  # fmt: skip
     return outcome[0]
 
 

@@ -44,37 +44,38 @@ _TABLE = (
     _words(
         r"non-properly terminated|error in the (?:pull|push) function",
         errors.Unreachable, "{uri} broke off the connection",
-        "check that its libvirtd runs and stays up",
+        "look whether its libvirtd runs and stays up: systemctl status libvirtd",
     ),
     _words(
         r"certificate|TLS handshake|gnutls|x509|TLS packet",
         errors.Insecure, "the TLS connection to {uri} failed",
-        "ferryman host prepare for both ends; or compare who signed the certificates, their names, and whether they have ended",
+        "ferryman host prepare HOST makes them right; or compare the certificates at both ends: who signed them, which names they bear, whether they have ended",
     ),
     _words(
         r"resolve (?:address|hostname)",
         errors.Unreachable, "{uri} names a host that is not known here",
-        "check the name, or put it into DNS or /etc/hosts",
+        "check the name in the URI, or put it into DNS or /etc/hosts",
     ),
     _words(
         r"permission denied|host key verification",
         errors.Unreachable, "{uri} does not let us in",
-        "check the user in the URI and the ssh keys at both ends: try it with the ssh program",
+        "check the user in the URI; try by hand: ssh USER@HOST true. It must need no password, and the host's key must be known",
     ),
     _words(
         r"client socket is closed|keepalive|connection (?:reset|closed|refused)|cannot (?:recv|send) data|broken pipe"
         r"|end of file|unable to connect|failed to connect|no route|timed out|channel error|unreachable",
         errors.Unreachable, "no answer from {uri}",
-        "check that the host is up and its libvirtd listens there",
+        "look whether the host is up and its libvirtd runs and listens: systemctl status libvirtd, ss -ltn",
     ),
 )  # fmt: skip
+_LOG = "libvirt's log at the host may say more: journalctl -u libvirtd"
 _BUSY = re.compile(r"already running|is already being migrated|migration job", re.IGNORECASE)
 
 _REMEDIES: dict[int, str] = {
     libvirt.VIR_ERR_OPERATION_TIMEOUT: "another job holds the guest: virsh domjobinfo shows it; wait for its end",
-    libvirt.VIR_ERR_CPU_INCOMPATIBLE: "give the guest a CPU model that both hosts have",
-    libvirt.VIR_ERR_AUTH_FAILED: "check the credentials in the URI and the rights at the host",
-    libvirt.VIR_ERR_OPERATION_DENIED: "the connection is read-only or the user lacks the right; use a privileged URI",
+    libvirt.VIR_ERR_CPU_INCOMPATIBLE: "give the guest a CPU that both hosts have: ferryman cpu baseline HOST HOST names one",
+    libvirt.VIR_ERR_AUTH_FAILED: "check the user in the URI and its rights at the host: it must be root or in the group libvirt",
+    libvirt.VIR_ERR_OPERATION_DENIED: "the user in the URI lacks the right: use root, or a user in the group libvirt",
 }
 
 
@@ -106,4 +107,4 @@ def translate(error: libvirt.libvirtError, what: str, uri: str) -> errors.Driver
         )
     if number == libvirt.VIR_ERR_OPERATION_TIMEOUT:
         return errors.Timeout(what, words, _REMEDIES[number])
-    return errors.DriverError(what, words, _REMEDIES.get(number, ""))
+    return errors.DriverError(what, words, _REMEDIES.get(number, _LOG))

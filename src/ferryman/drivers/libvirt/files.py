@@ -49,7 +49,11 @@ def read(link: libvirt.virConnect, path: str) -> bytes | None:
             content += data
             if len(content) > LARGEST:
                 stream.abort()
-                raise errors.DriverError(f"file {path}", f"it is larger than {LARGEST} bytes", "copy it yourself")
+                raise errors.DriverError(
+                    f"file {path}",
+                    f"it is larger than {LARGEST} bytes: firmware variables are not",
+                    "look whether the guest's <nvram> names the right file: virsh dumpxml GUEST",
+                )
         stream.finish()
         return bytes(content)
 

@@ -53,7 +53,7 @@ def _storage(facts: HostFacts) -> Iterator[Check]:
         yield Check(facts.host.name, "storage pools", Answer.GOOD, ", ".join(active))
     else:
         yield Check(facts.host.name, "storage pools", Answer.MISSING, "no active pool",
-                    "virsh pool-define-as NAME dir --target PATH; virsh pool-start NAME; virsh pool-autostart NAME")  # fmt: skip
+                    "virsh pool-define-as NAME dir --target PATH; virsh pool-build NAME; virsh pool-start NAME; virsh pool-autostart NAME")  # fmt: skip
 
 
 def _bridges(facts: HostFacts, seen: Visit) -> Iterator[Check]:
@@ -64,7 +64,7 @@ def _bridges(facts: HostFacts, seen: Visit) -> Iterator[Check]:
         yield Check(facts.host.name, "bridges", Answer.NOT_CHECKED, f"because {seen.failed}", _REGISTER_SSH.format(host=facts.host.name))  # fmt: skip
     else:
         yield Check(facts.host.name, "bridges", Answer.MISSING, "no bridge and no active network",
-                    "make a bridge, or virsh net-start default")  # fmt: skip
+                    "make a bridge with an uplink; or virsh net-start default, whose guests lose their connections when they move")  # fmt: skip
 
 
 _REGISTER_SSH = "make ssh to {host} work without a password, or register it with another --ssh"
@@ -95,7 +95,7 @@ def _dates(host: Host, service: str, seen: Visit, now: float) -> Check:
     ends = sorted((seen.ends[path], path) for path in CERTIFICATES[service] if path in seen.ends)
     if not seen.dated or not ends:
         why = "there is no openssl there" if not seen.dated else "openssl could not read them"
-        return Check(host.name, thing, Answer.NOT_CHECKED, f"because {why}", "apt install openssl there")
+        return Check(host.name, thing, Answer.NOT_CHECKED, f"because {why}", f"at {host.name}: apt install openssl")
     at, path = ends[0]
     if at <= now:
         return Check(host.name, thing, Answer.MISSING, f"{path} has ended on {_day(at)}", renew)
@@ -114,7 +114,7 @@ def _clock(host: Host, seen: Visit) -> Iterator[Check]:
             host.name, "clock", Answer.NOT_CHECKED, f"because {seen.failed}", _REGISTER_SSH.format(host=host.name)
         )
     elif abs(seen.clock_offset) > CLOCK_TOLERANCE + seen.clock_uncertainty:
-        yield Check(host.name, "clock", Answer.MISSING, f"{seen.clock_offset:+.1f} s off this machine's", "run chrony on both")  # fmt: skip
+        yield Check(host.name, "clock", Answer.MISSING, f"{seen.clock_offset:+.1f} s off this machine's", "apt install chrony, at both")  # fmt: skip
     else:
         within = max(abs(seen.clock_offset), seen.clock_uncertainty)
         yield Check(host.name, "clock", Answer.GOOD, f"within {within:.1f} s of this machine's")
@@ -135,11 +135,11 @@ def _ways(host: Host, source: Visit) -> Iterator[Check]:
             lacking=Answer.OPTIONAL,
         )
     else:
-        yield Check(host.name, f"peer URI from {other}", Answer.OPTIONAL, f"{host.uri} says nothing to another host",
-                    f"set --peer-uri; {carried}")  # fmt: skip
+        yield Check(host.name, f"peer URI from {other}", Answer.OPTIONAL, f"it is registered as {host.uri}, which leads another host to itself",
+                    f"ferryman host add {host.name} {host.uri} --peer-uri qemu+tls://ADDRESS/system; {carried}")  # fmt: skip
     if not host.effective_migration_address:
         yield Check(host.name, f"migration address from {other}", Answer.MISSING, f"{host.uri} names no address",
-                    "set --migration-address")  # fmt: skip
+                    f"ferryman host add {host.name} {host.uri} --migration-address ADDRESS")  # fmt: skip
         return
     yield _line(
         host,

@@ -91,7 +91,11 @@ def carry(source: libvirt.virConnect, path: str, destination: libvirt.virConnect
         pool.refresh(0)
         found = next((one for one in pool.listAllVolumes() if one.path() == path), None)
         if found is None:
-            raise errors.DriverError(f"image {path}", "it is not there any more", "look at the source host")
+            raise errors.DriverError(
+                f"image {path}",
+                "it is not at the source any more",
+                "look which image the drive has: virsh domblklist GUEST; then try again",
+            )
         return _pour(source, found, destination, destination.storageVolLookupByPath(volume.path))
     finally:
         if made:

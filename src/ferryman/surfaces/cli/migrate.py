@@ -95,7 +95,11 @@ def migrate(
             return code
         typer.confirm("go?" if len(names) == 1 else f"go with {may_go} of {len(names)}?", abort=True, err=True)
     elif not yes:
-        raise BadInput("migrate", "nobody can be asked: standard input is no terminal", "--yes goes without asking")
+        raise BadInput(
+            "migrate",
+            "nobody can be asked: standard input is no terminal",
+            "add --yes to go without being asked, or --dry-run to look only",
+        )
     if detach:
         from ferryman.app import detached
 
@@ -113,9 +117,13 @@ def _check(guests: Sequence[str], source: str, everything: bool, both: bool) -> 
             "migrate", f"--all and guests ({', '.join(guests)}) exclude each other", "leave one of them away"
         )
     if everything and not source:
-        raise BadInput("--all", "it needs the host whose guests are meant", "--from HOST")
+        raise BadInput("--all", "it needs the host whose guests are meant", "name it: --all --from HOST")
     if not everything and not guests:
-        raise BadInput("migrate", "no guest is named", "ferryman guests lists them; or --all --from HOST")
+        raise BadInput(
+            "migrate",
+            "no guest is named",
+            "name guests (ferryman guests lists them), or all of a host: --all --from HOST",
+        )
     if both:
         raise BadInput("migrate", "--dry-run moves nothing that --detach could let go on", "leave one of them away")
 

@@ -35,7 +35,9 @@ def prepare(
     if bool(ca_certificate) != bool(ca_key):
         raise BadInput("--ca-certificate and --ca-key", "only one of the two was given", "give both")
     if revert and (dry_run or shared_directory or ca_certificate):
-        raise BadInput("--revert", "it takes no other option", "it undoes the newest preparation as a whole")
+        raise BadInput(
+            "--revert", "it takes no other option", "leave them away: it undoes the newest preparation as a whole"
+        )
     from ferryman.app.preparation import Asked
 
     preparations = application().preparations
