@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from lab import netns, process, tls
+from lab import netns, process, small, tls
 from lab.accelerator import kvm_runs
 from lab.host import Controller, Host, Lab, labs, load, save
 from lab.root_image import root_image
@@ -244,6 +244,7 @@ def _clean(wanted: Topology) -> None:
             process.end(pid, process.start_time(pid))
     _holders[:] = [holder for holder in _holders if holder.poll() is None]
     netns.remove(known)
+    small.remove_all(known.directory)
     if known.directory.exists():
         shutil.rmtree(known.directory)
 

@@ -208,7 +208,7 @@ def _remount(how: str) -> Act:
 def _lock(scene: Scene) -> None:
     """Another program begins to write, and does not end."""
     for name in ("ferryman", "dbos"):
-        file = scene.operator.seen_state / f"{name}.sqlite"
+        file = scene.operator.state / f"{name}.sqlite"
         if not file.exists():  # not yet
             continue
         database = sqlite3.connect(file, isolation_level=None)

@@ -70,7 +70,7 @@ def _refused(scene: Scene) -> tuple[str, ...]:
 def _upgraded(scene: Scene) -> tuple[str, ...]:
     """Work of another version is settled, not replayed."""
     scene.operator.run(*scene.asked(), crash="autostart-off:after")
-    with closing(sqlite3.connect(scene.operator.seen_state / "dbos.sqlite")) as database, database:
+    with closing(sqlite3.connect(scene.operator.state / "dbos.sqlite")) as database, database:
         database.execute("UPDATE workflow_status SET application_version = 'of yesterday'")
     return ("recover",)
 
@@ -128,7 +128,7 @@ ODD = (
     Course(
         _shut_off,
         frozenset({"copy-nvram", "define-destination"}),
-        spec=replace(SPEC, disks=("shared",), nvram=True),
+        spec=replace(SPEC, disks=("shared",), nvram=True, cdrom=""),
         stopped=True,
     ),
 )

@@ -7,13 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from ferryman.drivers.database.records import open_records
 from ferryman.model.host import Host
 from ferryman.plain import to_plain
-from lab import faults, guests, witness
+from lab import faults, guests, small, witness
 from lab.guests import Guest
 from lab.host import Lab
 from lab.witness import CountReport
@@ -29,13 +28,11 @@ class Operator:
         """`state_size`: the state directory is a file system of its own, so large, such as 8m."""
         self.lab = lab
         self.state = lab.directory / f"state-{name}-{time.monotonic_ns()}"
-        self.seen_state = self.state  # the same, as this process reaches it
+        self._small = bool(state_size)
         if state_size:
-            self.state.mkdir()
-            lab.controller.run(["mount", "-t", "tmpfs", "-o", f"size={state_size}", "tmpfs", str(self.state)])
-            self.seen_state = Path(f"/proc/{lab.controller.init[0]}/root{self.state}")
+            small.make(lab, self.state, state_size)
         self.hold = self.state.with_name(f"{self.state.name}-hold")
-        self.records = open_records(self.seen_state)
+        self.records = open_records(self.state)
         for host in lab.topology.hosts:
             self.records.add_host(Host(host, f"qemu+tls://{host}/system", migration_address=f"{host}-migration"))
         self._started: list[subprocess.Popen[str]] = []
@@ -133,10 +130,11 @@ class Operator:
         for process in self._started:
             if process.poll() is None:
                 process.kill()
-            process.communicate()
+            if process.stdout is not None and not process.stdout.closed:
+                process.communicate()
         self.records.engine.dispose()
-        if self.seen_state != self.state:
-            self.lab.controller.run(["umount", "--lazy", str(self.state)], check=False)
+        if self._small:
+            small.remove(self.lab, self.state)
 
 
 def judge(
