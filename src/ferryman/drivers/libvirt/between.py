@@ -175,7 +175,7 @@ def _storage(
                 if path.startswith("/") and reach is Reach.SAME
             ]
             reached.append((disk, DiskReach(disk.target, reach, how, layers=tuple(layers))))
-    return reached, there.look("volumes", storage.names)
+    return reached, there.look(f"volumes of {destination.name}", storage.names)
 
 
 def _reach(disk: Disk, here: Connection, there: Connection, proved: dict[str, tuple[Reach, str]]) -> tuple[Reach, str]:
