@@ -58,7 +58,9 @@ class LibvirtBetween:
             segments=tuple(_segment(device, visits) for device in devices),
             lock_managers=None if _unseen(visits) else (visits[0].lock_manager, visits[1].lock_manager),
             clocks=_clocks(visits),
-            lacking=None if visits[1].failed else tuple(path for path in files if path in visits[1].missing),
+            lacking=None
+            if visits[1].failed or set(files) & set(visits[1].hidden)
+            else tuple(path for path in files if path in visits[1].missing),
             nvram=_nvram(guest, source.host, destination.host) if guest.nvram else None,
         )
 
