@@ -106,3 +106,26 @@ def test_an_order_that_makes_no_sense_names_what_is_wrong(
 ) -> None:
     answer = ferryman(state, *arguments)
     assert (answer.returncode, words in answer.stderr) == (code, True), answer.stderr
+
+
+def test_wrong_arguments_name_the_help_that_tells_more(state: Path) -> None:
+    wrong = ferryman(state, "migrate", "web", "--too", "beta")
+    assert wrong.returncode == 2
+    assert "--too" in wrong.stderr
+    assert wrong.stderr.endswith("remedy: ferryman migrate --help\n")
+
+
+@pytest.mark.parametrize("uri", ["qemu+tcp://beta/system", "qemu:///system", "tls://beta"])
+def test_a_peer_uri_over_which_nothing_is_encrypted_is_refused(state: Path, uri: str) -> None:
+    refused = ferryman(state, "host", "add", "gamma", "qemu+ssh://root@gamma/system", "--peer-uri", uri)
+    assert refused.returncode == 3
+    assert "unencrypted" in refused.stderr
+    assert "gamma" not in {host.name for host in open_records(state).hosts()}
+
+
+def test_unknown_settings_name_those_that_there_are(state: Path, tmp_path: Path) -> None:
+    (tmp_path / "ferryman.toml").write_text("time_out = 3\n")
+    refused = ferryman(state, "hosts", FERRYMAN_SETTINGS=str(tmp_path / "ferryman.toml"))
+    assert refused.returncode == 3
+    assert "time_out" in refused.stderr
+    assert "max_downtime" in refused.stderr

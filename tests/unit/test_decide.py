@@ -7,7 +7,7 @@ import pytest
 from ferryman.app import Moves, Site
 from ferryman.drivers.database.records import open_records
 from ferryman.errors import Refused
-from ferryman.execute.follow import NO_BYTE_FOR, Action, Watch, decide
+from ferryman.execute.follow import NO_BYTE_FOR, Action, Watch, decide, not_ours_any_more
 from ferryman.model.phase import Phase
 from ferryman.model.request import Request
 
@@ -37,6 +37,15 @@ def test_each_reason_to_abort_and_none_after_the_switchover(
     assert decision.action is action
     assert word in decision.reason
     assert decision.cancelled is (action is Action.ABORT and "cancelled_by" in changes)
+    assert bool(decision.remedy) is (action is Action.ABORT and not decision.cancelled)
+
+
+def test_a_lease_that_went_is_told_with_its_holder_or_with_none() -> None:
+    request = Request("r", "uuid", "web", "a", "b")
+    taken, gone = not_ours_any_more(request, "other"), not_ours_any_more(request, "")
+    assert (taken.why, taken.remedy) == ("request other is moving it now", "ferryman follow other")
+    assert gone.remedy == "ferryman show r"
+    assert "nobody" not in gone.why
 
 
 @pytest.mark.parametrize("phase", Phase)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ferryman.drivers import link, probe
+from ferryman.drivers import link, probe, ssh
 from ferryman.drivers.libvirt import between, segments
 from ferryman.drivers.libvirt import visit as visits
 from ferryman.drivers.libvirt.visit import Visit, visit
@@ -106,6 +106,24 @@ def test_a_visit_sees_file_systems_certificates_and_ways(tmp_path: Path, monkeyp
     assert seen.peer.good is False
     assert "refused" in seen.peer.detail.lower()
     assert seen.address.good is True  # a refusal: the address is reached
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_what_a_user_may_not_see_is_not_checked_and_never_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep, key, absent = tmp_path / "private/deep/key.pem", tmp_path / "key.pem", Path("/etc/no-such-directory/cert.pem")
+    deep.parent.mkdir(parents=True)
+    for path in (deep, key):
+        path.touch(mode=0o600)
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    monkeypatch.setattr(ssh, "command_for", lambda _host, arguments: [*nobody, *arguments])
+    monkeypatch.setattr(visits, "CERTIFICATES", {"qemu": (str(deep), str(key)), "libvirt": (str(absent), str(key))})
+    seen = visit(HERE)
+    assert (seen.missing, seen.hidden) == ((str(absent),), (str(deep), str(key), str(key)))
+    assert seen.certificates("qemu").good is None
+    assert "root alone" in seen.certificates("qemu").detail
+    assert seen.certificates("libvirt").good is False
 
 
 def test_a_host_that_cannot_be_visited_is_not_checked() -> None:

@@ -39,7 +39,7 @@ def _files(site: Site) -> Iterator[Finding]:
     wanted += [("boot file", path) for path in guest.boot_files]
     for what, path in wanted:
         if lacking is None:
-            yield note("boot-files-not-checked", f"{what} {path} of guest {guest.name}", f"{name} could not be visited",
+            yield note("boot-files-not-checked", f"{what} {path} of guest {guest.name}", f"{name} was not visited, or not as somebody who may see it",
                        f"look at {name}: ls -l {path}")  # fmt: skip
         elif path in lacking:
             yield blocker("boot-file-missing", f"{what} {path} of guest {guest.name}", f"{name} does not have it, and its QEMU would not start",

@@ -8,7 +8,7 @@ from typing import Any
 
 from ferryman.errors import DriverError, NeedsAttention, Refused
 from ferryman.execute import live, storage, undo
-from ferryman.execute.follow import TOO_OLD_TO_ASK, TransferEnd, not_ours_any_more
+from ferryman.execute.follow import ASK_AGAIN, TOO_LATE, TOO_OLD_TO_ASK, TransferEnd, not_ours_any_more
 from ferryman.execute.runtime import step
 from ferryman.execute.settle import PATIENCE, Judge, confirm, look, settle
 from ferryman.model.outcome import Outcome, Status
@@ -40,7 +40,7 @@ def carry_out(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> tup
 
 def _why_back(ports: Ports, request: Request) -> TransferEnd:
     by = ports.records.cancel_asked(request.id)
-    return TransferEnd(f"cancelled by {by}" if by else "it shall not move any more", cancelled=bool(by))
+    return TransferEnd(f"cancelled by {by}" if by else "it was not moved", cancelled=bool(by))
 
 
 def settled(ports: Ports, request: Request, *, put_back: bool = False, patience: float = PATIENCE) -> Verdict:
@@ -109,7 +109,7 @@ def _define(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> Trans
         return TransferEnd(f"cancelled by {by}", cancelled=True)
     made = _made(ports, request)
     if not made and not fresh and ports.clock.now() - request.asked_at > TOO_OLD_TO_ASK:
-        return TransferEnd("found again too late to be started")
+        return TransferEnd(TOO_LATE, remedy=ASK_AGAIN)
     holder = records.lease(request.guest_uuid)
     if holder != request.id:
         raise not_ours_any_more(request, holder)

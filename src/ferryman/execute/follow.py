@@ -30,6 +30,11 @@ CALL_TO_JOB = 15.0  # seconds a fresh call may take until its job is seen
 CONCLUDED_WITHIN = 35.0  # seconds a carried handshake may take after the job's end: longer than its keepalive
 TOO_OLD_TO_ASK = 600.0  # seconds: what was never asked for and is found again this late is put back, not started
 
+TOO_LATE, ASK_AGAIN = (
+    "found again more than ten minutes after it was asked for: too late to be started",
+    "ask again: ferryman migrate",
+)
+
 
 class Action(StrEnum):
     """What the watcher does next."""
@@ -166,7 +171,7 @@ def _why_not_ask(
     if asked_at is not None and ports.records.last_sample(request.id) is not None:
         return TransferEnd(_unwatched(plan))
     if not fresh and ports.clock.now() - request.asked_at > TOO_OLD_TO_ASK:
-        return TransferEnd("found again too late to be started", asked=asked_at is not None)
+        return TransferEnd(TOO_LATE, remedy=ASK_AGAIN, asked=asked_at is not None)
     return None
 
 

@@ -58,7 +58,9 @@ class LibvirtBetween:
             segments=tuple(_segment(device, visits) for device in devices),
             lock_managers=None if _unseen(visits) else (visits[0].lock_manager, visits[1].lock_manager),
             clocks=_clocks(visits),
-            lacking=None if visits[1].failed else tuple(path for path in files if path in visits[1].missing),
+            lacking=None
+            if visits[1].failed or set(files) & set(visits[1].hidden)
+            else tuple(path for path in files if path in visits[1].missing),
             nvram=_nvram(guest, source.host, destination.host) if guest.nvram else None,
         )
 
@@ -175,7 +177,7 @@ def _storage(
                 if path.startswith("/") and reach is Reach.SAME
             ]
             reached.append((disk, DiskReach(disk.target, reach, how, layers=tuple(layers))))
-    return reached, there.look("volumes", storage.names)
+    return reached, there.look(f"volumes of {destination.name}", storage.names)
 
 
 def _reach(disk: Disk, here: Connection, there: Connection, proved: dict[str, tuple[Reach, str]]) -> tuple[Reach, str]:

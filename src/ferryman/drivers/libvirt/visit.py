@@ -38,6 +38,11 @@ ends() {
     end=$(openssl x509 -in "$1" -noout -enddate 2>/dev/null </dev/null) &&
         printf 'ends\t%s\t%s\n' "$1" "$(date --date="${end#notAfter=}" +%s)"
 }
+hidden() {  # it is there, or lies in a directory that we may not look into
+    directory=${1%/*}
+    while [ ! -d "${directory:-/}" ]; do directory=${directory%/*}; done
+    [ -e "$1" ] || [ ! -x "${directory:-/}" ]
+}
 [ "$dates" = no ] || command -v openssl >/dev/null || printf 'undated\t\n'
 unset SSH_AUTH_SOCK  # a key that an agent lends us is none of libvirtd's
 if [ -n "$program" ]; then
@@ -59,7 +64,8 @@ for bridge in /sys/class/net/*/bridge; do
     [ -d "$bridge" ] && printf 'bridge\t%s\n' "$(basename "$(dirname "$bridge")")"
 done
 while [ "$1" != -- ]; do
-    if [ ! -r "$1" ]; then printf 'missing\t%s\n' "$1"
+    if [ ! -r "$1" ] && hidden "$1"; then printf 'hidden\t%s\n' "$1"
+    elif [ ! -r "$1" ]; then printf 'missing\t%s\n' "$1"
     elif [ "$dates" = yes ]; then ends "$1"
     fi
     shift
@@ -101,7 +107,8 @@ class Visit:
     host: Host
     failed: str = ""
     bridges: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()  # certificate files that cannot be read there
+    missing: tuple[str, ...] = ()  # files that are not there
+    hidden: tuple[str, ...] = ()  # those that whom it was visited as may not see
     ends: dict[str, float] = field(default_factory=dict)  # certificate file -> when it ends, where dates were asked for
     dated: bool = True  # whether there is a program there that can tell
     clock_offset: float = 0.0  # its clock minus ours, seconds
@@ -122,6 +129,9 @@ class Visit:
         if self.failed:
             return Way(None, f"certificates at {self.host.name} not checked, because {self.failed}")
         missing = [path for path in CERTIFICATES[service] if path in self.missing]
+        hidden = [path for path in CERTIFICATES[service] if path in self.hidden]
+        if hidden and not missing:
+            return Way(None, f"{self.host.name} shows {', '.join(hidden)} to root alone, and is not visited as root")
         return Way(not missing, f"{self.host.name} lacks {', '.join(missing)}" if missing else "")
 
     def takes_as_shared(self, path: str) -> bool | None:
@@ -170,6 +180,7 @@ def visit(
         host,
         bridges=tuple(sorted(value[1] for value in lines if value[0] == "bridge")),
         missing=tuple(value[1] for value in lines if value[0] == "missing"),
+        hidden=tuple(value[1] for value in lines if value[0] == "hidden"),
         ends={value[1]: float(value[2]) for value in lines if value[0] == "ends" and _is_number(value[2])},
         dated=not any(value[0] == "undated" for value in lines),
         clock_offset=clock - began - uncertainty,

@@ -41,6 +41,8 @@ def run() -> int:
     except Exception as error:
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # what click says of wrong arguments
             print(f"ferryman: {error.format_message()}", file=sys.stderr)
+            if (context := getattr(error, "ctx", None)) is not None:
+                print(f"  remedy: {context.command_path} --help", file=sys.stderr)
             return int(error.exit_code)
         raise
     return code if isinstance(code, int) else 0
