@@ -29,6 +29,11 @@ def _before_the_transfer(step: str) -> bool:
     return WORKFLOW_STEPS.index(step) < WORKFLOW_STEPS.index("transfer")
 
 
+def _until_it_is_verified(step: str) -> bool:
+    """What happens after the last look is no business of the report."""
+    return step in _ODD_ENDS or WORKFLOW_STEPS.index(step) < WORKFLOW_STEPS.index("verify")
+
+
 def _while_it_is_at_the_source(step: str) -> bool:
     return _before_the_transfer(step) or step == "transfer" or (step in _ODD_ENDS and step != "destroy-husk")
 
@@ -240,7 +245,7 @@ SOURCE, DESTINATION = "source", "destination"
 FAULTS = (
     Fault("ferryman killed", _kill),
     Fault("ferryman stopped for 30 s", _stop, _wake, 30.0),
-    Fault("ferryman stopped, the guest moved by virsh meanwhile", _move_meanwhile, _wake),
+    Fault("ferryman stopped, the guest moved by virsh meanwhile", _move_meanwhile, _wake, at=_until_it_is_verified),
     *(
         fault
         for end in (SOURCE, DESTINATION)

@@ -152,6 +152,7 @@ def autostart_on(ports: Ports, request: Request) -> None:
 def note_left(ports: Ports, request: Request, plan: Plan) -> None:
     """Name what stays at the source; not if the guest is back on it."""
     _still_there(ports, request)
+    storage.remove_unused(ports, request)
     storage.note_left(ports, request, plan)
 
 

@@ -124,6 +124,21 @@ class Caps:
 # After it
 
 
+def remove_unused(ports: Ports, request: Request) -> None:
+    """A guest that came there without our doing (moved by somebody while we stood still) does not use the volumes made for it."""
+    destination = ports.hypervisor(request.destination)
+    made = ports.records.facts(request.id).get("volumes", {})
+    used = {disk.source for disk in destination.guest(request.guest_uuid).disks}
+    used |= {path for guest in destination.guests() for path in guest.disks}
+    for target, volume in made.items():
+        if volume["path"] not in used:
+            destination.remove_volume(volume["path"])
+            made = {kept: one for kept, one in made.items() if kept != target}
+            ports.records.keep_facts(request.id, {"volumes": made})
+            text = f"removed {volume['path']} at {request.destination}: it was made for {target}, and the guest does not use it"
+            ports.records.keep_decision(request.id, text)
+
+
 def note_left(ports: Ports, request: Request, plan: Plan) -> None:
     """The source's copies stay, named with their sizes, until somebody retires them; the new ones are named with theirs."""
     source = ports.hypervisor(request.source)
