@@ -128,7 +128,7 @@ ODD = (
     Course(
         _shut_off,
         frozenset({"copy-nvram", "define-destination"}),
-        spec=replace(SPEC, disks=("shared",), nvram=True, cdrom=""),
+        spec=replace(SPEC, disks=("shared",), nvram=True, cdrom="", memory_mib=256),
         stopped=True,
     ),
 )

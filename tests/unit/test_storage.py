@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from ferryman.assess import volumes
 from ferryman.drivers.libvirt.adapt import adapted
 from ferryman.model.guest import Disk
 from ferryman.model.host import Pool
@@ -59,6 +60,14 @@ def test_only_what_is_not_shared_is_copied() -> None:
         "vdb",
         "sda",
     ]
+
+
+def test_room_is_what_was_seen_now_not_what_libvirt_remembers() -> None:
+    full = site()
+    full = replace(full, ground=replace(full.ground, room={"default": MIB}))
+    assert "no-room" in {finding.code for finding in volumes.findings(full, Options())}
+    freed = replace(full, ground=replace(full.ground, room={"default": 500 * GIB}))
+    assert not {"no-room", "room-tight"} & {finding.code for finding in volumes.findings(freed, Options())}
 
 
 def test_a_copy_has_the_originals_size_format_pool_and_name() -> None:

@@ -72,9 +72,10 @@ def _room(site: Site, pool: Pool, wanted: list[Disk]) -> Iterator[Finding]:
     what = f"room in pool {pool.name} at {site.destination.host.name}"
     least = sum(disk.capacity if _fully_allocated(site, disk) else disk.allocation for disk in wanted) + OVERHEAD
     most = sum(max(disk.capacity, disk.allocation) for disk in wanted) + OVERHEAD
-    if pool.available < least:
-        yield blocker("no-room", what, f"{format_size(least)} are needed, {format_size(pool.available)} are free",
+    free = site.ground.room.get(pool.name, pool.available)
+    if free < least:
+        yield blocker("no-room", what, f"{format_size(least)} are needed, {format_size(free)} are free",
                       "make room, or name another pool: --map-pool HERE=THERE")  # fmt: skip
-    elif pool.available < most:
-        yield warning("room-tight", what, f"{format_size(pool.available)} are free: enough for the data, not for full disks ({format_size(most)})",
+    elif free < most:
+        yield warning("room-tight", what, f"{format_size(free)} are free: enough for the data, not for full disks ({format_size(most)})",
                       "make room before the guest writes more")  # fmt: skip

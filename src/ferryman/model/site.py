@@ -100,6 +100,7 @@ class Ground:
     bridges: tuple[str, ...] | None  # names of those the destination has; None: not looked at
     bridges_detail: str = ""  # why not
     volumes: dict[str, tuple[str, ...]] = field(default_factory=dict)  # names in each active pool of the destination
+    room: dict[str, int] = field(default_factory=dict)  # bytes free in them, where they were looked at anew
     segments: tuple[Segment, ...] = ()
     lock_managers: tuple[str, str] | None = (
         None  # libvirt's setting at source and destination, "" for none; None: not looked at

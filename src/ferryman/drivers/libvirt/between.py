@@ -40,7 +40,7 @@ class LibvirtBetween:
             there = pool.submit(visit, destination.host, directories=directories, files=files, task=listen)
             stored = pool.submit(_storage, guest, source.host, destination.host)
         visits = (here.result(), there.result())
-        reached, volumes = stored.result()
+        reached, volumes, room = stored.result()
         bridges, why_not = _bridges(destination.host, visits[1])
         return Ground(
             disks=tuple(
@@ -55,6 +55,7 @@ class LibvirtBetween:
             bridges=bridges,
             bridges_detail=why_not,
             volumes=volumes,
+            room=room,
             segments=tuple(_segment(device, visits) for device in devices),
             lock_managers=None if _unseen(visits) else (visits[0].lock_manager, visits[1].lock_manager),
             clocks=_clocks(visits),
@@ -163,8 +164,8 @@ def _taken_as_shared(disk: Disk, source: Visit, destination: Visit) -> bool | No
 
 def _storage(
     guest: Guest, source: Host, destination: Host
-) -> tuple[list[tuple[Disk, DiskReach]], dict[str, tuple[str, ...]]]:
-    """Each disk that has a source, with its reach and how that was found; and the destination's volumes by pool."""
+) -> tuple[list[tuple[Disk, DiskReach]], dict[str, tuple[str, ...]], dict[str, int]]:
+    """Each disk that has a source, with its reach and how that was found; and the destination's volumes and room by pool."""
     proved: dict[str, tuple[Reach, str]] = {}  # one marker serves all disks of a directory
     here, there = Connection(source.uri), Connection(destination.uri)
     reached = []
@@ -177,7 +178,9 @@ def _storage(
                 if path.startswith("/") and reach is Reach.SAME
             ]
             reached.append((disk, DiskReach(disk.target, reach, how, layers=tuple(layers))))
-    return reached, there.look(f"volumes of {destination.name}", storage.names)
+    copied = any(one.reach is Reach.DIFFERENT for _, one in reached)
+    room = there.look(f"room at {destination.name}", storage.room) if copied else {}  # and then the names are new too
+    return reached, there.look(f"volumes of {destination.name}", storage.names), room
 
 
 def _reach(disk: Disk, here: Connection, there: Connection, proved: dict[str, tuple[Reach, str]]) -> tuple[Reach, str]:

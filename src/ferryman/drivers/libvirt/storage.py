@@ -30,6 +30,19 @@ def names(link: libvirt.virConnect) -> dict[str, tuple[str, ...]]:
     return {pool.name(): tuple(sorted(pool.listVolumes())) for pool in pools}
 
 
+def room(link: libvirt.virConnect) -> dict[str, int]:
+    """Bytes free in each active pool, looked at now: libvirt remembers what was free when it last looked itself."""
+    pools = link.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE)
+    found = {}
+    for pool in pools:
+        try:
+            pool.refresh(0)
+        except libvirt.libvirtError:
+            continue  # a job of the pool, or storage that does not answer: what libvirt remembers is all there is
+        found[pool.name()] = int(pool.info()[3])
+    return found
+
+
 def names_now(link: libvirt.virConnect, pool: str) -> tuple[str, ...]:
     """The names in one pool, also of files that came there without libvirt's knowledge."""
     found = link.storagePoolLookupByName(pool)
