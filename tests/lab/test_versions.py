@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -66,20 +67,24 @@ def test_a_guest_goes_from_12_to_13_and_back_with_its_client_connected(mixed: La
 
 def test_what_12_cannot_know_or_be_is_refused_beforehand(mixed: Lab, operator: Operator) -> None:
     newer = guests.define(mixed, NEW, GuestSpec(name="newer", machine="pc-q35-10.0"))
-    cached = guests.define(mixed, OLD, GuestSpec(name="cached", cache="writeback"))
+    cached = guests.start(mixed, OLD, GuestSpec(name="cached", address="10.77.0.115", cache="writeback"))
     try:
         assert "machine-type" in codes(operator, newer, OLD)
         assert "disk-cache" in codes(operator, cached, NEW)
         assert operator.migrate(cached, NEW).returncode == REFUSED
+        judge(mixed, cached, at=OLD, operator=operator)
     finally:
         guests.remove(mixed, newer)
         guests.remove(mixed, cached)
 
 
-def test_uefi_variables_and_tpm_state_go_from_12_to_13_and_back(mixed: Lab, operator: Operator) -> None:
+@pytest.mark.parametrize("way", [(OLD, NEW), pytest.param((OLD, NEW, OLD), marks=pytest.mark.whole)], ids="-".join)
+def test_uefi_variables_and_tpm_state_made_at_12_go_to_13_and_back(
+    mixed: Lab, operator: Operator, way: tuple[str, ...]
+) -> None:
     secure = guests.start(mixed, OLD, marked("10.77.0.112"), within=120)
     try:
-        for to, at in ((NEW, OLD), (OLD, NEW)):
+        for at, to in pairwise(way):
             stored(mixed, secure, at)
             moved = operator.migrate(secure, to)
             assert moved.returncode == SUCCEEDED, moved.stdout + moved.stderr

@@ -65,8 +65,8 @@ def _disk(site: Site, disk: Disk, reach: DiskReach | None) -> Iterator[Finding]:
         yield blocker("disk-cache", what, f"cache mode {disk.cache or 'default'} goes through {site.source.host.name}'s page cache, which {destination} does not see",
                       f"set cache='none' for it (virsh edit {site.guest.name}), shut the guest down and start it")  # fmt: skip
     elif vouches(disk, reach):
-        yield warning("shared-vouched", what, f"libvirt at {site.source.host.name} has no setting to be told that this directory is shared, and would refuse; ferryman proved it ({reach.how}) and tells it to go ahead (its flag UNSAFE)",
-                      f"nothing, or give {site.source.host.name} a libvirt whose qemu.conf has shared_filesystems: then libvirt looks at it too")  # fmt: skip
+        yield warning("shared-vouched", what, f"libvirt at {site.source.host.name} has no setting to be told that this directory is shared, and would refuse; ferryman proved it ({reach.how}) and tells it to go ahead (its flag UNSAFE). With dynamic_ownership on, it gives the image back to its earlier owner once the guest has left",
+                      f"where QEMU at {destination} does not run as root, chown the image to its user after the move; a libvirt with the setting shared_filesystems at {site.source.host.name} needs neither")  # fmt: skip
     for layer in reach.layers:
         if layer.reach is not Reach.SAME:
             yield blocker("layer-not-shared", what, f"its backing layer {layer.target} is not proved to be the same at {destination}: {layer.how}",
