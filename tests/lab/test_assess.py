@@ -27,6 +27,15 @@ def found(operator: Operator, guest: str, *more: str) -> dict[str, dict[str, Any
     return {finding["code"]: finding for finding in json.loads(answer.stdout)["findings"]}
 
 
+def segments(operator: Operator, guest: str) -> set[str]:
+    """The findings on segments. A probe that a busy machine did not get to ("not checked") is made again."""
+    for _ in range(3):
+        codes = SEGMENTS & set(found(operator, guest))
+        if "segment-not-checked" not in codes:
+            break
+    return codes
+
+
 @contextmanager
 def defined(lab: Lab, name: str, *changes: tuple[str, str]) -> Iterator[None]:
     """A guest that is defined at host a with changes in its XML, and does not run."""
@@ -73,7 +82,7 @@ def cable(lab: Lab, one: tuple[str, str], other: tuple[str, str]) -> Iterator[No
 def test_a_bridge_of_the_same_name_is_the_same_segment_when_a_frame_arrives_on_it(
     whole: Lab, guest: Guest, operator: Operator
 ) -> None:
-    assert not SEGMENTS & set(found(operator, guest.name))  # br0 of both hosts is on the lab's switch
+    assert not segments(operator, guest.name)  # br0 of both hosts is on the lab's switch
     other_bridge = ("<source bridge='br0'/>", "<source bridge='lan'/>")
     with defined(whole, "apart", other_bridge), bridges(whole, ("a", "lan"), ("b", "lan"), ("b", "attic")):
         apart = found(operator, "apart")["other-segment"]
@@ -82,7 +91,7 @@ def test_a_bridge_of_the_same_name_is_the_same_segment_when_a_frame_arrives_on_i
             elsewhere = found(operator, "apart")["other-segment"]
             assert "on attic, not on lan" in elsewhere["why"]
         with cable(whole, ("a", "lan"), ("b", "lan")):
-            assert not SEGMENTS & set(found(operator, "apart"))
+            assert not segments(operator, "apart")
 
 
 def test_what_the_destination_lacks_is_named_before(whole: Lab, operator: Operator) -> None:

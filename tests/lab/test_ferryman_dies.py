@@ -83,7 +83,7 @@ def test_a_strangers_job_that_began_after_the_last_look_is_neither_watched_nor_a
         operator.wait_until_held(running)
         stranger = whole.controller.popen(
             ["virsh", "-c", "qemu+tls://a/system", "migrate", "--live", "--p2p", "--tls", "--persistent", "--undefinesource",
-             "--bandwidth", "8", guest.name, "qemu+tls://b/system", "tcp://b-migration"])  # fmt: skip
+             "--bandwidth", "16", "--auto-converge", guest.name, "qemu+tls://b/system", "tcp://b-migration"])  # fmt: skip
         operator.wait_for(
             lambda: "Unbounded" in whole.host("a").run(["virsh", "domjobinfo", guest.name]).stdout, "the stranger's job"
         )
