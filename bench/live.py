@@ -11,9 +11,28 @@ from lab.guests import Guest, GuestSpec
 from lab.host import Lab
 
 LINK = "160mbit"
-SPEC = GuestSpec(name="load", memory_mib=512, dirty="224:2:r,16:2:t")
 OWN_WORK = 2.0  # seconds
 PEER = "virsh migrate --live --p2p --tls --persistent --undefinesource --auto-converge"
+DATA_MIB = 240  # random data on the local disk
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A guest that both move to and fro; `copied` tells whether its disks go along."""
+
+    name: str
+    spec: GuestSpec
+    copied: bool = False
+
+
+SCENES = (
+    Scene("shared disk", GuestSpec(name="load", memory_mib=512, dirty="224:2:r,16:2:t")),
+    Scene(
+        "local disk",
+        GuestSpec(name="heavy", memory_mib=256, dirty="16:2:t", disks=("local", "local"), disk_mib=512),
+        True,
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -27,47 +46,60 @@ class Times:
 
 
 def measure(pairs: int) -> Result:
-    """Bring a lab up, let both move the guest to and fro, take it down."""
+    """Bring a lab up, let both move the guests to and fro, take it down."""
     name = "bench"
     lifecycle.down(name)
     lab = lifecycle.up(name, 2, LINK)
+    rows: list[Row] = []
     try:
         state = lab.directory / "ferryman"
         for host in ("a", "b"):
-            _ferryman(
-                lab,
-                str(state),
-                "host",
-                "add",
-                host,
-                f"qemu+tls://{host}/system",
-                "--migration-address",
-                f"{host}-migration",
-            )
-        guest = guests.start(lab, "a", SPEC)
-        time.sleep(5)  # its working set is written once
-        ours, theirs = _alternate(lab, guest, str(state), pairs)
+            _ferryman(lab, str(state), "host", "add", host, f"qemu+tls://{host}/system", "--migration-address", f"{host}-migration")  # fmt: skip
+        for scene in SCENES:
+            guest = _made(lab, scene)
+            rows += _rows(scene, *_alternate(lab, scene, guest, str(state), pairs))
+            guests.remove(lab, guest)
     finally:
         lifecycle.down(name)
-    accelerator = lab.accelerator
-    return Result("live", PEER, f"Two lab hosts, links of {LINK}, libvirt and QEMU of Debian 13 ({accelerator}); a guest of "
-                  f"{SPEC.memory_mib} MiB that rewrites {SPEC.dirty} (MiB:MiB/s:class); TLS on.", _rows(ours, theirs))  # fmt: skip
+    shared, local = (scene.spec for scene in SCENES)
+    return Result(
+        "live", f"{PEER}; with local disks also --copy-storage-all",
+        f"Two lab hosts, links of {LINK}, libvirt and QEMU of Debian 13 ({lab.accelerator}); TLS on, for disks too. Shared disk: a guest of "
+        f"{shared.memory_mib} MiB that rewrites {shared.dirty} (MiB:MiB/s:class). Local disk: one of {local.memory_mib} MiB that rewrites "
+        f"{local.dirty}, writes to its first disk and has {DATA_MIB} MiB of random data on its second.", tuple(rows),
+    )  # fmt: skip
 
 
-def _rows(ours: list[Times], theirs: list[Times]) -> tuple[Row, ...]:
+def _made(lab: Lab, scene: Scene) -> Guest:
+    """The guest at a, its disks filled where they are copied, its working set written once."""
+    guest = guests.define(lab, "a", scene.spec)
+    a = lab.host("a")
+    if scene.copied:
+        raw, image = "/var/lib/libvirt/images/random.raw", guest.disk_path(1)
+        size = scene.spec.disk_mib
+        a.run(["sh", "-c", f"head -c {DATA_MIB}M /dev/urandom >{raw} && truncate -s {size}M {raw} && "
+               f"qemu-img convert -f raw -O qcow2 {raw} {image} && rm {raw}"])  # fmt: skip
+    a.run(["virsh", "start", guest.name])
+    guests.wait_healthy(lab, guest)
+    time.sleep(5)
+    return guest
+
+
+def _rows(scene: Scene, ours: list[Times], theirs: list[Times]) -> tuple[Row, ...]:
     own = [one.before + one.after for one in ours]
+    job, stop = ([[one.job for one in times] for times in (ours, theirs)], [[one.downtime * 1000 for one in times] for times in (ours, theirs)])  # fmt: skip
     return (
-        paired(
-            "job start to running at the destination", "s", [one.job for one in ours], [one.job for one in theirs], 1.05
+        paired(f"{scene.name}: job start to running at the destination", "s", *job, 1.05),
+        paired(f"{scene.name}: downtime", "ms", *stop, 1.10),
+        alone(f"{scene.name}: ferryman's own work before and after the job", "s", own, OWN_WORK),
+        alone(f"{scene.name}: of it before", "s", [one.before for one in ours], None),
+        alone(
+            f"{scene.name}: virsh's own work before and after", "s", [one.before + one.after for one in theirs], None
         ),
-        paired("downtime", "ms", [one.downtime * 1000 for one in ours], [one.downtime * 1000 for one in theirs], 1.10),
-        alone("ferryman's own work before and after the job", "s", own, OWN_WORK),
-        alone("of it before", "s", [one.before for one in ours], None),
-        alone("virsh's own work before and after", "s", [one.before + one.after for one in theirs], None),
     )
 
 
-def _alternate(lab: Lab, guest: Guest, state: str, pairs: int) -> tuple[list[Times], list[Times]]:
+def _alternate(lab: Lab, scene: Scene, guest: Guest, state: str, pairs: int) -> tuple[list[Times], list[Times]]:
     """Each pair goes there and back; who begins changes from pair to pair."""
     ours: list[Times] = []
     theirs: list[Times] = []
@@ -78,16 +110,20 @@ def _alternate(lab: Lab, guest: Guest, state: str, pairs: int) -> tuple[list[Tim
             else [("virsh", "a", "b"), ("ferryman", "b", "a")]
         )
         for who, source, destination in order:
-            command = _command(who, state, guest, source, destination)
+            command = _command(who, scene, state, guest, source, destination)
             times = _one(lab, guest, command, source, destination)
+            if scene.copied:  # what both leave behind, so that names are free on the way back
+                lab.host(source).run(
+                    ["sh", "-c", f"rm -f /var/lib/libvirt/images/{guest.name}-*; virsh pool-refresh local"]
+                )
             (ours if who == "ferryman" else theirs).append(times)
-            print(f"pair {number + 1}/{pairs} {who}: job {times.job:.2f} s, downtime {times.downtime * 1000:.0f} ms, "
+            print(f"{scene.name}, pair {number + 1}/{pairs} {who}: job {times.job:.2f} s, downtime {times.downtime * 1000:.0f} ms, "
                   f"before {times.before:.2f} s, after {times.after:.2f} s", flush=True)  # fmt: skip
             time.sleep(1)
     return ours, theirs
 
 
-def _command(who: str, state: str, guest: Guest, source: str, destination: str) -> list[str]:
+def _command(who: str, scene: Scene, state: str, guest: Guest, source: str, destination: str) -> list[str]:
     if who == "ferryman":
         return [
             "env",
@@ -101,7 +137,7 @@ def _command(who: str, state: str, guest: Guest, source: str, destination: str) 
             destination,
             "--yes",
         ]
-    options = PEER.split()[2:]
+    options = [*PEER.split()[2:], *(["--copy-storage-all"] if scene.copied else [])]
     return ["virsh", "--connect", f"qemu+tls://{source}/system", "migrate", *options, guest.name,
             f"qemu+tls://{destination}/system", f"tcp://{destination}-migration"]  # fmt: skip
 
