@@ -87,10 +87,11 @@ def _made(lab: Lab, scene: Scene) -> Guest:
 
 def _rows(scene: Scene, ours: list[Times], theirs: list[Times]) -> tuple[Row, ...]:
     own = [one.before + one.after for one in ours]
-    job, stop = ([[one.job for one in times] for times in (ours, theirs)], [[one.downtime * 1000 for one in times] for times in (ours, theirs)])  # fmt: skip
+    jobs = [one.job for one in ours], [one.job for one in theirs]
+    stops = [one.downtime * 1000 for one in ours], [one.downtime * 1000 for one in theirs]
     return (
-        paired(f"{scene.name}: job start to running at the destination", "s", *job, 1.05),
-        paired(f"{scene.name}: downtime", "ms", *stop, 1.10),
+        paired(f"{scene.name}: job start to running at the destination", "s", jobs[0], jobs[1], 1.05),
+        paired(f"{scene.name}: downtime", "ms", stops[0], stops[1], 1.10),
         alone(f"{scene.name}: ferryman's own work before and after the job", "s", own, OWN_WORK),
         alone(f"{scene.name}: of it before", "s", [one.before for one in ours], None),
         alone(
