@@ -1,7 +1,7 @@
 """Start reading here: a request from being asked to its report, every step durable."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -37,6 +37,8 @@ class Fulfilment:
         self.ports = ports
         self.fresh: set[str] = set()  # requests that this process took itself
         self._watchers: dict[str, Watcher] = {}
+        self._beside = ThreadPoolExecutor(8)
+        self._announcing: dict[str, Future[str]] = {}
 
     @property
     def workflows(self) -> dict[str, Callable[[str], Any]]:
@@ -133,6 +135,7 @@ class Fulfilment:
             case Action.FORWARD if plan.method is Method.DEFINITION:
                 return definition.forward(self.ports, request, plan)
             case Action.FORWARD | Action.FORWARD_OVER_HUSK:
+                self._announce(request)
                 live.forward(self.ports, request, plan, verdict)
                 outcome = from_plain(Outcome, step("verify", self.verify, request))
                 if request.options.retire:
@@ -157,15 +160,12 @@ class Fulfilment:
         records.enter(request.id, Phase.VERIFYING)
         facts = records.facts(request.id)
         destination = self.ports.hypervisor(request.destination)
-        host = destination.host
         probe = facts.get("probe", "")
-        with ThreadPoolExecutor(1) as pool:
-            announcing = pool.submit(
-                network.announce, host, [(mac, bridge) for mac, bridge in facts.get("bridged", ())]
-            )
-            # What did not answer before the move says nothing about the move.
-            answers = network.answers(probe, ANSWERS_WITHIN) if probe and facts.get("answered_before") else None
-            not_announced = announcing.result()
+        announcing = self._announce(request)
+        # What did not answer before the move says nothing about the move.
+        answers = network.answers(probe, ANSWERS_WITHIN) if probe and facts.get("answered_before") else None
+        not_announced = announcing.result()
+        del self._announcing[request.id]
         answered_by = network.mac_of(probe) if answers else ""
         if answered_by and facts.get("answered_by") and answered_by != facts["answered_by"]:
             answers = False  # somebody else has the address now
@@ -203,6 +203,14 @@ class Fulfilment:
                 remedy=dark.remedy if dark else "",
             )
         )
+
+    def _announce(self, request: Request) -> Future[str]:
+        """Tell the network as soon as it is known where the guest runs, beside what else is to be done; once a process."""
+        if request.id not in self._announcing:
+            host = self.ports.hypervisor(request.destination).host
+            bridged = [(mac, bridge) for mac, bridge in self.ports.records.facts(request.id).get("bridged", ())]
+            self._announcing[request.id] = self._beside.submit(self.ports.network.announce, host, bridged)
+        return self._announcing[request.id]
 
     def _statistics(self, request: Request) -> Any:
         """The hypervisor's last word: at the destination always, at the source only while it is still defined there."""
