@@ -29,6 +29,11 @@ def course_of(step: str) -> Course:
 
 
 def _usual(scene: Scene) -> tuple[str, ...]:
+    return scene.asked("--retire")
+
+
+def _transferring(scene: Scene) -> tuple[str, ...]:
+    """Slow enough that what befalls it befalls it while bytes flow."""
     return scene.asked("--retire", "--bandwidth", "24M")
 
 
@@ -118,6 +123,7 @@ def _husk_destroyed(scene: Scene) -> None:
 
 USUAL = Course(_usual, frozenset())
 ODD = (
+    Course(_transferring, frozenset({"transfer"})),
     Course(_replacing, frozenset({"replace-definition"}), _undefined_again),
     Course(_ejecting, frozenset({"eject-media"}), _put_back),
     Course(_timing_out, frozenset({"enter-rolling-back", "undo"})),

@@ -30,7 +30,7 @@ _SHARED_ONLY = replace(SPEC, disks=("shared",))
 # These need a course of their own, or wait for more than a round may.
 _NOT_DRAWN = ("destination read-only", "ferryman stopped for 30 s", "database locked")
 _WITH_NEW_DISKS = ("make-volumes", "carry-media", "note-left", "retire")
-_USUAL_STEPS = tuple(step for step in WORKFLOW_STEPS if course_of(step) is USUAL)
+_USUAL_STEPS = tuple(step for step in WORKFLOW_STEPS if course_of(step) is USUAL or step == "transfer")
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,17 @@ def draw(seed: int, number: int) -> Round:
     local, retire = dice.random() < 0.6, dice.random() < 0.5
     options = (*dice.choice([(), ("--bandwidth", "8M"), ("--bandwidth", "24M")]), *(("--retire",) if retire else ()))
     steps = [step for step in _USUAL_STEPS if (local or step not in _WITH_NEW_DISKS) and (retire or step != "retire")]
-    moment = dice.choice(["", "bytes", "bytes", *(f"{step}:{when}" for step in steps for when in MOMENTS)])
+    step = dice.choice(["", "transfer", dice.choice(steps)])
+    moment = "bytes" if step == "transfer" else f"{step}:{dice.choice(MOMENTS)}" if step else ""
     possible = [
         fault for fault in FAULTS if fault.name not in _NOT_DRAWN and (local or fault.name != "destination disk full")
     ]
-    chosen = dice.sample(possible, 1 if dice.random() < 0.6 else 2)
-    # The first one comes while ferryman is held, if it is.
-    begins = [dice.uniform(0, 4) if not moment or place else 0.0 for place in range(len(chosen))]
-    drawn = [Drawn(fault, at, fault.seconds * dice.uniform(0.3, 1.5)) for fault, at in zip(chosen, begins, strict=True)]
+    # The first one comes while ferryman is held, if it is; what must come at a step comes only so.
+    first = dice.choice([fault for fault in possible if fault.at(step or "report")])
+    second = dice.choice([fault for fault in possible if fault is not first and fault.at("report")])
+    drawn = [Drawn(first, 0.0 if moment else dice.uniform(0, 8), first.seconds * dice.uniform(0.3, 1.5))]
+    if dice.random() < 0.4:
+        drawn.append(Drawn(second, dice.uniform(0, 6), second.seconds * dice.uniform(0.3, 1.5)))
     return Round(dice.choice("ab"), local, options, moment, tuple(drawn))
 
 

@@ -25,4 +25,4 @@ def test_a_step_is_come_to_by_one_course_and_none_claims_a_step_that_is_gone() -
     claimed = [step for course in courses.ODD for step in course.steps]
     assert len(claimed) == len(set(claimed))
     assert set(claimed) <= set(WORKFLOW_STEPS)
-    assert courses.course_of("transfer") is courses.USUAL
+    assert courses.course_of("admit") is courses.USUAL
