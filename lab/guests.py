@@ -16,7 +16,7 @@ POOL_PATHS = {"shared": "/srv/shared", "local": "/var/lib/libvirt/images"}
 
 @dataclass(frozen=True)
 class GuestSpec:
-    """What a guest is and does. A disk is "shared", "local", or either with ":raw" (qcow2 otherwise)."""
+    """What a guest is and does. A disk is "shared" or "local"; with ":raw" raw (else qcow2); with ":qcow2:volume" named by its pool."""
 
     name: str = "web"
     address: str = "10.77.0.101"
@@ -59,8 +59,14 @@ class Guest:
 
     def disk_path(self, number: int = 0) -> str:
         """Where a disk's image is, as the hosts see it."""
-        pool, _, kind = self.spec.disks[number].partition(":")
-        return f"{POOL_PATHS[pool]}/{self.name}-{number}.{kind or 'qcow2'}"
+        pool, kind, _ = parts(self.spec.disks[number])
+        return f"{POOL_PATHS[pool]}/{self.name}-{number}.{kind}"
+
+
+def parts(disk: str) -> tuple[str, str, bool]:
+    """(pool, format, whether the definition names it as a volume) of a disk as a GuestSpec writes it."""
+    pool, kind, named = (*disk.split(":"), "", "")[:3]
+    return pool, kind or "qcow2", named == "volume"
 
 
 def start(lab: Lab, host_name: str, spec: GuestSpec, *, within: float = 60) -> Guest:
@@ -79,9 +85,8 @@ def define(lab: Lab, host_name: str, spec: GuestSpec) -> Guest:
     guest = Guest(spec, str(identity), "52:54:00:" + ":".join(identity.hex[at : at + 2] for at in (0, 2, 4)))
     host = lab.host(host_name)
     for number, disk in enumerate(spec.disks):
-        kind = disk.partition(":")[2] or "qcow2"
-        host.run(["qemu-img", "create", "-q", "-f", kind, guest.disk_path(number), f"{spec.disk_mib}M"])
-    for pool in {disk.partition(":")[0] for disk in spec.disks}:
+        host.run(["qemu-img", "create", "-q", "-f", parts(disk)[1], guest.disk_path(number), f"{spec.disk_mib}M"])
+    for pool in {parts(disk)[0] for disk in spec.disks}:
         host.run(["virsh", "pool-refresh", pool])
     host.run(["virsh", "create" if spec.transient else "define", "/dev/stdin"], text_in=definition(lab, guest))
     if spec.autostart:
@@ -177,10 +182,13 @@ def definition(lab: Lab, guest: Guest) -> str:
 
 
 def _disk(guest: Guest, number: int) -> str:
-    kind = guest.spec.disks[number].partition(":")[2] or "qcow2"
+    pool, kind, named = parts(guest.spec.disks[number])
+    path = guest.disk_path(number)
+    source = f"pool='{pool}' volume='{Path(path).name}'" if named else f"file='{path}'"
     return (
-        f"<disk type='file' device='disk'><driver name='qemu' type='{kind}' cache='{guest.spec.cache}' discard='unmap'/>"
-        f"<source file='{guest.disk_path(number)}'/><target dev='vd{'abcdefgh'[number]}' bus='virtio'/></disk>"
+        f"<disk type='{'volume' if named else 'file'}' device='disk'>"
+        f"<driver name='qemu' type='{kind}' cache='{guest.spec.cache}' discard='unmap'/>"
+        f"<source {source}/><target dev='vd{'abcdefgh'[number]}' bus='virtio'/></disk>"
     )
 
 

@@ -17,13 +17,13 @@ pytestmark = pytest.mark.lab
 IMAGES = "/var/lib/libvirt/images"
 ISO = f"{IMAGES}/seed.iso"
 SPEC = GuestSpec(
-    name="stays", address="10.77.0.121", disks=("local", "shared", "local:raw"), writes_per_s=400, autostart=True, cdrom=ISO
+    name="stays", address="10.77.0.121", disks=("local", "shared", "local:raw:volume"), writes_per_s=400, autostart=True, cdrom=ISO
 )  # fmt: skip
 
 
 @pytest.fixture
 def local(whole: Lab) -> Iterator[Guest]:
-    """A guest at host a that writes hard to a local disk, beside a shared one, a local raw one and a local medium."""
+    """A guest at host a that writes hard to a local disk, beside a shared one, a raw volume of a local pool and a local medium."""
     for host in whole.hosts:
         host.run(["sh", "-c", f"rm -f {IMAGES}/stays-* {ISO}"])
     whole.host("a").run(["sh", "-c", f"head -c 3M /dev/urandom >{ISO}"])

@@ -125,18 +125,26 @@ class Caps:
 
 
 def remove_unused(ports: Ports, request: Request) -> None:
-    """A guest that came there without our doing (moved by somebody while we stood still) does not use the volumes made for it."""
-    destination = ports.hypervisor(request.destination)
-    made = ports.records.facts(request.id).get("volumes", {})
-    used = {disk.source for disk in destination.guest(request.guest_uuid).disks}
-    used |= {path for guest in destination.guests() for path in guest.disks}
+    """A guest that came there without our doing (moved by somebody while we stood still) does not use the volumes made for it.
+
+    They are surely empty only if no transfer was asked for: after one, a disk that is not in use now may hold the newest data.
+    """
+    records, destination = ports.records, ports.hypervisor(request.destination)
+    made = records.facts(request.id).get("volumes", {})
+    disks = {disk.target: disk.source for disk in destination.guest(request.guest_uuid).disks}
+    used = {*disks.values(), *(path for guest in destination.guests() for path in guest.disks)}
     for target, volume in made.items():
-        if volume["path"] not in used:
-            destination.remove_volume(volume["path"])
+        path = volume["path"]
+        if path in used:
+            continue
+        if records.asked_at(request.id) is None and disks.get(target, "").startswith("/"):
+            destination.remove_volume(path)
             made = {kept: one for kept, one in made.items() if kept != target}
-            ports.records.keep_facts(request.id, {"volumes": made})
-            text = f"removed {volume['path']} at {request.destination}: it was made for {target}, and the guest does not use it"
-            ports.records.keep_decision(request.id, text)
+            records.keep_facts(request.id, {"volumes": made})
+            text = f"removed {path} at {request.destination}: it was made for {target}, and the guest does not use it"
+        else:
+            text = f"left as it is: {path} at {request.destination}, made for {target}, which the guest does not use now; look whether it is of use"
+        records.keep_decision(request.id, text)
 
 
 def note_left(ports: Ports, request: Request, plan: Plan) -> None:

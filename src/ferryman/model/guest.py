@@ -25,7 +25,7 @@ class Disk:
 
     target: str  # vda
     device: str  # disk, cdrom, floppy, lun
-    kind: str  # file, block, network, volume, dir, nvme, vhostuser, …
+    kind: str  # file, block, network, dir, nvme, vhostuser, …; volume: of a pool, and not found there
     source: str  # path, device, URI-like name; empty: an empty drive
     format: str
     cache: str  # as written; empty: the hypervisor's default

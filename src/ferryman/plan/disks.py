@@ -13,7 +13,7 @@ from ferryman.model.site import DiskReach, Reach, Site
 # Kinds of pools in which libvirt makes a volume of a size we name, and the formats it makes there (None: every one).
 MAKES_VOLUMES: dict[str, tuple[str, ...] | None] = {"dir": None, "fs": None, "netfs": None, "logical": ("raw",)}
 _REMOVABLE = ("cdrom", "floppy")
-_COPYABLE = ("file", "block", "volume")
+_COPYABLE = ("file", "block")
 
 
 @dataclass(frozen=True)

@@ -190,10 +190,8 @@ def _reach(disk: Disk, here: Connection, there: Connection, proved: dict[str, tu
         if disk.kind == "block":
             return here.look("LUNs", lambda a: there.look("LUNs", lambda b: _same_lun(a, b, disk.source)))
         if disk.kind == "volume":
-            path = here.look("volume", lambda a: _volume_path(a, disk.source))
-        else:
-            path = disk.source
-        directory = str(PurePosixPath(path).parent)
+            return Reach.UNPROVED, f"the source's libvirt does not find the volume {disk.source} as a file or device"
+        directory = str(PurePosixPath(disk.source).parent)
         if directory not in proved:
             proved[directory] = here.look(
                 "marker", lambda a: there.look("marker", lambda b: storage.prove_shared(a, b, directory))
@@ -221,8 +219,3 @@ def _same_lun(a: libvirt.virConnect, b: libvirt.virConnect, device: str) -> tupl
     if ours == theirs:
         return Reach.SAME, f"WWN {ours} at both hosts"
     return Reach.DIFFERENT, f"WWN {ours} at the source, {theirs} at the destination"
-
-
-def _volume_path(link: libvirt.virConnect, name: str) -> str:
-    pool, _, volume = name.partition("/")
-    return str(link.storagePoolLookupByName(pool).storageVolLookupByName(volume).path())

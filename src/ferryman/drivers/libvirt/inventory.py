@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import libvirt
 
-from ferryman.drivers.libvirt import xml
+from ferryman.drivers.libvirt import storage, xml
 from ferryman.drivers.libvirt.capabilities import cpu_features, emulator_capabilities, host_capabilities
 from ferryman.drivers.libvirt.errors import code
 from ferryman.drivers.libvirt.jobs import job_of
@@ -55,7 +55,7 @@ def _guest_on_host(domain: libvirt.virDomain, numbers: dict[str, Any]) -> GuestO
         vcpus=definition.vcpus,
         memory_used=int(numbers.get("balloon.rss", 0)) * 1024,
         memory_configured=definition.memory,
-        disks=tuple(disk.source for disk in definition.disks),
+        disks=tuple(storage.located(domain.connect(), disk).source for disk in definition.disks),
         networks=tuple(interface.source for interface in definition.interfaces),
     )
 
@@ -145,7 +145,7 @@ def guest(link: libvirt.virConnect, host: str, name_or_uuid: str) -> Guest | Non
         memory_used=rss,
         cpu_mode=definition.cpu_mode,
         cpu_xml=definition.cpu_xml,
-        disks=tuple(_sized(domain, disk) for disk in definition.disks),
+        disks=tuple(_sized(domain, storage.located(link, disk)) for disk in definition.disks),
         interfaces=tuple(_with_mode(link, interface) for interface in definition.interfaces),
         host_devices=definition.host_devices,
         hugepage_size=definition.hugepage_size,

@@ -3,6 +3,7 @@
 import secrets
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import PurePosixPath
 from xml.sax.saxutils import escape
 
@@ -10,7 +11,8 @@ import libvirt
 
 from ferryman import errors
 from ferryman.drivers.libvirt.errors import code
-from ferryman.drivers.libvirt.xml import pool_path
+from ferryman.drivers.libvirt.xml import backing_of, definition, pool_path
+from ferryman.model.guest import Disk
 from ferryman.model.plan import NewDisk, Volume
 from ferryman.model.site import Reach
 
@@ -22,6 +24,25 @@ _POOL = "<pool type='dir'><name>{name}</name><target><path>{path}</path></target
 
 MARKER = "ferryman-marker-"  # followed by the time it was made (seconds since the epoch) and something random
 SWEEP_AFTER = 3600.0  # seconds
+
+
+_LIES_IN = {libvirt.VIR_STORAGE_VOL_FILE: "file", libvirt.VIR_STORAGE_VOL_BLOCK: "block"}
+
+
+def located(link: libvirt.virConnect, disk: Disk) -> Disk:
+    """A disk that is named as a volume of a pool, as the file or device that this is at the host; any other as it is.
+
+    One image must have one name: whether it is in use is decided by comparing them. A volume that is not found stays one.
+    """
+    if disk.kind != "volume":
+        return disk
+    pool, _, name = disk.source.partition("/")
+    try:
+        volume = link.storagePoolLookupByName(pool).storageVolLookupByName(name)
+        kind, path = _LIES_IN.get(volume.info()[0]), volume.path()
+    except libvirt.libvirtError:
+        return disk
+    return replace(disk, kind=kind, source=path) if kind else disk
 
 
 def names(link: libvirt.virConnect) -> dict[str, tuple[str, ...]]:
@@ -70,18 +91,34 @@ def path_of(link: libvirt.virConnect, pool: str, name: str) -> str:
 
 
 def remove(link: libvirt.virConnect, path: str) -> None:
-    """Remove the volume at that path; nothing happens when there is none."""
+    """Remove the volume at that path; nothing happens when there is none. Refuses, whoever asks, while it is in use."""
+    if users := _users(link, path):
+        raise errors.DriverError(f"image {path}", f"it is in use by {', '.join(users)}, which runs there", "it was not removed: look with virsh domblklist which disk it is")  # fmt: skip
     directory = str(PurePosixPath(path).parent)
     pool, made = pool_for(link, directory, f"ferryman-{secrets.token_hex(8)}")
     try:
         pool.refresh(0)
-        for volume in pool.listAllVolumes():
+        volumes = pool.listAllVolumes()
+        if upon := [one.name() for one in volumes if backing_of(one.XMLDesc()) == path]:
+            raise errors.DriverError(f"image {path}", f"{', '.join(upon)} is an overlay upon it", "it was not removed: qemu-img rebase, or remove the overlay first")  # fmt: skip
+        for volume in volumes:
             if volume.path() == path:
                 volume.delete(0)
                 return
     finally:
         if made:
             pool.destroy()
+
+
+def _users(link: libvirt.virConnect, path: str) -> list[str]:
+    """The guests that run at the host upon that image, or upon layers that lie on it."""
+    users = []
+    for domain in link.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
+        with suppress(libvirt.libvirtError):  # it ended meanwhile
+            disks = definition(domain.XMLDesc(0)).disks
+            if any(path in (located(link, disk).source, *disk.backing) for disk in disks):
+                users.append(domain.name())
+    return users
 
 
 def allocation(link: libvirt.virConnect, path: str) -> int | None:

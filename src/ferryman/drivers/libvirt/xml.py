@@ -237,6 +237,11 @@ def pool_path(xml: str) -> tuple[str, str]:
     return root.get("type", ""), _text(root, "target/path")
 
 
+def backing_of(xml: str) -> str:
+    """The path of the image that a storage volume is an overlay upon; empty when it is none."""
+    return _text(ElementTree.fromstring(xml), "backingStore/path")
+
+
 def network_bridge(xml: str) -> tuple[str, str]:
     """(bridge, forward mode) of a libvirt network; one that forwards nothing is "isolated"."""
     root = ElementTree.fromstring(xml)
