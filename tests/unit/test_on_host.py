@@ -87,6 +87,20 @@ def test_everything_is_done_and_can_be_put_back(tmp_path: Path, etc: Path) -> No
     assert (tmp_path / "kept/one/state").read_text().strip() == "reverted"
 
 
+@pytest.mark.parametrize("last", [":", "false"], ids=["done", "put back"])
+def test_a_configuration_that_is_a_link_is_changed_where_it_lies(tmp_path: Path, etc: Path, last: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    real = (etc / "a.conf").rename(tmp_path / "elsewhere/a.conf")
+    (etc / "a.conf").symlink_to(real)
+    calls = f"acts() {{ access {etc}/a.conf 640 -; setting {etc}/a.conf key ' = ' '\"new\"'; {last}; }}"
+    run(tmp_path / "kept", f"open_directory one\ntake_files\n{calls}\ncarry_out")
+    new, mode = (CONFIGURATION.replace('key = "old"   # the one in force\n', 'key = "new"\n').replace('key = "shadowed"\n', ""), 0o640) if last == ":" else (CONFIGURATION, 0o600)  # fmt: skip
+    assert (etc / "a.conf").readlink() == real
+    assert (real.read_text(), real.stat().st_mode & 0o777) == (new, mode)
+    run(tmp_path / "kept", "open_directory one\nput_back reverted")
+    assert (real.read_text(), real.stat().st_mode & 0o777) == (CONFIGURATION, 0o600)
+
+
 def test_the_failure_of_one_act_undoes_all(tmp_path: Path, etc: Path) -> None:
     before = tree(etc)
     told = run(tmp_path / "kept", acts(etc, "echo 'no room'; false"), NEW)

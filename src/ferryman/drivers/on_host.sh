@@ -175,13 +175,19 @@ place() { # NAME PATH MODE OWNER: a file of new/, put there as a whole
     mv -f -- "$2.ferryman" "$2"
 }
 
+itself() { # PATH: where a link to a file leads; keeping the link alone would not keep what is written through it
+    if [ -L "$1" ]; then readlink -f -- "$1"; else printf '%s\n' "$1"; fi
+}
+
 access() { # PATH MODE OWNER
+    set -- "$(itself "$1")" "$2" "$3"
     keep "$1"
     [ "$3" = - ] || chown "$3" "$1"
     chmod "$2" "$1"
 }
 
 setting() { # FILE KEY SEPARATOR VALUE: in place of the first that is in force, else at the end; everything else stays
+    set -- "$(itself "$1")" "$2" "$3" "$4"
     keep "$1"
     [ -e "$1" ] || (umask 077 && : >"$1")
     cp -a -- "$1" "$1.ferryman"
