@@ -110,6 +110,30 @@ def test_each_odd_pair_has_one_right_end(
     records.engine.dispose()
 
 
+def test_a_copied_disk_stays_while_the_guest_runs_nowhere(tmp_path: Path) -> None:
+    """It may have run at the destination, whose libvirtd died before it wrote the definition: then that copy is the newer one."""
+    World.with_local_disks(tmp_path / "world.json")
+    carry(tmp_path, "ask", "transfer:inside")
+    made = "b/srv/shared/web-2.qcow2"
+    with World(tmp_path / "world.json").opened() as world:
+        world["a"], world["b"], world["job"] = OFF, None, None
+    assert carry(tmp_path, "recover").returncode == 0
+    assert made in World(tmp_path / "world.json").read()["volumes"]
+    records = open_records(tmp_path)
+    (request,) = records.requests()
+    outcome = records.report(request.id).outcome
+    assert outcome is not None
+    assert outcome.status == "needs attention"
+    assert "its definition is at the source" in outcome.reason
+    assert "volume /srv/shared/web-2.qcow2 at b: the guest runs nowhere, and may have run upon it" in outcome.reason
+    with World(tmp_path / "world.json").opened() as world:
+        world["a"]["state"] = "running"  # somebody has looked, and decided
+    assert carry(tmp_path, "recover").returncode == 0
+    assert made not in World(tmp_path / "world.json").read()["volumes"]
+    assert records.lease(UUID) == ""
+    records.engine.dispose()
+
+
 def _killed_in_the_transfer(state: Path, what: str) -> tuple[dict[str, Any], str, str]:
     """(the world, status, reason) after a recovery."""
     World.made(state / "world.json")

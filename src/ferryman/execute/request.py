@@ -146,8 +146,12 @@ class Fulfilment:
                 status = Status.CANCELLED if end.cancelled else Status.FAILED
                 return Outcome(status, f"{end.reason}; {verdict.reason}", request.source, remedy=end.remedy)
             case Action.STOPPED_AT_SOURCE:
-                live.back(self.ports, request, verdict)
-                return Outcome(Status.NEEDS_ATTENTION, verdict.reason, "", remedy=verdict.remedy)
+                reason = verdict.reason
+                try:
+                    live.back(self.ports, request, verdict)
+                except NeedsAttention as error:
+                    reason = f"{reason}; {error.why}"
+                return Outcome(Status.NEEDS_ATTENTION, reason, "", remedy=verdict.remedy)
             case Action.STOPPED_AT_DESTINATION:
                 live.forward(self.ports, request, plan, verdict)
                 return Outcome(Status.NEEDS_ATTENTION, verdict.reason, "", remedy=verdict.remedy)

@@ -63,7 +63,10 @@ def _restore_definition(ports: Ports, request: Request, arguments: dict[str, Any
 
 
 def _remove_volume(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
-    """Only a volume that is noted as made by this request goes, and only while the source still has the guest."""
+    """Only a volume that is noted as made by this request goes, and only while the source still has the guest.
+
+    One that stopped after the transfer was asked for may have stopped at the destination, whose definition was never written.
+    """
     destination, source = ports.hypervisor(arguments["host"]), ports.hypervisor(request.source)
     pool, name = arguments["pool"], arguments["name"]
     path = destination.volume_path(pool, name)
@@ -76,8 +79,13 @@ def _remove_volume(ports: Ports, request: Request, arguments: dict[str, Any]) ->
             f"left as it is: volume {name} in pool {pool} at {arguments['host']}, which was not noted as made here; look whether it is of use",
         )
         return
-    there = destination.place(request.guest_uuid).where
-    if there not in (Where.ABSENT, Where.OFF) or source.place(request.guest_uuid).where is Where.ABSENT:
+    there, here = destination.place(request.guest_uuid).where, source.place(request.guest_uuid).where
+    if here is Where.OFF and ports.records.asked_at(request.id) is not None:
+        raise NeedsAttention(
+            f"volume {path} at {arguments['host']}", "the guest runs nowhere, and may have run upon it: it stays until the guest runs at its source again",
+            f"virsh start {request.guest} at {request.source} if its disks there are the right ones, then ferryman recover",
+        )  # fmt: skip
+    if there not in (Where.ABSENT, Where.OFF) or here is Where.ABSENT:
         raise NeedsAttention(
             f"volume {path} at {arguments['host']}", f"the guest is {there.words} there, or gone from the source: this may be its only disk",
             "look at both hosts with virsh list --all, then ferryman recover",
