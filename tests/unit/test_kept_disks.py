@@ -11,13 +11,15 @@ import pytest
 from ferryman.drivers.database.records import DatabaseRecords, open_records
 from ferryman.drivers.libvirt import inventory, storage
 from ferryman.errors import DriverError, Refused
+from ferryman.execute import undo
 from ferryman.execute.retire import retire
-from ferryman.execute.storage import remove_unused
+from ferryman.execute.storage import note_left, remove_unused
 from ferryman.model.guest import Disk, Guest
 from ferryman.model.host import GuestOnHost, Host
 from ferryman.model.place import ABSENT, Place, Where
-from ferryman.model.request import Request
+from ferryman.model.request import Options, Request
 from ferryman.model.site import DiskReach, Ground, Reach
+from ferryman.plan.steps import live_plan
 from ferryman.ports import Ports
 from tests.unit.sites import UUID, good_guest, good_site
 
@@ -43,6 +45,9 @@ class FakeHost:
 
     def allocation(self, path: str) -> int | None:
         return 4096 if path in self.images else None
+
+    def volume_path(self, pool: str, name: str) -> str:
+        return path if (path := f"/{pool}/{name}") in self.images else ""
 
     def remove_volume(self, path: str) -> None:
         self.images.remove(path)
@@ -150,6 +155,17 @@ def test_what_may_hold_the_newest_data_stays_and_is_named(
     remove_unused(ports(records, FakeHost("a", set()), b), THERE)
     assert b.images == {NEW, OLD}
     assert records.decisions(THERE.id)[-1].startswith(f"left as it is: {NEW} at b")
+
+
+def test_a_volume_that_was_made_and_never_noted_is_named_after_a_good_end_too(records: DatabaseRecords) -> None:
+    made(records, NEW)
+    for name in ("web.qcow2", "new.qcow2", "gone.qcow2"):
+        arguments = {"host": "b", "pool": "images", "name": name, "target": "vda"}
+        records.register_undo(THERE.id, undo.REMOVE_VOLUME, arguments)
+    b = FakeHost("b", {NEW, OLD}, vda(NEW))
+    note_left(ports(records, FakeHost("a", set()), b), THERE, replace(live_plan(good_site(), Options()), new_disks=()))
+    (named,) = records.decisions(THERE.id)
+    assert named.startswith("left as it is: volume web.qcow2 in pool images at b")
 
 
 # Against libvirt's own test driver, which has pools, volumes and domains in memory

@@ -147,8 +147,20 @@ def remove_unused(ports: Ports, request: Request) -> None:
         records.keep_decision(request.id, text)
 
 
+def _name_unnoted(ports: Ports, request: Request) -> None:
+    """A volume that was made in the very moment when ferryman was killed is noted by nobody: its undo alone knows of it."""
+    made = ports.records.facts(request.id).get("volumes", {}).values()
+    noted = {(volume["pool"], volume["name"]) for volume in made}
+    for _, act, arguments in ports.records.undo_acts(request.id):
+        if act != undo.REMOVE_VOLUME or (arguments["pool"], arguments["name"]) in noted:
+            continue
+        if ports.hypervisor(arguments["host"]).volume_path(arguments["pool"], arguments["name"]):
+            undo.leave(ports, request, arguments)
+
+
 def note_left(ports: Ports, request: Request, plan: Plan) -> None:
     """The source's copies stay, named with their sizes, until somebody retires them; the new ones are named with theirs."""
+    _name_unnoted(ports, request)
     source = ports.hypervisor(request.source)
     if plan.nvram:
         ports.records.keep_decision(

@@ -62,6 +62,13 @@ def _restore_definition(ports: Ports, request: Request, arguments: dict[str, Any
         destination.define(ports.records.definition(request.id, arguments["host"]))
 
 
+def leave(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    """Say that a volume stays: whether it is ours is not known."""
+    pool, name, host = arguments["pool"], arguments["name"], arguments["host"]
+    text = f"left as it is: volume {name} in pool {pool} at {host}, which was not noted as made here; look whether it is of use"
+    ports.records.keep_decision(request.id, text)
+
+
 def _remove_volume(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
     """Only a volume that is noted as made by this request goes, and only while the source still has the guest.
 
@@ -74,10 +81,7 @@ def _remove_volume(ports: Ports, request: Request, arguments: dict[str, Any]) ->
         return
     made = ports.records.facts(request.id).get("volumes", {}).get(arguments["target"], {})
     if (made.get("pool"), made.get("name")) != (pool, name):
-        ports.records.keep_decision(
-            request.id,
-            f"left as it is: volume {name} in pool {pool} at {arguments['host']}, which was not noted as made here; look whether it is of use",
-        )
+        leave(ports, request, arguments)
         return
     there, here = destination.place(request.guest_uuid).where, source.place(request.guest_uuid).where
     if here is Where.OFF and ports.records.asked_at(request.id) is not None:
