@@ -306,13 +306,17 @@ class FakeWatcher:
 
 
 class FakeNetwork:
-    """Implements ports.Network: everything answers."""
+    """Implements ports.Network: everything answers, of a guest that is "dark" only before it is moved."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
 
     def watch(self, probe: str) -> FakeWatcher:
         return FakeWatcher()
 
     def answers(self, probe: str, within: float) -> bool | None:
-        return True
+        world = self.world.read()
+        return bool(world["a"]) or not world.get("dark")
 
     def address_of(self, macs: Sequence[str]) -> str:
         return "192.0.2.1"
@@ -352,4 +356,4 @@ class FakeSite(Site):
 
     @property
     def ports(self) -> Ports:
-        return Ports(self.records, self.hypervisor, FakeBetween(self.world), FakeNetwork(), self.clock)
+        return Ports(self.records, self.hypervisor, FakeBetween(self.world), FakeNetwork(self.world), self.clock)

@@ -134,6 +134,21 @@ def test_a_copied_disk_stays_while_the_guest_runs_nowhere(tmp_path: Path) -> Non
     records.engine.dispose()
 
 
+def test_the_old_disks_of_a_guest_that_does_not_answer_are_not_retired(tmp_path: Path) -> None:
+    World.with_local_disks(tmp_path / "world.json")
+    with World(tmp_path / "world.json").opened() as world:
+        world["dark"] = True
+    assert carry(tmp_path, "ask-everything").returncode == 0
+    world = World(tmp_path / "world.json").read()
+    assert (world["a"], world["b"]) == (None, ARRIVED)
+    assert "a/srv/shared/web.qcow2" in world["volumes"]
+    records = open_records(tmp_path)
+    (request,) = records.requests()
+    assert records.phase(request.id) == "needs attention"
+    assert [kept["path"] for kept in records.facts(request.id)["left_to_retire"]] == ["/srv/shared/web.qcow2"]
+    records.engine.dispose()
+
+
 def _killed_in_the_transfer(state: Path, what: str) -> tuple[dict[str, Any], str, str]:
     """(the world, status, reason) after a recovery."""
     World.made(state / "world.json")

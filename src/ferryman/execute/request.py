@@ -138,7 +138,9 @@ class Fulfilment:
                 self._announce(request)
                 live.forward(self.ports, request, plan, verdict)
                 outcome = from_plain(Outcome, step("verify", self.verify, request))
-                if request.options.retire:
+                if (
+                    request.options.retire and outcome.status is Status.SUCCEEDED
+                ):  # one that is dark may want to go back
                     step("retire", retire_if_asked, self.ports, request)
                 return outcome
             case Action.BACK | Action.BACK_RESUME:
