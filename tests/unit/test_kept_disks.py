@@ -17,6 +17,7 @@ from ferryman.execute.storage import note_left, remove_unused
 from ferryman.model.guest import Disk, Guest
 from ferryman.model.host import GuestOnHost, Host
 from ferryman.model.place import ABSENT, Place, Where
+from ferryman.model.plan import NewDisk, Travel
 from ferryman.model.request import Options, Request
 from ferryman.model.site import DiskReach, Ground, Reach
 from ferryman.plan.steps import live_plan
@@ -201,6 +202,20 @@ def test_a_volume_of_a_pool_is_known_by_its_path(link: libvirt.virConnect) -> No
         assert next(one.disks for one in inventory.guests(link) if one.uuid == UUID) == (path,)
     finally:
         domain.undefine()
+
+
+@pytest.mark.parametrize(("kind", "allocation"), [("dir", 0), ("logical", 1048576)])
+def test_a_logical_volume_is_made_whole_and_others_are_sparse(
+    link: libvirt.virConnect, kind: str, allocation: int
+) -> None:
+    xml = f"<pool type='{kind}'><name>new</name><source><name>vg</name></source><target><path>/dev/vg</path></target></pool>"
+    pool = link.storagePoolCreateXML(xml, 0)
+    try:
+        storage.make(link, NewDisk("vda", OLD, "new", "web", "raw", 1048576, 4096, Travel.MIRROR), "web")
+        assert pool.storageVolLookupByName("web").info()[1:] == [1048576, allocation]
+    finally:
+        pool.storageVolLookupByName("web").delete(0)
+        pool.destroy()
 
 
 def test_a_volume_that_is_not_found_stays_a_volume(link: libvirt.virConnect) -> None:

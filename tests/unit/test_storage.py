@@ -70,6 +70,15 @@ def test_room_is_what_was_seen_now_not_what_libvirt_remembers() -> None:
     assert not {"no-room", "room-tight"} & {finding.code for finding in volumes.findings(freed, Options())}
 
 
+def test_a_logical_volume_needs_all_its_room() -> None:
+    options = Options(map_pool={"default": "volumes"}, eject=True)
+    there = replace(site(), ground=replace(site().ground, room={"volumes": 10 * GIB}))
+    there = replace(
+        there, destination=replace(there.destination, qemu_version=(10, 2, 0))
+    )  # which leaves raw files sparse
+    assert {"no-room", "raw-allocated"} <= {finding.code for finding in volumes.findings(there, options)}
+
+
 def test_a_copy_has_the_originals_size_format_pool_and_name() -> None:
     data, iso = disks.new_disks(site(), Options())
     assert (data.pool, data.name, data.format, data.capacity, data.travel) == (

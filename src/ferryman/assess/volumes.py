@@ -48,7 +48,10 @@ def _disk(site: Site, disk: Disk, pool: Pool) -> Iterator[Finding]:
     if disk.backing and not disk.read_only:
         yield note("chain-flattened", what, f"its {len(disk.backing)} backing layers are copied into one image",
                    "nothing is lost; put all layers on storage that both hosts share if they must stay apart")  # fmt: skip
-    if _fully_allocated(site, disk):
+    if pool.kind == "logical":
+        yield note("raw-allocated", what, f"a logical volume takes all {format_size(disk.capacity)} from the beginning",
+                   "leave that much room in the volume group")  # fmt: skip
+    elif _fully_allocated(site, disk, pool):
         yield note("raw-allocated", what, f"QEMU {'.'.join(map(str, site.destination.qemu_version))} may allocate all {format_size(disk.capacity)} of a raw copy",
                    "leave that much room; afterwards fallocate --dig-holes makes it sparse again while the guest is shut off")  # fmt: skip
     if not disk.read_only:
@@ -63,14 +66,16 @@ def _what(site: Site, disk: Disk) -> str:
     return f"disk {disk.target} ({disk.source}) of guest {site.guest.name}"
 
 
-def _fully_allocated(site: Site, disk: Disk) -> bool:
+def _fully_allocated(site: Site, disk: Disk, pool: Pool) -> bool:
+    if pool.kind == "logical":
+        return True
     return disk.format == "raw" and not disk.read_only and site.destination.qemu_version[:2] < SPARSE_RAW_SINCE
 
 
 def _room(site: Site, pool: Pool, wanted: list[Disk]) -> Iterator[Finding]:
     """Blocked when the data does not fit now; warned of when it would not fit once the guest has filled its disks."""
     what = f"room in pool {pool.name} at {site.destination.host.name}"
-    least = sum(disk.capacity if _fully_allocated(site, disk) else disk.allocation for disk in wanted) + OVERHEAD
+    least = sum(disk.capacity if _fully_allocated(site, disk, pool) else disk.allocation for disk in wanted) + OVERHEAD
     most = sum(max(disk.capacity, disk.allocation) for disk in wanted) + OVERHEAD
     free = site.ground.room.get(pool.name, pool.available)
     if free < least:

@@ -17,7 +17,7 @@ from ferryman.model.plan import NewDisk, Volume
 from ferryman.model.site import Reach
 
 _VOLUME = (
-    "<volume><name>{name}</name><capacity unit='bytes'>{capacity}</capacity><allocation unit='bytes'>0</allocation>"
+    "<volume><name>{name}</name><capacity unit='bytes'>{capacity}</capacity><allocation unit='bytes'>{allocation}</allocation>"
     "<target><format type='{format}'/></target></volume>"
 )
 _POOL = "<pool type='dir'><name>{name}</name><target><path>{path}</path></target></pool>"
@@ -72,9 +72,14 @@ def names_now(link: libvirt.virConnect, pool: str) -> tuple[str, ...]:
 
 
 def make(link: libvirt.virConnect, disk: NewDisk, name: str) -> Volume:
-    """A new, empty volume of the disk's size and format, sparse where the format can be. Fails when the name is taken."""
-    xml = _VOLUME.format(name=escape(name), capacity=disk.capacity, format=disk.format)
-    volume = link.storagePoolLookupByName(disk.pool).createXML(xml, 0)
+    """A new, empty volume of the disk's size and format, sparse where the format can be. Fails when the name is taken.
+
+    A logical volume is whole from the beginning: a sparse one is an LVM snapshot, which breaks with all that is on it once it is full.
+    """
+    pool = link.storagePoolLookupByName(disk.pool)
+    allocation = disk.capacity if pool_path(pool.XMLDesc())[0] == "logical" else 0
+    xml = _VOLUME.format(name=escape(name), capacity=disk.capacity, allocation=allocation, format=disk.format)
+    volume = pool.createXML(xml, 0)
     return Volume(disk.target, disk.pool, name, volume.path())
 
 
@@ -199,7 +204,7 @@ def prove_shared(a: libvirt.virConnect, b: libvirt.virConnect, directory: str) -
     pool_a, made_a = pool_for(a, directory, name)
     try:
         _sweep(pool_a)
-        marker = pool_a.createXML(_VOLUME.format(name=name, capacity=0, format="raw"), 0)
+        marker = pool_a.createXML(_VOLUME.format(name=name, capacity=0, allocation=0, format="raw"), 0)
         try:
             try:
                 pool_b, made_b = pool_for(b, directory, name)
