@@ -206,7 +206,7 @@ class _Interrupts:
             return
         try:
             self._moves.cancel(self.current)
-            render.error_lines("\ncancel asked: rolling back (the guest stays where it is)")
+            render.error_lines("\ncancel asked: the guest stays where it is, unless the switchover comes first")
         except Refused as error:
             render.error_lines(f"\nnot cancelled: {error.why}")
 
