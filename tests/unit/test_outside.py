@@ -162,14 +162,15 @@ def test_a_host_that_cannot_run_the_probe_says_why() -> None:
     assert visit(HERE).deaf == ""
 
 
-def test_a_visit_reads_the_lock_manager_as_libvirt_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_visit_reads_settings_as_libvirt_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     setting = tmp_path / "qemu.conf"
     monkeypatch.setattr(visits, "_SCRIPT", visits._SCRIPT.replace("/etc/libvirt/qemu.conf", str(setting)))
     assert visit(HERE).lock_manager == ""
     setting.write_text('# lock_manager = "sanlock"\nuser = "root"\n')
     assert visit(HERE).lock_manager == ""
-    setting.write_text('lock_manager = "lockd"\n')
-    assert visit(HERE).lock_manager == "lockd"
+    setting.write_text('lock_manager = "lockd"\nshared_filesystems = [\n  "/srv/one",\n  # "/srv/old",\n]\n')
+    seen = visit(HERE)
+    assert (seen.lock_manager, seen.shared_directories) == ("lockd", ("/srv/one",))
 
 
 def test_files_that_the_guest_needs_are_looked_at_too(tmp_path: Path) -> None:

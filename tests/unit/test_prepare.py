@@ -163,6 +163,21 @@ def test_the_migration_address_is_set_unless_libvirt_would_say_it_anyhow() -> No
     assert settings(with_text(QEMU, ""), replace(WISH, migration_address="")) == []
 
 
+def test_a_migration_address_of_somebodys_own_stays_where_none_is_registered() -> None:
+    seen, derived = with_text(QEMU, 'migration_host = "10.9.9.1"\n'), replace(WISH, migration_address_given=False)
+    assert settings(seen, derived) == []
+    assert "--migration-address 10.9.9.1" in " ".join(for_host(seen, derived).notes)
+    assert settings(with_text(QEMU, ""), derived) == [Setting(QEMU, "migration_host", '"a-migration"')]
+
+
+def test_a_shared_directory_that_is_commented_out_stays_out() -> None:
+    text = 'migration_host = "a-migration"\nshared_filesystems = [\n  "/srv/one#1",\n#  "/srv/old",\n]\n'
+    wish = replace(WISH, shared_directories=("/srv/new",))
+    assert settings(with_text(QEMU, text), wish) == [
+        Setting(QEMU, "shared_filesystems", '[ "/srv/one#1", "/srv/new" ]')
+    ]
+
+
 def test_a_setting_changed_means_a_restart() -> None:
     assert isinstance(for_host(with_text(QEMU, ""), WISH).changes[-1].act, Restart)
 

@@ -103,7 +103,7 @@ class Preparations:
             return (
                 f"{host.name} will be registered with the peer URI {uri}, so that hosts need no ssh keys for each other"
             )
-        self.site.records.add_host(replace(host, peer_uri=uri))
+        self.site.records.add_host(replace(self.site.host(host.name), peer_uri=uri))  # it may be in maintenance by now
         return f"{host.name} is registered with the peer URI {uri}, so that hosts need no ssh keys for each other"
 
     def _revert(self, host: Host) -> Prepared:
@@ -120,7 +120,7 @@ class Preparations:
         if len(done) > 1:
             notes.append(f"an earlier preparation ({done[-2]}) is in force: --revert again undoes it")
         elif host.peer_uri and host.peer_uri == tls_uri(host) and urlsplit(host.uri).scheme != "qemu+tls":
-            self.site.records.add_host(replace(host, peer_uri=""))
+            self.site.records.add_host(replace(self.site.host(host.name), peer_uri=""))
             notes.append(f"{host.name} is registered without the peer URI {host.peer_uri} again")
         return Prepared(host.name, Result.REVERTED, notes=tuple(notes), kept_in=f"{machine.kept}/{done[-1]}", guests=untouched)  # fmt: skip
 
@@ -250,6 +250,7 @@ class _Work:
                 for service, authority in self.authorities.items()
             },
             migration_address=host.effective_migration_address if host else "",
+            migration_address_given=bool(host and host.migration_address),
             shared_directories=self.asked.shared_directories,
         )
 

@@ -142,6 +142,9 @@ class Wish:
     names: tuple[str, ...]
     authorities: Mapping[Service, str]
     migration_address: str = ""
+    migration_address_given: bool = (
+        True  # registered as such; False: derived, and no reason to change somebody's setting
+    )
     shared_directories: tuple[str, ...] = ()
 
 

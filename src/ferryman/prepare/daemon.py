@@ -41,14 +41,14 @@ def value_of(text: str, key: str) -> str:
 
 
 def listed(value: str) -> tuple[str, ...]:
-    """The strings of a list."""
-    return tuple(re.findall(r'"([^"]*)"', value))
+    """The strings of a list; what is commented out in it is none of them."""
+    return tuple(path for path in re.findall(r'"([^"]*)"|#.*', value) if path)
 
 
 def settings(seen: MachineState, wish: Wish) -> Changes:
     """The settings that must change, and what could not be set."""
     notes: list[str] = []
-    changes = [*_migration(seen, wish), *_qemu_certificates(seen), *_served(seen), *_shared(seen, wish, notes)]
+    changes = [*_migration(seen, wish, notes), *_qemu_certificates(seen), *_served(seen), *_shared(seen, wish, notes)]
     return Changes((*changes, *_listening(seen)), tuple(notes))
 
 
@@ -62,8 +62,12 @@ def _set(seen: MachineState, path: str, key: str, value: str, why: str, separato
     return Change(f"{path}: {key}{separator}{value}", why, undo, Setting(path, key, value, separator))
 
 
-def _migration(seen: MachineState, wish: Wish) -> Iterator[Change]:
+def _migration(seen: MachineState, wish: Wish, notes: list[str]) -> Iterator[Change]:
     address, before = wish.migration_address, value_of(_text(seen, QEMU), "migration_host").strip('"')
+    if before and before != address and not wish.migration_address_given:
+        notes.append(f"{seen.name}: its qemu.conf names {before} as the migration address, and none is registered, so that ferryman takes {address}; "
+                     f"if {before} is right, register the host anew with --migration-address {before} and prepare it again")  # fmt: skip
+        return
     if address and before != address and (before or address != seen.hostname):
         answer = f"'{before}'" if before else f"its host name '{seen.hostname}'"
         yield _set(seen, QEMU, "migration_host", f'"{address}"', f"other hosts are told {answer} as the migration address until now")  # fmt: skip

@@ -86,7 +86,7 @@ for driver in /usr/lib*/libvirt/connection-driver/libvirt_driver_qemu.so /usr/li
     printf 'declarable\t%s\n' "$known"
 done
 sed -n 's/^[[:space:]]*lock_manager[[:space:]]*=[[:space:]]*"\(.*\)".*/lock\t\1/p' /etc/libvirt/qemu.conf 2>/dev/null
-sed -n '/^[[:space:]]*shared_filesystems/,/\]/p' /etc/libvirt/qemu.conf 2>/dev/null | tr '\n' ' ' | sed 's/^/shared\t/'
+sed -n '/^[[:space:]]*shared_filesystems/,/\]/p' /etc/libvirt/qemu.conf 2>/dev/null | sed '/^[[:space:]]*#/d' | tr '\n' ' ' | sed 's/^/shared\t/'
 echo
 wait
 """
