@@ -111,7 +111,7 @@ def test_a_cancel_puts_back_the_store_and_the_autostart_mark(tmp_path: Path) -> 
     [
         pytest.param(RUNS, OFF, "failed", {**RUNS, "autostart": True}, None, id="started at the source: the new definition goes"),
         pytest.param(OFF, RUNS, "succeeded", None, {**RUNS, "autostart": True}, id="started at the destination: the old one goes"),
-        pytest.param(None, OFF, "succeeded", None, MARKED, id="removed at the source already"),
+        pytest.param(None, OFF, "needs attention", None, OFF, id="removed at the source by another, who may have it elsewhere"),
         pytest.param(OFF, None, "failed", MARKED, None, id="removed at the destination"),
         pytest.param(RUNS, RUNS, "needs attention", RUNS, RUNS, id="running twice: nothing is touched"),
         pytest.param(None, None, "needs attention", None, None, id="gone: nothing is touched"),

@@ -146,8 +146,8 @@ def forward(ports: Ports, request: Request, plan: Plan) -> Outcome:
 def undefine_source(ports: Ports, request: Request) -> None:
     """The definition only: disks and variables stay, and libvirt refuses while snapshots or a saved memory exist."""
     source = ports.hypervisor(request.source)
-    if source.place(request.guest_uuid).where is Where.ABSENT:
-        return
+    if source.place(request.guest_uuid).where is Where.ABSENT and ports.records.asked_at(request.id) is not None:
+        return  # by us
     if confirm(ports, request, Action.FORWARD, judge=_judge(ports, request, put_back=False)) is None:
         raise _changed(request)
     ports.records.mark_asked(request.id)  # from here on an error is not "nothing was changed"

@@ -25,6 +25,12 @@ def judge_definition(source: Place, destination: Place, *, made: bool, put_back:
                 "neither host knows the guest any more",
                 "look for it at your other hosts: ferryman guests; if it is nowhere: ferryman show ID --definition >guest.xml, and virsh define guest.xml where its disks are",
             )
+        case Where.ABSENT, Where.OFF if not past:
+            return Verdict(
+                Action.ATTENTION,
+                "the source has the guest no more, and this move did not take it from there: somebody else may have moved it to a third host",
+                "ferryman guests names every host that has it: leave it at one, virsh undefine --keep-nvram GUEST at the others; then ferryman recover --close ID",
+            )
         case Where.ABSENT, _:
             return Verdict(Action.FORWARD, "the destination alone has the guest")
         case here, Where.ABSENT if here in (*_ACTIVE, Where.OFF):
