@@ -158,6 +158,19 @@ def test_what_may_hold_the_newest_data_stays_and_is_named(
     assert records.decisions(THERE.id)[-1].startswith(f"left as it is: {NEW} at b")
 
 
+@pytest.mark.parametrize("noted", [True, False])
+def test_putting_back_removes_a_noted_volume_alone(records: DatabaseRecords, noted: bool) -> None:
+    """One of that name may be somebody else's who took the name at the same moment."""
+    if noted:
+        made(records, NEW)
+    arguments = {"host": "b", "pool": "images", "name": "new.qcow2", "target": "vda"}
+    records.register_undo(THERE.id, undo.REMOVE_VOLUME, arguments)
+    a, b = FakeHost("a", {OLD}, vda(OLD)), FakeHost("b", {NEW})
+    assert undo.undo_all(ports(records, a, b), THERE) == []
+    assert b.images == (set() if noted else {NEW})
+    assert any("left as it is: volume new.qcow2" in text for text in records.decisions(THERE.id)) is not noted
+
+
 def test_a_volume_that_was_made_and_never_noted_is_named_after_a_good_end_too(records: DatabaseRecords) -> None:
     made(records, NEW)
     for name in ("web.qcow2", "new.qcow2", "gone.qcow2"):

@@ -87,6 +87,14 @@ def test_everything_is_done_and_can_be_put_back(tmp_path: Path, etc: Path) -> No
     assert (tmp_path / "kept/one/state").read_text().strip() == "reverted"
 
 
+def test_what_is_staged_is_for_root_alone(tmp_path: Path) -> None:
+    run(tmp_path / "kept", "open_directory one\ntake_files\nmake_request qemu a.example", NEW)
+    staged = tmp_path / "kept/one/new"
+    for path in (tmp_path / "kept", staged.parent, staged, *staged.iterdir()):
+        assert path.stat().st_mode & 0o077 == 0, path
+    assert {path.name for path in staged.iterdir()} == {"new.pem", "qemu.key", "qemu.csr"}
+
+
 @pytest.mark.parametrize("last", [":", "false"], ids=["done", "put back"])
 def test_a_configuration_that_is_a_link_is_changed_where_it_lies(tmp_path: Path, etc: Path, last: str) -> None:
     (tmp_path / "elsewhere").mkdir()
