@@ -10,10 +10,11 @@ import pytest
 
 from ferryman.drivers.database.records import open_records
 from ferryman.drivers.libvirt.between import _transport
+from ferryman.drivers.libvirt.calls import Call, guard
 from ferryman.drivers.libvirt.connection import without_terminal
 from ferryman.drivers.libvirt.migration import flags_for
 from ferryman.drivers.libvirt.visit import Visit, Way, _peer_way
-from ferryman.errors import DriverError
+from ferryman.errors import AlreadyRunning, DriverError
 from ferryman.execute.follow import CONCLUDED_WITHIN, _watch
 from ferryman.model.host import Host
 from ferryman.model.place import Place, Where
@@ -22,7 +23,7 @@ from ferryman.model.request import Handshake, Options, Request
 from ferryman.model.sample import Sample
 from ferryman.plan.steps import live_plan
 from ferryman.ports import Ports
-from tests.unit.sites import good_site
+from tests.unit.sites import UUID, good_site
 
 HERE = Host("here", "qemu:///system")
 
@@ -35,6 +36,25 @@ def test_a_carried_handshake_differs_from_a_peers_in_one_flag(insecure: bool) ->
     )
     assert peer ^ carried == libvirt.VIR_MIGRATE_PEER2PEER
     assert bool(carried & libvirt.VIR_MIGRATE_TLS) is not insecure
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_only_a_persistent_guest_takes_its_definition_along(persistent: bool) -> None:
+    """In libvirt's own hands, so that it holds when ferryman is gone by then; a transient guest stays transient."""
+    both = libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
+    flags = flags_for(Order(Handshake.PEER, "qemu+tls://b/system", "tcp://b", persistent, Options()))
+    assert flags & both == (both if persistent else 0)
+
+
+@pytest.mark.parametrize("call", Call)
+def test_a_call_that_would_hang_while_a_job_runs_is_refused_at_once(call: Call) -> None:
+    guard(call, "", UUID)
+    hangs = {Call.MIGRATE, Call.UNDEFINE, Call.AUTOSTART, Call.RESUME, Call.MARK, Call.MEDIUM, Call.DESTROY}
+    if call in hangs:
+        with pytest.raises(AlreadyRunning, match="while a job"):
+            guard(call, "outgoing migration", UUID)
+    else:
+        guard(call, "outgoing migration", UUID)
 
 
 def test_a_local_host_has_no_address_for_others_unless_it_is_given_one() -> None:
