@@ -63,7 +63,7 @@ OPERATORS = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((DOCS / "guid
 DOCUMENTS = [*OPERATORS, *sorted(DOCS.glob("*.md"))]
 # Options of other programs that the documents and the remedies name.
 FOREIGN = {
-    "--live", "--config", "--remove", "--metadata", "--abort", "--info", "--nodeset", "--wait",  # virsh
+    "--live", "--config", "--remove", "--metadata", "--abort", "--info", "--nodeset", "--wait", "--keep-nvram",  # virsh
     "--dig-holes", "--target", "--daemon", "--listen", "--system-site-packages", "--force", "--name",  # fallocate, libvirtd, pipx, ./dev
 }  # fmt: skip
 

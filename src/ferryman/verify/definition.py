@@ -29,7 +29,7 @@ def judge_definition(source: Place, destination: Place, *, made: bool, put_back:
             return Verdict(
                 Action.ATTENTION,
                 "the source has the guest no more, and this move did not take it from there: somebody else may have moved it to a third host",
-                "ferryman guests names every host that has it: leave it at one, virsh undefine --keep-nvram GUEST at the others; then ferryman recover --close ID",
+                "ferryman guests names every host that has it: leave it at one, virsh undefine GUEST --keep-nvram at the others; then ferryman recover --close ID",
             )
         case Where.ABSENT, _:
             return Verdict(Action.FORWARD, "the destination alone has the guest")
