@@ -69,6 +69,7 @@ static void *count_up(void *unused) {
 
 static void *serve_counts(void *socket_as_pointer) {
     int client = (int)(intptr_t)socket_as_pointer;
+    double look = atof(parameter("lab.count_ms=", "5")) / 5000;
     uint64_t sent = count;
     char line[32];
     for (;;) {
@@ -79,7 +80,7 @@ static void *serve_counts(void *socket_as_pointer) {
                 return NULL;
             }
         }
-        pause_for(0.001);
+        pause_for(look);
     }
 }
 
@@ -126,8 +127,11 @@ struct region { size_t bytes; double rate; char class; };
 
 static void fill(uint8_t *page, char class, uint64_t seed) {
     if (class == 'z') memset(page, 0, BLOCK);
-    else if (class == 't')
-        for (int at = 0; at < BLOCK; at += 32) snprintf((char *)page + at, 32, "line %016llx of text\n", (unsigned long long)(seed & 0xffff));
+    else if (class == 't') { /* printed once and copied: printing is most of what a guest does under TCG */
+        char line[32] = {0};
+        snprintf(line, sizeof line, "line %016llx of text\n", (unsigned long long)(seed & 0xffff));
+        for (int at = 0; at < BLOCK; at += 32) memcpy(page + at, line, sizeof line);
+    }
     else
         for (int at = 0; at < BLOCK; at += 8) *(uint64_t *)(page + at) = seed = mix(seed);
     *(uint64_t *)page = seed; /* every rewrite changes the page, also of zeroes */

@@ -8,7 +8,7 @@ import pytest
 
 from ferryman.drivers.database.records import open_records
 from tests.durability.fakes import World
-from tests.durability.test_killed_at_every_step import carry
+from tests.durability.processes import carry
 from tests.unit.sites import UUID
 
 RUNNING, PAUSED, OFF = ({"state": state, "autostart": False} for state in ("running", "paused", "off"))

@@ -13,7 +13,9 @@ from lab.guests import Guest, GuestSpec
 from lab.host import Lab
 from tests.lab.operators import Operator
 
-SPEC = GuestSpec(name="web", memory_mib=192, dirty="20:8:t,8:4:r", autostart=True, title="a title", description="words")
+SPEC = GuestSpec(
+    name="web", memory_mib=192, count_every_ms=20, dirty="20:8:t,8:4:r", autostart=True, title="a title", description="words"
+)  # fmt: skip
 
 
 @pytest.fixture(scope="session")

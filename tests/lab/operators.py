@@ -17,7 +17,7 @@ from lab.guests import Guest
 from lab.host import Lab
 from lab.witness import CountReport
 
-QUIET = 3.0  # seconds; counts come every 5 ms
+QUIET = 3.0  # seconds; counts come every 20 ms at least
 SUCCEEDED, REFUSED, PUT_BACK, ATTENTION = 0, 3, 4, 5
 
 
