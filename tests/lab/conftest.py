@@ -31,14 +31,8 @@ def lab() -> Iterator[Lab]:
 
 
 @pytest.fixture
-def whole(lab: Lab) -> Iterator[Lab]:
-    """The lab with every host up and healed, before and after."""
-    _mend(lab)
-    yield lab
-    _mend(lab)
-
-
-def _mend(lab: Lab) -> None:
+def whole(lab: Lab) -> Lab:
+    """The lab with every host up and healed, whatever the test before has left."""
     for host in lab.hosts:
         if not host.up:
             faults.reappear(lab, host.name)
@@ -46,6 +40,7 @@ def _mend(lab: Lab) -> None:
     for host in lab.hosts:
         faults.start_daemon(lab, host.name)
     time.sleep(0.2)
+    return lab
 
 
 _kept: dict[str, Guest] = {}
