@@ -171,10 +171,16 @@ def _told_truly(scene: Scene, code: int, words: str) -> None:
 
 
 def revived(scene: Scene) -> None:
-    """Somebody starts the killed guest again where its definition is."""
+    """Somebody starts the killed guest again where its definition is, or does as the remedy says."""
     if witness.running_at(scene.lab, scene.guest):
         return
     listed = [host.name for host in scene.lab.hosts if scene.guest.name in scene.virsh(host.name, "list", "--all", "--name").split()]  # fmt: skip
+    if len(listed) == 2:  # the destination had taken over, and ended
+        remedy = scene.operator.last()["outcome"]["remedy"]
+        name, old, new = scene.guest.name, scene.source, scene.destination
+        assert f"virsh destroy {name} at {old}, virsh start {name} at {new}" in remedy, (remedy, scene.notes)
+        scene.virsh(old, "destroy", name)
+        listed = [new]
     assert len(listed) == 1, f"the definition is at {listed}: {scene.notes}"
     scene.virsh(listed[0], "start", scene.guest.name, check=False)
     guests.wait_healthy(scene.lab, scene.guest)
