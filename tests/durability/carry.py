@@ -56,7 +56,3 @@ def _carry(moves: "Moves", what: str) -> None:
     else:
         moves.settle_left()
     moves.wait()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

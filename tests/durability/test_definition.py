@@ -12,7 +12,8 @@ from ferryman.drivers.database.records import open_records
 from ferryman.model.outcome import Report
 from ferryman.model.phase import Phase, may_follow
 from tests.durability.fakes import NVRAM, World
-from tests.durability.test_killed_at_every_step import MOMENTS, carry
+from tests.durability.processes import carry
+from tests.durability.test_killed_at_every_step import MOMENTS
 from tests.unit.sites import UUID
 
 STEPS = ("admit", "plan", "save-definition", "autostart-off", "copy-nvram", "define-destination", "settle", "enter-completing",

@@ -3,8 +3,6 @@
 import itertools
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ import pytest
 from ferryman.drivers.database.records import open_records
 from ferryman.model.phase import Phase, may_follow
 from tests.durability.fakes import World
+from tests.durability.processes import carry
 from tests.unit.sites import UUID
 
 LOCAL_STEPS = ("eject-media", "make-volumes", "carry-media", "transfer", "note-left", "drop-undo", "retire")
@@ -20,15 +19,6 @@ STEPS = ("admit", "plan", "watch", "save-definition", "mark", "autostart-off", "
 MOMENTS = ("before", "inside", "after")
 ONCE = [(step, MOMENTS[number % 3]) for number, step in enumerate(STEPS)]
 WHOLE = [(step, moment) for step in STEPS for moment in MOMENTS if (step, moment) not in ONCE]
-
-
-def carry(state: Path, what: str, moment: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tests.durability.carry", str(state), what, moment],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
 
 def ends_right(state: Path) -> None:

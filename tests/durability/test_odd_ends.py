@@ -8,7 +8,7 @@ import pytest
 
 from ferryman.drivers.database.records import open_records
 from tests.durability.fakes import World
-from tests.durability.test_killed_at_every_step import carry
+from tests.durability.processes import carry
 from tests.unit.sites import UUID
 
 RUNNING, PAUSED, OFF = ({"state": state, "autostart": False} for state in ("running", "paused", "off"))
@@ -74,7 +74,7 @@ def test_killed_at_the_steps_of_a_refusal_and_of_a_replacement(tmp_path: Path, s
         pytest.param(OFF, RUNNING, "succeeded", None, ARRIVED, id="a definition left at the source goes"),
         pytest.param(None, RUNNING, "succeeded", None, ARRIVED, id="it had arrived"),
         pytest.param(PAUSED, None, "failed", AT_HOME, None, id="the only copy is resumed"),
-        pytest.param(PAUSED, OFF, "failed", AT_HOME, None, id="the only copy is resumed, a new definition goes"),
+        pytest.param(PAUSED, OFF, "needs attention", PAUSED, OFF, id="the destination had taken over and ended: nothing is touched"),
         pytest.param(RUNNING, OFF, "failed", AT_HOME, None, id="a new definition at the destination goes"),
         pytest.param(RUNNING, None, "failed", AT_HOME, None, id="it had never left"),
         pytest.param(OFF, OFF, "needs attention", OFF, OFF, id="off twice: which is newer is not known"),

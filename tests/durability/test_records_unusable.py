@@ -6,7 +6,8 @@ import pytest
 
 from ferryman.errors import RecordsUnusable
 from tests.durability.fakes import World
-from tests.durability.test_killed_at_every_step import carry, ends_right
+from tests.durability.processes import carry
+from tests.durability.test_killed_at_every_step import ends_right
 
 # At the others the whole product tries it.
 ONCE = ("add_request", "enter", "register_undo", "mark_asked", "keep_sample", "close_undo")

@@ -13,7 +13,9 @@ from lab.guests import Guest, GuestSpec
 from lab.host import Lab
 from tests.lab.operators import Operator
 
-SPEC = GuestSpec(name="web", memory_mib=192, dirty="20:8:t,8:4:r", autostart=True, title="a title", description="words")
+SPEC = GuestSpec(
+    name="web", memory_mib=192, count_every_ms=20, dirty="20:8:t,8:4:r", autostart=True, title="a title", description="words"
+)  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -29,14 +31,8 @@ def lab() -> Iterator[Lab]:
 
 
 @pytest.fixture
-def whole(lab: Lab) -> Iterator[Lab]:
-    """The lab with every host up and healed, before and after."""
-    _mend(lab)
-    yield lab
-    _mend(lab)
-
-
-def _mend(lab: Lab) -> None:
+def whole(lab: Lab) -> Lab:
+    """The lab with every host up and healed, whatever the test before has left."""
     for host in lab.hosts:
         if not host.up:
             faults.reappear(lab, host.name)
@@ -44,6 +40,7 @@ def _mend(lab: Lab) -> None:
     for host in lab.hosts:
         faults.start_daemon(lab, host.name)
     time.sleep(0.2)
+    return lab
 
 
 _kept: dict[str, Guest] = {}

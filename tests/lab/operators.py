@@ -1,12 +1,14 @@
 """An operator at the controller: runs ferryman as a program, kills it, reads its records; and the judge of what is left."""
 
 import os
+import pty
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from ferryman.drivers.database.records import open_records
@@ -17,7 +19,7 @@ from lab.guests import Guest
 from lab.host import Lab
 from lab.witness import CountReport
 
-QUIET = 3.0  # seconds; counts come every 5 ms
+QUIET = 3.0  # seconds; counts come every 20 ms at least
 SUCCEEDED, REFUSED, PUT_BACK, ATTENTION = 0, 3, 4, 5
 
 
@@ -52,6 +54,24 @@ class Operator:
             timeout=timeout,
             stdin=subprocess.DEVNULL,
         )
+
+    def in_terminal(self, *arguments: str, question: str) -> tuple[int, str]:
+        """Run in a terminal of its own and say yes to the question; its exit code and all that the terminal showed."""
+        ours, theirs = pty.openpty()
+        shown, answered = b"", False
+        with subprocess.Popen(
+            self.command(*arguments), stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+        ) as process:
+            os.close(theirs)
+            with suppress(OSError):  # the terminal is gone when its last user is
+                while chunk := os.read(ours, 65536):
+                    shown += chunk
+                    if question.encode() in shown and not answered:
+                        os.write(ours, b"y\n")
+                        answered = True
+            code = process.wait(120)
+        os.close(ours)
+        return code, shown.decode(errors="replace")
 
     def start(self, *arguments: str, crash: str = "") -> subprocess.Popen[str]:
         """Run in the background, as a process group of its own."""

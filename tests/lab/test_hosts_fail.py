@@ -11,6 +11,7 @@ import pytest
 from lab import faults, guests, tls, witness
 from lab.guests import Guest, GuestSpec
 from lab.host import Lab
+from tests.lab.conftest import bring_home
 from tests.lab.operators import ATTENTION, PUT_BACK, REFUSED, SUCCEEDED, Operator, ends_right, judge
 
 pytestmark = pytest.mark.lab
@@ -53,6 +54,35 @@ def test_a_libvirtd_is_killed_as_the_destination_first_runs(
         time.sleep(1)
         faults.start_daemon(whole, host)
         ends_right(whole, guest, operator, running.wait(200), counter.report())
+
+
+def test_a_destination_that_took_over_and_died_is_not_undone_with_older_memory(
+    whole: Lab, guest: Guest, operator: Operator
+) -> None:
+    """The handshake breaks as it first runs, then its QEMU dies: its disk is newer than what stands paused at the source."""
+    for _ in range(4):
+        running = operator.start_migration(guest, "b")
+        witness.wait_until_executing(whole, guest, "b")
+        faults.kill_daemon(whole, "a")
+        if {copy.host: copy.executing for copy in witness.copies(whole, guest)} == {"a": False, "b": True}:
+            break
+        faults.start_daemon(whole, "a")
+        running.wait(200)
+        bring_home(whole, guest)
+    acknowledged = guests.health(whole, guest)["acknowledged"]
+    faults.kill_guest_process(whole, "b", guest)
+    faults.start_daemon(whole, "a")
+    assert running.wait(60) == ATTENTION
+    assert "virsh destroy web at a, virsh start web at b, then ferryman recover" in operator.last()["outcome"]["remedy"]
+    assert [(copy.host, copy.executing) for copy in witness.copies(whole, guest)] == [("a", False)]
+    assert operator.run("recover").returncode == ATTENTION  # and again, whoever looks
+    whole.host("a").run(["virsh", "destroy", guest.name])
+    disk = witness.check_disk(whole, guest, at="b", acknowledged=acknowledged)
+    assert (disk.wrong, disk.missing) == (0, 0), disk
+    whole.host("b").run(["virsh", "start", guest.name])
+    guests.wait_healthy(whole, guest)
+    assert operator.run("recover").returncode == SUCCEEDED
+    judge(whole, guest, at="b", operator=operator)
 
 
 def test_the_destinations_libvirtd_is_silent_over_28_seconds_at_the_switchover(

@@ -2,12 +2,9 @@
 
 import json
 import os
-import pty
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -116,20 +113,8 @@ def test_a_shut_off_guest_killed_in_the_middle_is_led_to_its_end(whole: Lab, sti
 def test_in_a_terminal_all_plans_are_shown_and_one_question_is_asked(
     whole: Lab, still: Guest, local: Guest, operator: Operator
 ) -> None:
-    ours, theirs = pty.openpty()
-    command = operator.command("migrate", local.name, still.name, "--to", "b")
-    shown = b""
-    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
-        os.close(theirs)
-        with suppress(OSError):  # the terminal is gone when its last user is
-            while chunk := os.read(ours, 65536):
-                shown += chunk
-                if b"go with 1 of 2? [y/N]" in shown and b"!" not in shown:
-                    os.write(ours, b"y\n")
-                    shown += b"!"
-        assert process.wait(60) == REFUSED
-    os.close(ours)
-    text = shown.decode(errors="replace")
+    code, text = operator.in_terminal("migrate", local.name, still.name, "--to", "b", question="go with 1 of 2? [y/N]")
+    assert code == REFUSED
     assert text.index("disk-stays") < text.index("point of no return") < text.index("go with")
     assert text.count("[y/N]") == 1
     assert defined(whole, local) == {"a": "shut off"}

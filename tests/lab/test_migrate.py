@@ -1,11 +1,8 @@
 """A running guest moves while its client counts: the good days, and the ways they are refused."""
 
 import json
-import os
-import pty
 import re
 import subprocess
-from contextlib import suppress
 
 import pytest
 
@@ -160,20 +157,8 @@ def test_a_request_that_a_person_has_looked_at_can_be_closed(whole: Lab, guest: 
 def test_in_a_terminal_it_asks_first_and_draws_one_picture_that_never_runs_backwards(
     whole: Lab, guest: Guest, operator: Operator
 ) -> None:
-    ours, theirs = pty.openpty()
-    command = operator.command("migrate", guest.name, "--to", "b", "--bandwidth", "30M")
-    shown = b""
-    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
-        os.close(theirs)
-        with suppress(OSError):  # the terminal is gone when its last user is
-            while chunk := os.read(ours, 65536):
-                shown += chunk
-                if b"go? [y/N]" in shown and b"\ny" not in shown:
-                    os.write(ours, b"y\n")
-                    shown += b"\ny"
-        assert process.wait(120) == SUCCEEDED
-    os.close(ours)
-    text = shown.decode(errors="replace")
+    code, text = operator.in_terminal("migrate", guest.name, "--to", "b", "--bandwidth", "30M", question="go? [y/N]")
+    assert code == SUCCEEDED
     assert text.index("point of no return") < text.index("go?") < text.index("transferring")
     for word in ("remaining", "dirty rate", "bandwidth", "left", "succeeded: the guest runs at b"):
         assert word in text, word

@@ -83,7 +83,10 @@ def test_every_pair_has_a_verdict_and_the_dangerous_ones_are_left_alone(source: 
     if verdict.action is Settled.FORWARD_OVER_HUSK:
         assert (source.where, destination.where) == (Where.STALLED, Where.RUNNING)
     if verdict.action is Settled.BACK_RESUME:
-        assert destination.where in (Where.ABSENT, Where.OFF)
+        assert (source.where, source.persistent, destination.where) == (Where.STALLED, True, Where.ABSENT)
+    if verdict.action is Settled.STALE:
+        assert source.where is Where.STALLED
+        assert verdict.remedy
 
 
 # Undo

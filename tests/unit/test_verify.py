@@ -13,7 +13,7 @@ PLAIN = {
     (Where.OFF, Where.RUNNING): Action.FORWARD,
     (Where.STALLED, Where.RUNNING): Action.FORWARD_OVER_HUSK,
     (Where.STALLED, Where.ABSENT): Action.BACK_RESUME,
-    (Where.STALLED, Where.OFF): Action.BACK_RESUME,
+    (Where.STALLED, Where.OFF): Action.STALE,
     (Where.OFF, Where.ABSENT): Action.STOPPED_AT_SOURCE,
     (Where.HALTED, Where.ABSENT): Action.BACK,
     (Where.HALTED, Where.OFF): Action.BACK,
@@ -26,13 +26,28 @@ PLAIN = {
 @pytest.mark.parametrize("source", Where)
 @pytest.mark.parametrize("destination", Where)
 def test_every_pair_has_its_verdict(source: Where, destination: Where) -> None:
-    verdict = judge(Place(source), Place(destination))
+    verdict = judge(Place(source, persistent=True), Place(destination))
     assert verdict.reason
     if (source, destination) in PLAIN:
         assert verdict.action is PLAIN[source, destination]
     else:
         assert verdict.action in (Action.WAIT, Action.ATTENTION)
         assert verdict.remedy
+
+
+def test_a_stalled_copy_is_resumed_only_when_it_is_known_that_the_destination_never_ran_the_guest() -> None:
+    """A definition there is saved before the CPUs start; of a transient guest none is ever saved, so that nothing tells."""
+    persistent, transient = Place(Where.STALLED, persistent=True), Place(Where.STALLED)
+    assert judge(persistent, Place(Where.ABSENT)).action is Action.BACK_RESUME
+    for source, destination in (
+        (persistent, Place(Where.OFF, persistent=True)),
+        (transient, Place(Where.ABSENT)),
+        (transient, Place(Where.OFF, persistent=True)),
+    ):
+        verdict = judge(source, destination)
+        assert verdict.action is Action.STALE
+        assert "newer" in verdict.reason
+        assert "virsh destroy GUEST at SOURCE" in verdict.remedy
 
 
 def test_two_running_copies_are_never_touched() -> None:

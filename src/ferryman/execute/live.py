@@ -40,9 +40,10 @@ def watched(
     """The transfer, then settling."""
     end = from_plain(TransferEnd, step("transfer", _transfer, ports, request, plan, fresh, may_ask))
     verdict = from_plain(Verdict, step("settle", _settle, ports, request, patience))
-    if verdict.action is Action.BACK_RESUME and not end.asked:
+    if verdict.action in (Action.BACK_RESUME, Action.STALE) and not end.asked:
         # Nothing was asked for, so no migration of ours paused it.
-        return end, Verdict(Action.BACK, f"{verdict.reason}; it was not paused by this move and is left as it is")
+        why = "the guest is paused at the source without a job; nothing was asked for, so this move did not pause it: it is left as it is"
+        return end, Verdict(Action.BACK, why)
     return end, verdict
 
 
@@ -189,7 +190,10 @@ def back(ports: Ports, request: Request, verdict: Verdict) -> None:
 
 
 def resume_source(ports: Ports, request: Request) -> None:
-    """The only copy stands paused and nobody works on it."""
+    """The only copy stands paused, nobody works on it, and the destination never ran it."""
     if confirm(ports, request, Action.BACK_RESUME) is not None:
         ports.hypervisor(request.source).resume(request.guest_uuid)
-        ports.records.keep_decision(request.id, f"resumed the guest at {request.source}: the only copy stood paused")
+        ports.records.keep_decision(
+            request.id,
+            f"resumed the guest at {request.source}: the only copy stood paused, and {request.destination} never ran it",
+        )

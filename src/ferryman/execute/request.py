@@ -1,5 +1,6 @@
 """Start reading here: a request from being asked to its report, every step durable."""
 
+import re
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -153,12 +154,13 @@ class Fulfilment:
                     live.back(self.ports, request, verdict)
                 except NeedsAttention as error:
                     reason = f"{reason}; {error.why}"
-                return Outcome(Status.NEEDS_ATTENTION, reason, "", remedy=verdict.remedy)
+                return Outcome(Status.NEEDS_ATTENTION, reason, "", remedy=_named(verdict.remedy, request))
             case Action.STOPPED_AT_DESTINATION:
                 live.forward(self.ports, request, plan, verdict)
-                return Outcome(Status.NEEDS_ATTENTION, verdict.reason, "", remedy=verdict.remedy)
+                return Outcome(Status.NEEDS_ATTENTION, verdict.reason, "", remedy=_named(verdict.remedy, request))
             case _:
-                return Outcome(Status.NEEDS_ATTENTION, f"{end.reason}; {verdict.reason}", "", remedy=verdict.remedy)
+                remedy = _named(verdict.remedy, request)
+                return Outcome(Status.NEEDS_ATTENTION, f"{end.reason}; {verdict.reason}", "", remedy=remedy)
 
     def verify(self, request: Request) -> Any:
         """Past the point of no return: make the network learn the place, look from outside, collect the figures."""
@@ -294,6 +296,12 @@ class Fulfilment:
         self.ports.records.enter(request.id, Phase(ended.status))
         if ended.status is not Status.NEEDS_ATTENTION:
             self.ports.records.drop_lease(request.guest_uuid, request.id)
+
+
+def _named(remedy: str, request: Request) -> str:
+    """A verdict's remedy with the names in it, to be typed as it stands."""
+    names = {"GUEST": request.guest, "SOURCE": request.source, "DESTINATION": request.destination, "ID": request.id}
+    return re.sub(rf"\b({'|'.join(names)})\b", lambda word: names[word[0]], remedy)
 
 
 def _versions(site: Site, ferryman: str) -> Versions:

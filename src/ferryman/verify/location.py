@@ -1,4 +1,9 @@
-"""Who owns a guest: one pure function judges the pair of places that both hosts named."""
+"""Who owns a guest: one pure function judges the pair of places that both hosts named.
+
+Whether the destination ever ran a guest is told from its definition there. In the last phase the destination's libvirtd first
+saves the definition (VIR_MIGRATE_PERSIST_DEST), then waits for all of the memory, then starts the CPUs; a failure or a crash
+after that leaves the definition. So a persistent guest that the destination does not know never ran there.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +18,7 @@ class Action(StrEnum):
     FORWARD_OVER_HUSK = "forward over the husk"  # the same, after the source's stalled copy is destroyed
     BACK = "back"  # the source owns it: put back what was changed
     BACK_RESUME = "back, resume"  # the same, and the source's stalled copy is resumed first: it is the only one
+    STALE = "stale at the source"  # the source's stalled copy may be older than the disks: a person decides
     STOPPED_AT_SOURCE = "stopped at the source"  # nobody runs it, its definition is at the source
     STOPPED_AT_DESTINATION = "stopped at the destination"
     WAIT = "wait"  # between two plain states: look again
@@ -49,10 +55,26 @@ def judge(source: Place, destination: Place) -> Verdict:
                 Action.FORWARD_OVER_HUSK,
                 "the guest runs at the destination; the source holds a paused copy that no job works on",
             )
-        case Where.STALLED, Where.ABSENT | Where.OFF:
+        case Where.STALLED, Where.ABSENT if source.persistent:
             return Verdict(
                 Action.BACK_RESUME,
-                "the guest is paused at the source without a job, and the destination has nothing active: the only copy",
+                "the guest is paused at the source without a job, and the destination never ran it, since it has no definition there: the only copy",
+            )
+        case Where.STALLED, Where.OFF:
+            return Verdict(
+                Action.STALE,
+                "the guest is paused at the source without a job, and the destination has its definition: it had taken over, and ended there. "
+                "Its disks may be newer than the memory that the source holds: resuming that would break its file systems",
+                "start it anew where its disks are newest, memory is lost as in a crash: virsh destroy GUEST at SOURCE, virsh start GUEST at DESTINATION, "
+                "then ferryman recover. Why it ended: /var/log/libvirt/qemu/GUEST.log at DESTINATION",
+            )
+        case Where.STALLED, Where.ABSENT:
+            return Verdict(
+                Action.STALE,
+                "the guest is paused at the source without a job, and as it is transient nothing tells whether the destination ran it meanwhile. "
+                "If it did, its disks are newer than the memory that the source holds: resuming that would break its file systems",
+                "if DESTINATION never ran it (no image is newer than the pause): virsh resume GUEST at SOURCE; else virsh destroy GUEST at SOURCE, "
+                "ferryman show ID --definition >guest.xml, and virsh create guest.xml where its disks are newest; then ferryman recover",
             )
         case Where.HALTED, Where.ABSENT | Where.OFF:
             return Verdict(
