@@ -62,7 +62,9 @@ for address in ("127.0.0.1", "::1", "127.0.0.1"):
 @pytest.mark.skipif(os.getuid() != 0, reason="makes a network namespace: needs root")
 @pytest.mark.parametrize(("groups", "answer"), [("0 2147483647", "True"), ("1 0", "may not")])
 def test_a_user_without_rights_sends_echoes_where_the_kernel_lets_users(groups: str, answer: str) -> None:
-    asked = subprocess.run(["unshare", "--net", sys.executable, "-c", AS_NOBODY, groups], capture_output=True, text=True)
+    asked = subprocess.run(
+        ["unshare", "--net", sys.executable, "-c", AS_NOBODY, groups], capture_output=True, text=True
+    )
     assert asked.stdout.split("\n")[:3] == [answer] * 3, asked.stderr
 
 

@@ -89,7 +89,9 @@ def _echo(name: str, timeout: float) -> bool:
             while time.monotonic() < deadline:
                 answer, sender = asking.recvfrom(2048)
                 body = answer[(answer[0] & 15) * 4 :] if raw and not v6 else answer  # that one comes with its header
-                same = slice(4, 8) if raw else slice(6, 8)  # an echo socket has a number of its own, and gets only its answers
+                same = (
+                    slice(4, 8) if raw else slice(6, 8)
+                )  # an echo socket has a number of its own, and gets only its answers
                 if sender[0] == resolved[0] and body[0] == reply and body[same] == packet[same]:
                     return True
         except OSError:
