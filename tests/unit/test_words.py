@@ -5,7 +5,7 @@ import pytest
 from ferryman.drivers import ssh
 from ferryman.drivers.libvirt.errors import translate
 from ferryman.model.finding import blocker, note
-from ferryman.model.outcome import KeptCopy, Report, UndoEntry
+from ferryman.model.outcome import KeptCopy, PhaseEntry, Report, UndoEntry
 from ferryman.model.request import Options, Request
 from ferryman.surfaces.cli import render
 from tests.unit.test_libvirt_errors import Provoked
@@ -52,7 +52,7 @@ def test_a_verdict_counts_as_people_do(
 def test_a_report_names_options_as_they_were_typed_and_what_is_left_where(capsys: pytest.CaptureFixture[str]) -> None:
     options = Options(bandwidth=8 * 1024**2, max_downtime=0.5, insecure=True, map_pool={"default": "fast"})
     told = Report(
-        Request("abcd1234", "uuid", "web", "a", "b", options, "op@desk"), None, "verifying",
+        Request("abcd1234", "uuid", "web", "a", "b", options, "op@desk"), None, "verifying", (PhaseEntry("verifying", 10.0),),
         undo=(UndoEntry("remove-mark", "a", "dropped"),), left_to_retire=(KeptCopy("a", "/pool/web.qcow2", 1024**2, "vda"),),
     )  # fmt: skip
     render.report(told)
