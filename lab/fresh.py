@@ -1,4 +1,4 @@
-"""`./dev fresh [SUITE …]`: are root and apt really all that is needed? A clone of the project in a new Debian root, its demo run there."""
+"""`./dev fresh [--guide] [SUITE …]`: are root and apt really all that is needed? A clone of the project in a new Debian root, its demo run there."""
 
 import argparse
 import os
@@ -7,7 +7,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from lab.host import PROJECT
@@ -32,8 +33,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--run", default="./dev demo --name fresh && ./dev lab down --name fresh", help="what is run in the clone"
     )
+    parser.add_argument(
+        "--guide",
+        action="store_true",
+        help="in place of the demo what docs/guide says, from the wheel to a proven move",
+    )
     options = parser.parse_args(arguments)
-    results = {suite: prove(suite, options.run) for suite in options.suites or SUITES}
+    if options.guide:
+        from lab import newcomer
+
+        results = {suite: newcomer.prove(suite) for suite in options.suites or SUITES}
+    else:
+        results = {suite: prove(suite, options.run) for suite in options.suites or SUITES}
     for suite, seconds in results.items():
         print(f"{suite}: {'FAILED' if seconds is None else f'good, {seconds:.0f} s'}")
     return 0 if None not in results.values() else 1
@@ -41,20 +52,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def prove(suite: str, command: str) -> float | None:
     """Seconds that the command took in a new root of that suite; None when it failed. The root is removed."""
+    with new_root(suite) as root:
+        began = time.monotonic()
+        result = subprocess.run(inside(root, command), env=environment(), stdin=subprocess.DEVNULL)
+        return time.monotonic() - began if result.returncode == 0 else None
+
+
+@contextmanager
+def new_root(suite: str) -> Iterator[Path]:
+    """A root of that suite with nothing but apt and a clone of the project in it; removed at the end."""
     root = Path(tempfile.mkdtemp(prefix=f"ferryman-fresh-{suite}-"))
     try:
         print(f"{suite}: making a root with nothing but apt in it", flush=True)
         subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", suite, str(root)], check=True)
         for name in SETTINGS:
             _take_along(Path("/") / name, root / name)
-        clone = root / "srv/ferryman"
-        subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(clone)], check=True)
-        began = time.monotonic()
-        result = subprocess.run(["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", _ENTER, "sh", str(root), command],
-                                env=_environment(), stdin=subprocess.DEVNULL)  # fmt: skip
-        return time.monotonic() - began if result.returncode == 0 else None
+        subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(root / "srv/ferryman")], check=True)
+        yield root
     finally:
         shutil.rmtree(root)
+
+
+def inside(root: Path, command: str) -> list[str]:
+    """The command line that runs a shell command in the clone."""
+    return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", _ENTER, "sh", str(root), command]
 
 
 # In namespaces of its own, so that no mount and no process is left.
@@ -77,9 +98,9 @@ def _take_along(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
-    return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8", **kept}
+    return {"PATH": "/root/.local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8", **kept}
 
 
 if __name__ == "__main__":

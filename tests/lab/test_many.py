@@ -171,6 +171,7 @@ def carrier(operator: Operator, request_id: str) -> int:
 def test_limits_are_changed_under_way_and_ctrl_c_lets_no_further_move_begin(
     whole: Lab, guest: Guest, still: Guest, operator: Operator
 ) -> None:
+    speed = kept_speed(whole, guest)
     with witness.Counter(whole, guest) as counter:
         process = operator.start("migrate", guest.name, still.name, "--to", "b", "--yes", "--bandwidth", "2M")
         operator.wait_for(lambda: sent(operator, guest) > 0, "bytes on their way")
@@ -183,6 +184,7 @@ def test_limits_are_changed_under_way_and_ctrl_c_lets_no_further_move_begin(
         assert process.wait(60) == PUT_BACK
         judge(whole, guest, at="a", seen=counter.report())
     assert slow < 3.5 * 1024**2 < fast, (slow, fast)
+    assert kept_speed(whole, guest) == speed  # neither limit is left for the guest's next move
     report: dict[str, Any] = json.loads(operator.run("show", request_of(operator, guest), "--json").stdout)
     assert report["outcome"]["status"] == "cancelled"
     (wish,) = report["wishes"]
@@ -193,6 +195,11 @@ def test_limits_are_changed_under_way_and_ctrl_c_lets_no_further_move_begin(
     late = operator.run("tune", request_of(operator, guest), "--bandwidth", "1M")
     assert late.returncode == REFUSED
     assert "it has ended" in late.stderr
+
+
+def kept_speed(lab: Lab, guest: Guest) -> str:
+    """What libvirt keeps for the guest's next migration."""
+    return lab.host("a").run(["virsh", "migrate-getspeed", guest.name]).stdout.strip()
 
 
 def request_of(operator: Operator, guest: Guest) -> str:

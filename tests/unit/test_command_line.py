@@ -108,6 +108,13 @@ def test_an_order_that_makes_no_sense_names_what_is_wrong(
     assert (answer.returncode, words in answer.stderr) == (code, True), answer.stderr
 
 
+def test_the_bare_name_and_a_bare_group_print_their_help(state: Path) -> None:
+    for words in ((), ("host",)):
+        bare = ferryman(state, *words)
+        assert (bare.returncode, bare.stderr) == (2, "")
+        assert bare.stdout.startswith(f"Usage: {' '.join(('ferryman', *words))} ")
+
+
 def test_wrong_arguments_name_the_help_that_tells_more(state: Path) -> None:
     wrong = ferryman(state, "migrate", "web", "--too", "beta")
     assert wrong.returncode == 2

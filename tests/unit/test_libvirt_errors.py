@@ -35,6 +35,7 @@ CONNECTION = [
     (38, "Unable to resolve address 'nohost' service '16514': Temporary failure in name resolution", errors.Unreachable),
     (38, "Cannot recv data: ssh: connect to host a port 23: Connection refused: Connection reset by peer", errors.Unreachable),
     (38, "Cannot recv data: nobody@a: Permission denied (publickey,password).: Connection reset by peer", errors.Unreachable),
+    (38, "Cannot recv data: Host key verification failed.: Connection reset by peer", errors.Unreachable),
     (38, "End of file while reading data: nc: /nowhere: No such file or directory: Input/output error", errors.Unreachable),
     (38, "Failed to connect socket to '/nowhere': No such file or directory", errors.Unreachable),
     (39, "internal error: client socket is closed", errors.Unreachable),

@@ -44,6 +44,30 @@ def test_echoes_come_back_over_either_family(address: str) -> None:
     assert probe.asks(address, 0)
 
 
+AS_NOBODY = """
+import os, sys, subprocess, encodings.idna
+from ferryman.drivers import probe
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+open("/proc/sys/net/ipv4/ping_group_range", "w").write(sys.argv[1])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+for address in ("127.0.0.1", "::1", "127.0.0.1"):
+    try:
+        print(probe.asks(address, 0, 0.5))
+    except PermissionError:
+        print("may not")
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="makes a network namespace: needs root")
+@pytest.mark.parametrize(("groups", "answer"), [("0 2147483647", "True"), ("1 0", "may not")])
+def test_a_user_without_rights_sends_echoes_where_the_kernel_lets_users(groups: str, answer: str) -> None:
+    asked = subprocess.run(
+        ["unshare", "--net", sys.executable, "-c", AS_NOBODY, groups], capture_output=True, text=True
+    )
+    assert asked.stdout.split("\n")[:3] == [answer] * 3, asked.stderr
+
+
 def test_a_listener_and_a_refusal_are_answers_and_silence_is_none() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]

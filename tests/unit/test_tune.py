@@ -11,7 +11,7 @@ from ferryman.app import Moves, Site
 from ferryman.drivers.database.records import DatabaseRecords, open_records
 from ferryman.errors import BadInput, DriverError, Refused
 from ferryman.execute.follow import _apply_wishes
-from ferryman.execute.storage import Caps
+from ferryman.execute.storage import Caps, note_speed
 from ferryman.model.phase import Phase
 from ferryman.model.plan import NewDisk, Travel
 from ferryman.model.request import Options, Request
@@ -36,9 +36,10 @@ class Limited:
     def __init__(self, refuses: str = "") -> None:
         self.set: list[tuple[str, float]] = []
         self.refuses = refuses
+        self.speed = 4096
 
     def memory_limit(self, uuid: str) -> int:
-        return 4096
+        return self.speed
 
     def limit_memory(self, uuid: str, rate: int) -> None:
         if self.refuses:
@@ -127,6 +128,8 @@ def test_mirrors_and_memory_share_the_new_limit_and_are_both_freed_of_it(
 ) -> None:
     moves, hypervisor = Moves(Site(records), tmp_path), Limited()
     world = ports(records, hypervisor)
+    note_speed(world, REQUEST)
+    hypervisor.speed = 500  # what libvirt answers while the transfer runs
     caps = Caps(world, REQUEST, replace(PLAN, new_disks=(DISK,)))
     caps.apply(mirroring=True)
     assert hypervisor.set == []  # nobody asked for a limit

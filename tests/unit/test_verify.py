@@ -66,6 +66,18 @@ def codes(**changes: object) -> set[str]:
     return {finding.code for finding in network_findings(**(usual | changes))}  # type: ignore[arg-type]
 
 
+def test_why_a_guest_was_not_asked_is_said_as_it_was() -> None:
+    usual = {"answers": None, "destination": "b", "not_announced": "", "blackout": None, "downtime": 0.3}
+    for before, probe, words in (
+        (False, "10.0.0.1", "10.0.0.1 did not answer before the move either"),
+        (None, "10.0.0.1", "this user may not send ICMP echoes"),
+        (False, "", "no address of the guest is known"),
+    ):
+        (found,) = network_findings(**usual, answered_before=before, probe=probe)  # type: ignore[arg-type]
+        assert words in found.why
+        assert "--probe ADDRESS:PORT" in found.remedy
+
+
 def test_what_the_network_showed() -> None:
     assert codes() == set()
     assert codes(answers=False) == {"guest-dark"}

@@ -181,9 +181,9 @@ class _Work:
         try:
             seen, said = self._survey(machine)
         except DriverError as error:
-            return self._by_hand(host, MachineState(host.name, False, ""), error.why)
+            return self._by_hand(host, MachineState(host.name, False, ""), error.why, error.remedy)
         if not seen.is_root:
-            return self._by_hand(host, seen, "ssh does not lead to root there")
+            return self._by_hand(host, seen, "ssh does not lead to root there", "register it with --ssh root@ADDRESS")
         if seen.absent:
             raise BadInput(f"--shared-directory {seen.absent[0]}", f"{host.name} has no such directory", f"mount it at {host.name} first")  # fmt: skip
         wish = self._wish(names_of(host, seen), host)
@@ -228,7 +228,7 @@ class _Work:
         return Prepared(name, Result.DONE, needed.changes, (*needed.notes, *map(_ended, ended)),
                         f"{machine.kept}/{self.stamp}", untouched)  # fmt: skip
 
-    def _by_hand(self, host: Host, seen: MachineState, why: str) -> Prepared:
+    def _by_hand(self, host: Host, seen: MachineState, why: str, remedy: str) -> Prepared:
         from ferryman.drivers.certificates import own_files
 
         files = {
@@ -237,7 +237,8 @@ class _Work:
         }
         wish = self._wish(names_of(host, seen), host)
         text = by_hand.commands(host.name, wish, {service: (str(one), str(other)) for service, (one, other) in files.items()})  # fmt: skip
-        return Prepared(host.name, Result.BY_HAND, notes=(f"{host.name}: not prepared, because {why}",), by_hand=text)
+        return Prepared(host.name, Result.BY_HAND, notes=(f"not prepared, because {why}", f"so that ferryman can do it: {remedy}",
+                        "or type what follows"), by_hand=text)  # fmt: skip
 
     def _wish(self, names: tuple[str, ...], host: Host | None = None) -> Wish:
         from ferryman.drivers.certificates import own_name

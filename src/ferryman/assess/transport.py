@@ -42,8 +42,7 @@ def _handshake(site: Site, options: Options) -> Iterator[Finding]:
                       f"ferryman carries it itself ({why}): if ferryman dies or loses a host for 30 s in the transfer, libvirt "
                       f"aborts and the guest stays at {source}; if that befalls it in the switchover, the guest can stand paused "
                       "until ferryman recover",
-                      f"keep ferryman running until the end; or let libvirt at {source} reach libvirt at {destination}: "
-                      f"ferryman host check {destination}")  # fmt: skip
+                      f"keep ferryman running until the end{_instead(site, options)}")  # fmt: skip
     elif ways.peer_reachable is False:
         yield blocker("peer-unreachable", peer, f"libvirt at {source} does not get through: {ways.peer_detail}",
                       "leave --handshake peer away: ferryman then carries the handshake itself; or set another: ferryman host add … --peer-uri URI")  # fmt: skip
@@ -54,6 +53,14 @@ def _handshake(site: Site, options: Options) -> Iterator[Finding]:
             f"not checked from {source}, because {ways.peer_detail}",
             f"make ssh to {source} work without a password, or register it with another --ssh",
         )
+
+
+def _instead(site: Site, options: Options) -> str:
+    """How the move would go peer to peer, where that was not refused by whoever asked."""
+    if options.handshake:
+        return "; or leave --handshake carried away"
+    source, destination = site.source.host.name, site.destination.host.name
+    return f"; or make them reach each other: ferryman host prepare {source} {destination}"
 
 
 def _obstacle(site: Site) -> str:

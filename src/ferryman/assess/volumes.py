@@ -28,7 +28,7 @@ def findings(site: Site, options: Options) -> Iterator[Finding]:
             continue
         pools[placed.pool.name] = placed.pool
         wanted.setdefault(placed.pool.name, []).append(disk)
-        yield from _disk(site, disk, placed.pool)
+        yield from _disk(site, disk, placed.pool, options)
     for name, pool in pools.items():
         yield from _room(site, pool, wanted[name])
     if wanted and options.bandwidth:
@@ -36,7 +36,7 @@ def findings(site: Site, options: Options) -> Iterator[Finding]:
                    "shape the link instead if the disks are mostly empty")  # fmt: skip
 
 
-def _disk(site: Site, disk: Disk, pool: Pool) -> Iterator[Finding]:
+def _disk(site: Site, disk: Disk, pool: Pool, options: Options) -> Iterator[Finding]:
     what, at = _what(site, disk), site.destination.host.name
     carried = (
         "its bytes are carried over by way of this machine beforehand"
@@ -44,7 +44,7 @@ def _disk(site: Site, disk: Disk, pool: Pool) -> Iterator[Finding]:
         else "it is copied while the guest runs"
     )
     yield note("disk-copied", what, f"{carried}, to pool {pool.name} at {at} ({format_size(disk.allocation)} of {format_size(disk.capacity)} are in use)",
-               "the source's copy is kept until: ferryman retire ID")  # fmt: skip
+               "the source's copy is removed at the end (--retire)" if options.retire else "the source's copy is kept until: ferryman retire ID")  # fmt: skip
     if disk.backing and not disk.read_only:
         yield note("chain-flattened", what, f"its {len(disk.backing)} backing layers are copied into one image",
                    "nothing is lost; put all layers on storage that both hosts share if they must stay apart")  # fmt: skip

@@ -52,7 +52,10 @@ def parse(probe: str) -> tuple[str, int]:
 
 
 def asks(address: str, port: int, timeout: float = PROBE_TIMEOUT) -> bool:
-    """One probe: a TCP connection (refused counts: somebody answered), or an ICMP echo. Raises PermissionError."""
+    """One probe: a TCP connection (refused counts: somebody answered), or an ICMP echo.
+
+    Raises PermissionError where this user may not send echoes.
+    """
     if port:
         try:
             socket.create_connection((address, port), timeout).close()
@@ -74,22 +77,34 @@ def _echo(name: str, timeout: float) -> bool:
         return False
     v6 = family == socket.AF_INET6
     request, reply, protocol = (128, 129, socket.IPPROTO_ICMPV6) if v6 else (8, 0, socket.IPPROTO_ICMP)
-    with socket.socket(family, socket.SOCK_RAW, protocol) as asking:
+    asking, raw = _echo_socket(family, protocol)
+    with asking:
         asking.settimeout(timeout)
         packet = struct.pack("!BBHHH", request, 0, 0, os.getpid() & 0xFFFF, next(_sequences) & 0xFFFF)
         total = sum(struct.unpack("!4H", packet))
-        checksum = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF  # for ICMPv6 the kernel writes its own
+        checksum = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF  # except of a raw IPv4 socket the kernel writes its own
         try:
             asking.sendto(packet[:2] + struct.pack("!H", checksum) + packet[4:], resolved)
             deadline = time.monotonic() + timeout
             while time.monotonic() < deadline:
                 answer, sender = asking.recvfrom(2048)
-                body = answer if v6 else answer[(answer[0] & 15) * 4 :]  # an IPv4 answer comes with its header
-                if sender[0] == resolved[0] and body[0] == reply and body[4:8] == packet[4:8]:
+                body = answer[(answer[0] & 15) * 4 :] if raw and not v6 else answer  # that one comes with its header
+                same = (
+                    slice(4, 8) if raw else slice(6, 8)
+                )  # an echo socket has a number of its own, and gets only its answers
+                if sender[0] == resolved[0] and body[0] == reply and body[same] == packet[same]:
                     return True
         except OSError:
             return False
     return False
+
+
+def _echo_socket(family: int, protocol: int) -> tuple[socket.socket, bool]:
+    """(socket, whether it is a raw one). Without the right to raw ones, Linux' echo sockets: net.ipv4.ping_group_range."""
+    try:
+        return socket.socket(family, socket.SOCK_RAW, protocol), True
+    except PermissionError:
+        return socket.socket(family, socket.SOCK_DGRAM, protocol), False
 
 
 class ThreadedWatcher:

@@ -28,6 +28,17 @@ def command_for(host: Host, arguments: Sequence[str]) -> list[str]:
             "-o", "ServerAliveCountMax=3", host.effective_ssh, "--", shlex.join(arguments)]  # fmt: skip
 
 
+def remedy(why: str, target: str) -> str:
+    """What makes ssh work that ended with these words."""
+    if "host key verification" in why.lower():
+        first = f"log in once by hand and compare the key that it shows: ssh {target} true"
+    elif "permission denied" in why.lower():
+        first = f"let this machine's key in: ssh-copy-id {target}, or put ~/.ssh/id_*.pub into ~/.ssh/authorized_keys there; then ssh {target} true must ask nothing"
+    else:
+        first = f"try: ssh {target} true; it must need no password"
+    return f"{first}. Another target: ferryman host add … --ssh USER@ADDRESS"
+
+
 def run(host: Host, arguments: Sequence[str], *, timeout: float = 20.0, text: str | None = None) -> Answer:
     """Run a program on a host (the local host: directly). Raises errors.Unreachable, or Timeout: outcome unknown."""
     command = command_for(host, arguments)
@@ -48,9 +59,6 @@ def run(host: Host, arguments: Sequence[str], *, timeout: float = 20.0, text: st
         ) from error
     if host.effective_ssh and result.returncode == 255:
         words = result.stderr.strip().splitlines()
-        raise errors.Unreachable(
-            what,
-            words[-1] if words else "the connection failed",
-            f"try: ssh {host.effective_ssh} true; it must need no password. Another target: ferryman host add … --ssh USER@ADDRESS",
-        )
+        why = words[-1] if words else "the connection failed"
+        raise errors.Unreachable(what, why, remedy(why, host.effective_ssh))
     return Answer(result.returncode, result.stdout, result.stderr)

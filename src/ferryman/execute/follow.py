@@ -127,6 +127,8 @@ def transfer(ports: Ports, request: Request, plan: Plan, *, fresh: bool, may_ask
     holder = ports.records.lease(request.guest_uuid)
     if holder != request.id:
         raise not_ours_any_more(request, holder)
+    if asked_at is None:
+        storage.note_speed(ports, request)
     if destination.where is Where.ABSENT:
         ports.records.register_undo(request.id, undo.REMOVE_NEW_DEFINITION, {"host": request.destination})
     ports.records.mark_asked(request.id)

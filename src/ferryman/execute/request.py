@@ -120,7 +120,7 @@ class Fulfilment:
         probe = self.ports.records.facts(request.id).get("probe", "")
         if probe and request.id not in self._watchers:
             self._watchers[request.id] = self.ports.network.watch(probe)
-            before = bool(self.ports.network.answers(probe, 0.0))
+            before = self.ports.network.answers(probe, 0.0)  # None: it cannot be asked from here
             mac = self.ports.network.mac_of(probe) if before else ""
             self.ports.records.keep_facts(request.id, {"answered_before": before, "answered_by": mac})
 
@@ -185,7 +185,7 @@ class Fulfilment:
         findings = network_findings(
             answers=answers,
             probe=f"{probe} ({answered_by} does)" if answered_by and not answers else probe,
-            answered_before=facts.get("answered_before", False),
+            answered_before=facts.get("answered_before"),
             destination=request.destination,
             not_announced=not_announced,
             blackout=blackout,

@@ -90,6 +90,12 @@ def _memory_share(bandwidth: int, mirrors: int) -> int:
     return shares(bandwidth, mirrors, Stage.MEMORY).memory if bandwidth and mirrors else bandwidth
 
 
+def note_speed(ports: Ports, request: Request) -> None:
+    """The speed that libvirt keeps for the guest, before anything is asked for: under way it answers with the transfer's own."""
+    rate = ports.hypervisor(request.source).memory_limit(request.guest_uuid)
+    ports.records.keep_facts(request.id, {"speed_before": rate})
+
+
 class Caps:
     """The operator's bandwidth, shared between running mirrors and memory; mirrors are set anew when the shares change."""
 
@@ -102,7 +108,8 @@ class Caps:
         """Another limit from now on; 0: none. Memory's share is set at once, and put back if the guest stays where it is."""
         self._bandwidth, self._set = bandwidth, None
         source, guest = self._ports.hypervisor(self._request.source), self._request.guest_uuid
-        before = {"host": self._request.source, "rate": source.memory_limit(guest)}
+        rate = self._ports.records.facts(self._request.id).get("speed_before", 0)
+        before = {"host": self._request.source, "rate": rate}
         if not any(act == undo.RESTORE_SPEED for _, act, _ in self._ports.records.undo_acts(self._request.id)):
             self._ports.records.register_undo(self._request.id, undo.RESTORE_SPEED, before)
         source.limit_memory(guest, _memory_share(bandwidth, len(self._targets)))

@@ -38,5 +38,7 @@ def shares(bandwidth: int, mirrors: int, stage: Stage) -> Shares:
     return Shares(
         each,
         memory,
-        f"{format_size(each)}/s for each of {mirrors} disks, {format_size(memory)}/s for memory: {stage} flow now",
+        f"{format_size(each)}/s for {'the disk' if mirrors == 1 else f'each of {mirrors} disks'} now, {format_size(memory)}/s for memory later"
+        if stage is Stage.DISKS
+        else f"{format_size(memory)}/s for memory now, {format_size(each)}/s for what the guest writes to {'the disk' if mirrors == 1 else f'each of {mirrors} disks'}",
     )

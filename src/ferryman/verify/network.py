@@ -9,7 +9,7 @@ LONG_BLACKOUT_FLOOR = 2.0  # seconds; shorter ones are not worth a finding
 def network_findings(
     *,
     answers: bool | None,
-    answered_before: bool,
+    answered_before: bool | None,
     probe: str,
     destination: str,
     not_announced: str,
@@ -18,8 +18,8 @@ def network_findings(
 ) -> tuple[Finding, ...]:
     """What was seen from a third place after the switchover.
 
-    `answers`: whether the guest answered within the bound (None: nobody could ask, or it did not answer before the move
-    either); `probe`: the address asked;
+    `answers`: whether the guest answered within the bound (None: it was not asked, or could not be); `answered_before`:
+    whether it did before the move (None: it could not be asked); `probe`: the address asked;
     `not_announced`: why ferryman could not announce it again (empty: it did); times in seconds.
     """
     findings: list[Finding] = []
@@ -33,16 +33,18 @@ def network_findings(
             )
         )
     if answers is None:
-        why = "no address of the guest is known"
-        if probe:
-            asked = "could not be asked from here" if answered_before else "did not answer before the move either"
-            why = f"{probe} {asked}"
+        why, remedy = "no address of the guest is known", "name one with --probe ADDRESS:PORT"
+        if probe and answered_before is False:
+            why = f"{probe} did not answer before the move either"
+        elif probe:
+            why = f"this user may not send ICMP echoes, so {probe} could not be asked"
+            remedy = "name a TCP port with --probe ADDRESS:PORT; or let users send echoes: sysctl net.ipv4.ping_group_range='0 2147483647'"
         findings.append(
             note(
                 "answer-not-checked",
                 "guest's answer after the move",
                 f"not checked, because {why}",
-                "name one with --probe ADDRESS:PORT",
+                remedy,
             )
         )
     elif not answers:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import libvirt
 
@@ -57,9 +58,15 @@ _TABLE = (
         "check the name in the URI, or put it into DNS or /etc/hosts",
     ),
     _words(
-        r"permission denied|host key verification",
+        r"host key verification",
+        errors.Unreachable, "the host of {uri} is not known here",
+        "log in once by hand and compare the key that it shows: ssh {target} true",
+    ),
+    _words(
+        r"permission denied",
         errors.Unreachable, "{uri} does not let us in",
-        "check the user in the URI; try by hand: ssh USER@HOST true. It must need no password, and the host's key must be known",
+        "check the user in the URI; it must need no password: ssh-copy-id {target}, or put ~/.ssh/id_*.pub of this machine "
+        "into ~/.ssh/authorized_keys there. Try: ssh {target} true",
     ),
     _words(
         r"client socket is closed|keepalive|connection (?:reset|closed|refused)|cannot (?:recv|send) data|broken pipe"
@@ -100,7 +107,9 @@ def translate(error: libvirt.libvirtError, what: str, uri: str) -> errors.Driver
     """Our error for libvirt's, naming `what` was being done and where."""
     number, words = code(error), str(error).strip()
     if (meaning := _meaning(error)) is not None:
-        return meaning.error(what, f"{meaning.why.format(uri=uri)}: {words}", meaning.remedy)
+        return meaning.error(
+            what, f"{meaning.why.format(uri=uri)}: {words}", meaning.remedy.format(target=urlsplit(uri).netloc)
+        )
     if number == libvirt.VIR_ERR_OPERATION_INVALID and _BUSY.search(words):
         return errors.AlreadyRunning(
             what, f"another job already works on the guest: {words}", "virsh domjobinfo shows it; wait for its end"

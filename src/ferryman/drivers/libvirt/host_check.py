@@ -53,7 +53,8 @@ def _storage(facts: HostFacts) -> Iterator[Check]:
         yield Check(facts.host.name, "storage pools", Answer.GOOD, ", ".join(active))
     else:
         yield Check(facts.host.name, "storage pools", Answer.MISSING, "no active pool",
-                    "virsh pool-define-as NAME dir --target PATH; virsh pool-build NAME; virsh pool-start NAME; virsh pool-autostart NAME")  # fmt: skip
+                    f"at {facts.host.name}: virsh pool-define-as default dir --target /var/lib/libvirt/images; "
+                    "virsh pool-build default; virsh pool-start default; virsh pool-autostart default")  # fmt: skip
 
 
 def _bridges(facts: HostFacts, seen: Visit) -> Iterator[Check]:
@@ -156,7 +157,7 @@ def _open_the_way(host: Host, other: str, peer: str) -> str:
     scheme = urlsplit(peer).scheme
     if scheme == "qemu+tls":
         return f"ferryman host prepare {host.name} {other}"
-    return f"make libvirtd at {host.name} reachable (port {PORTS.get(scheme, 0)}) with {other}'s key"
+    return f"ferryman host prepare {host.name} {other}, which gives them certificates; or let root at {other} in at {host.name} (port {PORTS.get(scheme, 0)}) by an ssh key"
 
 
 def _speed(host: Host, source: Host) -> Check:

@@ -129,6 +129,8 @@ class Visit:
         if self.failed:
             return Way(None, f"certificates at {self.host.name} not checked, because {self.failed}")
         missing = [path for path in CERTIFICATES[service] if path in self.missing]
+        if len(missing) == len(CERTIFICATES[service]):
+            return Way(False, f"{self.host.name} has no certificates of {service} in /etc/pki")
         hidden = [path for path in CERTIFICATES[service] if path in self.hidden]
         if hidden and not missing:
             return Way(None, f"{self.host.name} shows {', '.join(hidden)} to root alone, and is not visited as root")
@@ -224,7 +226,7 @@ def _peer_way(host: Host, line: Sequence[str] | None) -> Way:
         return Way(None, f"its libvirtd connects as root, and it is visited as {words}")
     if code == 124:
         words = f"no answer within {TRY_WITHIN} s"
-    return Way(code == 0, "" if code == 0 else words or f"virsh ended with {code}")
+    return Way(code == 0, "" if code == 0 else words.removeprefix("error: ") or f"virsh ended with {code}")
 
 
 def _address_way(host: Host, line: Sequence[str] | None) -> Way:

@@ -40,6 +40,9 @@ def run() -> int:
         return end.exit_code
     except Exception as error:
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # what click says of wrong arguments
+            if type(error).__name__ == "NoArgsIsHelpError":  # what the bare name of a group prints is its help
+                print(error.format_message())
+                return int(error.exit_code)
             print(f"ferryman: {error.format_message()}", file=sys.stderr)
             if (context := getattr(error, "ctx", None)) is not None:
                 print(f"  remedy: {context.command_path} --help", file=sys.stderr)

@@ -103,7 +103,5 @@ def assess(
         render.as_json({"guest": guest, "to": to, "may_go": not against, "findings": found})
     else:
         render.findings(found)
-        print(
-            f"{guest} may {'NOT ' if against else ''}move to {to}: {len(against)} blockers, {len(found) - len(against)} other findings"
-        )
+        render.verdict(guest, to, found)
     return 3 if against else 0

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ferryman.app import Moves, View
+from ferryman.model.finding import Severity
 from ferryman.model.outcome import Round
 from ferryman.model.phase import Phase
 from ferryman.model.sample import Sample
@@ -12,6 +13,7 @@ from ferryman.model.units import format_duration, format_size
 from ferryman.plain import to_json, to_plain
 from ferryman.report.progress import UNKNOWN, Progress, advance
 from ferryman.report.timeline import rounds
+from ferryman.surfaces.cli import render
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -60,17 +62,35 @@ class _Samples:
         return new
 
 
-def live(moves: Moves, request_id: str) -> View:
-    """Draw the migration until it ends; returns the last view."""
-    return _drawn(moves, request_id) if sys.stdout.isatty() else _lines(moves, request_id)
+def live(moves: Moves, request_id: str, *, forewarned: bool) -> View:
+    """Draw the migration until it ends; returns the last view. Who was not `forewarned` is told what may go wrong."""
+    warnings = _Warnings(moves, request_id, forewarned)
+    return _drawn(moves, request_id, warnings) if sys.stdout.isatty() else _lines(moves, request_id, warnings)
 
 
-def _lines(moves: Moves, request_id: str) -> View:
+class _Warnings:
+    """What was found before the move and is more than a note; told once, as soon as it is known."""
+
+    def __init__(self, moves: Moves, request_id: str, told: bool) -> None:
+        self._moves, self._request_id, self._told = moves, request_id, told
+
+    def tell(self, phase: Phase) -> None:
+        """Nothing is known while it is queued and prepared."""
+        if self._told or phase in (Phase.QUEUED, Phase.PREPARING):
+            return
+        self._told = True
+        found = self._moves.show(self._request_id).findings_before
+        render.findings([finding for finding in found if finding.severity is not Severity.NOTE])
+        sys.stdout.flush()
+
+
+def _lines(moves: Moves, request_id: str, warnings: _Warnings) -> View:
     """Without a terminal: a line for each phase, and for each round when it is over."""
     told_rounds = told_phases = told_decisions = 0
     samples = _Samples(moves, request_id)
     print(f"request {request_id}", flush=True)
     for view in moves.follow(request_id):
+        warnings.tell(view.phase)
         phases = moves.records.phases(view.request.id)
         transferring = phases[-1].phase in (Phase.QUEUED, Phase.PREPARING, Phase.TRANSFERRING)
         samples.look()
@@ -97,13 +117,14 @@ def round_line(one: Round) -> str:
     )
 
 
-def _drawn(moves: Moves, request_id: str) -> View:
+def _drawn(moves: Moves, request_id: str, warnings: _Warnings) -> View:
     from rich.live import Live
 
     progress, arrived = UNKNOWN, False
     samples = _Samples(moves, request_id)
     with Live(refresh_per_second=8, redirect_stderr=True) as screen:
         for view in moves.follow(request_id):
+            warnings.tell(view.phase)
             for sample in samples.look():
                 progress = advance(progress, sample)
             arrived = arrived or view.phase in (Phase.COMPLETING, Phase.VERIFYING, Phase.SUCCEEDED)

@@ -50,7 +50,7 @@ def add(
     if json:
         render.as_json(host)
         return
-    print(f"host {name} registered; try: ferryman host check {name}, or host prepare {name} --dry-run")
+    print(f"host {name} registered; when all are: ferryman host check, then ferryman host prepare HOST … --dry-run")
 
 
 def remove(name: Annotated[str, typer.Argument(autocompletion=complete.hosts)], json: Json = False) -> None:
@@ -123,7 +123,16 @@ def _plain(host: Host, answer: HostFacts | DriverError) -> object:
 
 def _row(host: Host, answer: HostFacts | DriverError) -> tuple[str, ...]:
     if isinstance(answer, DriverError):
-        return (host.name, "-", "-", "-", "-", "-", _state(host), f"{host.uri}: {answer.why}")
+        return (
+            host.name,
+            "-",
+            "-",
+            "-",
+            "-",
+            "-",
+            _state(host),
+            answer.why if host.uri in answer.why else f"{host.uri}: {answer.why}",
+        )
     libvirt, qemu = (".".join(map(str, number)) for number in (answer.libvirt_version, answer.qemu_version))
     memory = f"{format_size(answer.memory_free)} of {format_size(answer.memory_total)}"
     return (host.name, libvirt, qemu, str(answer.cpus), memory, str(len(answer.guests)), _state(host), host.uri)

@@ -108,7 +108,7 @@ def migrate(
     terminal.outlive(on_interrupt=interrupts.interrupted)
     asked = here.moves.ask_all(names, to, options, source=source)
     interrupts.asking = False
-    return _see_them_through(here, asked, interrupts, json)
+    return _see_them_through(here, asked, interrupts, json, forewarned=not yes)
 
 
 def _check(guests: Sequence[str], source: str, everything: bool, both: bool) -> None:
@@ -136,7 +136,7 @@ def follow(
 ) -> int:
     """Look at a migration under way until it ends."""
     here = application()
-    return _tell(here, here.moves.view(request).request.id, json)
+    return _tell(here, here.moves.view(request).request.id, json, forewarned=False)
 
 
 def _look_ahead(
@@ -161,6 +161,7 @@ def _look_ahead(
         if not json:
             render.findings(found)
             render.plan(planned)
+            render.verdict(name, to, found)
     if json:
         render.as_json(plain if len(names) > 1 else plain[0])
     return may_go, 0 if may_go == len(names) else 3
@@ -212,7 +213,7 @@ class _Interrupts:
 
 
 def _see_them_through(
-    here: Application, asked: Sequence[Request | NotAsked], interrupts: _Interrupts, json: bool
+    here: Application, asked: Sequence[Request | NotAsked], interrupts: _Interrupts, json: bool, *, forewarned: bool
 ) -> int:
     """Carry the requests out in this process, one after another, and show them; returns the worst exit code."""
     if len(asked) == 1 and isinstance(asked[0], NotAsked) and not json:
@@ -234,7 +235,7 @@ def _see_them_through(
         interrupts.current = request.id
         here.moves.begin(request)
         try:
-            codes.append(_tell(here, request.id, json))
+            codes.append(_tell(here, request.id, json, forewarned=forewarned))
         except FerrymanError as error:
             if len(asked) == 1:
                 raise
@@ -273,8 +274,11 @@ def _sum_up(here: Application, asked: Sequence[Request | NotAsked], json: bool) 
     return codes
 
 
-def _tell(here: Application, request_id: str, json: bool) -> int:
-    shown = display.events(here.moves, request_id) if json else display.live(here.moves, request_id)
+def _tell(here: Application, request_id: str, json: bool, *, forewarned: bool) -> int:
+    if json:
+        shown = display.events(here.moves, request_id)
+    else:
+        shown = display.live(here.moves, request_id, forewarned=forewarned)
     if not shown.ended:
         raise FerrymanError(f"request {request_id}", "nobody carries it out: its ferryman is gone", "ferryman recover")
     report = here.moves.show(request_id)
@@ -283,5 +287,7 @@ def _tell(here: Application, request_id: str, json: bool) -> int:
     if not json:
         render.findings(report.findings_after)
         render.outcome(report.outcome)
+        if report.left_to_retire:
+            print(f"  {render.left_to_retire(report)}; to remove it: ferryman retire {request_id}")
         print(f"report: ferryman show {request_id}")
     return render.EXIT_CODES[report.outcome.status]

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ferryman.model.finding import Finding, Severity
+from ferryman.model.finding import Finding, Severity, blockers
 from ferryman.model.host import Answer, Check
 from ferryman.model.outcome import Outcome, Report, Status
 from ferryman.model.plan import Method, Plan
@@ -54,6 +54,18 @@ def findings(found: Sequence[Finding]) -> None:
         print(f"{_MARKS[finding.severity]}  {finding.what}: {finding.why}  [{finding.code}]")
         if finding.remedy:
             print(f"         remedy: {finding.remedy}")
+
+
+def verdict(guest: str, to: str, found: Sequence[Finding]) -> None:
+    """Whether the guest may go, in one line."""
+    against = len(blockers(found))
+    others = len(found) - against
+    rest = f"{others} more finding{'s' if others > 1 else ''} above" if others else ""
+    if against:
+        told = f"{against} blocker{'s' if against > 1 else ''}{f', {rest}' if rest else ''}"
+        print(f"{guest} may NOT move to {to}: {told}")
+    else:
+        print(f"{guest} may move to {to}{f', with {rest}' if rest else ': nothing speaks against it'}")
 
 
 def check(line: Check) -> None:
@@ -153,12 +165,18 @@ def report(told: Report) -> None:
         when = "" if wish.applied else " (not set: the transfer was over, or has not begun)"
         print(f"tuned by {wish.by} at {time.strftime('%T', time.localtime(wish.at))}: {limits(wish)}{when}")
     for entry in told.undo:
-        print(f"undo {entry.act}: {entry.state}{f' ({entry.error})' if entry.error else ''}")
+        state = "not needed" if entry.state == "dropped" else entry.state
+        print(f"undo {entry.act}: {state}{f' ({entry.error})' if entry.error else ''}")
     for volume in told.volumes:
         taken = "" if volume.allocation is None else f", {format_size(volume.allocation)} allocated"
         print(f"disk {volume.target}: {volume.path} at {request.destination}{taken}")
-    left = [f"{one.path} at {one.host} ({format_size(one.size)})" for one in told.left_to_retire]
-    print(f"left to retire: {', '.join(left) or 'nothing'}")
+    print(f"left to retire: {left_to_retire(told) or 'nothing'}")
+
+
+def left_to_retire(told: Report) -> str:
+    """The images that stay at the source, with their sizes; empty when there are none."""
+    left = [f"{one.path} ({format_size(one.size)})" for one in told.left_to_retire]
+    return f"kept at {told.left_to_retire[0].host}: {', '.join(left)}" if left else ""
 
 
 def _options(options: Any) -> str:
@@ -166,7 +184,25 @@ def _options(options: Any) -> str:
 
     default = to_plain(Options())
     chosen = {name: value for name, value in to_plain(options).items() if value != default[name]}
-    return ", ".join(f"{name.replace('_', '-')}={value}" for name, value in chosen.items()) or "default options"
+    return " ".join(_option(name, value) for name, value in chosen.items()) or "default options"
+
+
+_UNITS = {
+    "bandwidth": lambda value: f"{format_size(value)}/s",
+    "max_downtime": format_duration,
+    "timeout": format_duration,
+}
+
+
+def _option(name: str, value: Any) -> str:
+    """As it is typed, with units."""
+    option = f"--{name.replace('_', '-')}"
+    if value is True:
+        return option
+    if isinstance(value, dict):
+        return " ".join(f"{option} {here}={there}" for here, there in value.items())
+    told = _UNITS[name](value) if name in _UNITS else value
+    return f"{option} {told}"
 
 
 def error_lines(text: str) -> None:
