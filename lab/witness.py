@@ -19,6 +19,7 @@ from lab.host import Lab
 from lab.topology import CONTROL, MIGRATION
 
 GAP = 0.05  # seconds; shorter silences are not listed
+AT_REST = 0.003  # seconds of processor: a vCPU thread that starts and runs nothing uses up to 0.001, a paused one none
 
 # ---- counts ----
 
@@ -113,7 +114,7 @@ def copies(lab: Lab, guest: Guest, *, look: float = 0.5) -> tuple[Copy, ...]:
     if found:
         time.sleep(look)
     return tuple(
-        Copy(host, pid, _vcpu_time(pid) > before[pid]) for host, pid in found if process.state(pid) not in ("", "Z")
+        Copy(host, pid, _vcpu_time(pid) > before[pid] + AT_REST) for host, pid in found if process.state(pid) not in ("", "Z")
     )
 
 
@@ -128,7 +129,7 @@ def wait_until_executing(lab: Lab, guest: Guest, host: str, *, within: float = 6
     while time.monotonic() < deadline:
         for copy in copies(lab, guest, look=0):
             while copy.host == host and process.state(copy.pid) not in ("", "Z") and time.monotonic() < deadline:
-                if _vcpu_time(copy.pid) > 0:
+                if _vcpu_time(copy.pid) > AT_REST:
                     return
                 time.sleep(0.003)
         time.sleep(0.02)
@@ -143,18 +144,18 @@ def _is_qemu_of(pid: int, uuid: str) -> bool:
     return b"qemu-system" in words[0] and uuid.encode() in words and b"-uuid" in words
 
 
-def _vcpu_time(pid: int) -> int:
-    """Clock ticks used by the threads that run guest code: all of them, since TCG may share one."""
+def _vcpu_time(pid: int) -> float:
+    """Seconds of processor used by the threads that run guest code: all of them, since TCG may share one."""
     total = 0
     for thread in _threads(pid):
         try:
             name = Path(f"/proc/{pid}/task/{thread}/comm").read_text()
-            fields = Path(f"/proc/{pid}/task/{thread}/stat").read_text().rsplit(")", 1)[1].split()
+            used = Path(f"/proc/{pid}/task/{thread}/schedstat").read_text().split()[0]  # stat counts hundredths only
         except OSError:
             continue
         if name.startswith(("CPU ", "ALL CPUs")):
-            total += int(fields[11]) + int(fields[12])
-    return total
+            total += int(used)
+    return total / 1e9
 
 
 def _threads(pid: int) -> list[str]:

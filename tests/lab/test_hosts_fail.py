@@ -69,6 +69,7 @@ def test_a_destination_that_took_over_and_died_is_not_undone_with_older_memory(
         faults.start_daemon(whole, "a")
         running.wait(200)
         bring_home(whole, guest)
+        whole.host("a").run(["virsh", "autostart", guest.name])  # which does not travel
     acknowledged = guests.health(whole, guest)["acknowledged"]
     faults.kill_guest_process(whole, "b", guest)
     faults.start_daemon(whole, "a")
