@@ -41,7 +41,7 @@ def make_boot_files(tree: Path, target: Path) -> None:
 def _build(tree: Path, target: Path) -> None:
     kernel = next((tree / "kernel/boot").glob("vmlinuz-*"))
     shutil.copy(kernel, target / "vmlinuz")
-    modules = next((tree / "kernel/usr/lib/modules").iterdir())
+    modules = next((tree / "kernel").glob("**/lib/modules/*"))  # Debian 12's package has them in /lib
     content = target / "content"
     for directory in ("bin", "modules"):
         (content / directory).mkdir(parents=True)
