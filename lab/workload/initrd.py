@@ -10,7 +10,12 @@ import subprocess
 from pathlib import Path
 
 HERE = Path(__file__).parent
-MODULES = (
+MODULES = (  # those that a kernel has built in are left out: the first five in Debian 13's
+    "drivers/virtio/virtio",
+    "drivers/virtio/virtio_ring",
+    "drivers/virtio/virtio_pci_modern_dev",
+    "drivers/virtio/virtio_pci_legacy_dev",
+    "drivers/virtio/virtio_pci",
     "net/core/failover",
     "drivers/net/net_failover",
     "drivers/net/virtio_net",
@@ -41,7 +46,7 @@ def make_boot_files(tree: Path, target: Path) -> None:
 def _build(tree: Path, target: Path) -> None:
     kernel = next((tree / "kernel/boot").glob("vmlinuz-*"))
     shutil.copy(kernel, target / "vmlinuz")
-    modules = next((tree / "kernel/usr/lib/modules").iterdir())
+    modules = next((tree / "kernel").glob("**/lib/modules/*"))  # Debian 12's package has them in /lib
     content = target / "content"
     for directory in ("bin", "modules"):
         (content / directory).mkdir(parents=True)
@@ -49,7 +54,8 @@ def _build(tree: Path, target: Path) -> None:
     for script in ("init", "mark"):
         shutil.copy(HERE / script, content / script)
         (content / script).chmod(0o755)
-    for module in MODULES:
+    built_in = (modules / "modules.builtin").read_text().split()
+    for module in (module for module in MODULES if f"kernel/{module}.ko" not in built_in):
         file = next(
             (modules / "kernel" / module).parent.glob(f"{Path(module).name}.ko*")
         )  # Debian 12 does not pack them
