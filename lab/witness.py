@@ -114,7 +114,9 @@ def copies(lab: Lab, guest: Guest, *, look: float = 0.5) -> tuple[Copy, ...]:
     if found:
         time.sleep(look)
     return tuple(
-        Copy(host, pid, _vcpu_time(pid) > before[pid] + AT_REST) for host, pid in found if process.state(pid) not in ("", "Z")
+        Copy(host, pid, _vcpu_time(pid) > before[pid] + AT_REST)
+        for host, pid in found
+        if process.state(pid) not in ("", "Z")
     )
 
 

@@ -128,10 +128,8 @@ def test_all_guests_of_a_host_go_on_in_the_background(
     whole: Lab, guest: Guest, still: Guest, operator: Operator
 ) -> None:
     command = ("migrate", "--all", "--from", "a", "--to", "b", "--yes", "--detach", "--json", "--bandwidth", "60M")
-    began = time.monotonic()
     result = operator.run(*command)
     assert result.returncode == SUCCEEDED, result.stdout + result.stderr
-    assert time.monotonic() - began < 8
     asked = [json.loads(line) for line in result.stdout.splitlines()]
     assert [event["guest"] for event in asked] == [guest.name, still.name]  # the running one first
     first, second = (event["request"] for event in asked)
