@@ -22,6 +22,8 @@ PACKAGES = [
     "ovmf",
     "python3-libnbd",
     "python3-zstandard",
+    "libnbd-bin",
+    "rsync",
     "iproute2",
     "iputils-ping",
     "iputils-arping",

@@ -1,0 +1,60 @@
+"""A copy of one disk between two hosts: what shall be copied, how far it is, and what came of it."""
+
+from dataclasses import dataclass
+
+VERIFY = ("full", "written", "none")
+
+
+@dataclass(frozen=True)
+class Image:
+    """A disk's content where it lies: a path of the host or an NBD URI, and the format QEMU opens it with."""
+
+    location: str
+    format: str = "raw"
+
+
+@dataclass(frozen=True)
+class CopyTask:
+    """One disk to be copied. The id names its journal at the destination: asked for again with it, a copy goes on where it was.
+
+    `size`: the virtual size in bytes of an image to be made at the destination; 0 takes the source's. `bandwidth`: bytes per
+    second, 0 without limit. `as_file`: the bytes of the image file itself, without looking into its format.
+    """
+
+    id: str
+    source: Image
+    destination: Image
+    size: int = 0
+    as_file: bool = False
+    preallocation: str = "off"
+    verify: str = "full"
+    compress: str = "auto"
+    bandwidth: int = 0
+    via_ssh: bool | None = None
+
+
+@dataclass(frozen=True)
+class CopyProgress:
+    """How far a copy is. `phase`: comparing, copying or verifying; bytes of the virtual disk, and of the wire."""
+
+    phase: str
+    done: int
+    total: int
+    wire: int
+
+
+@dataclass(frozen=True)
+class CopyResult:
+    """What a copy did. `way`: tls, plain or ssh; digests as docs/digest.md defines them, empty when not asked for."""
+
+    size: int
+    read: int
+    written: int
+    wire: int
+    sent_again: int
+    seconds: float
+    verify_seconds: float
+    source_digest: str
+    destination_digest: str
+    way: str
+    attempts: int = 1
