@@ -1,0 +1,110 @@
+"""One end of copies, spoken to by JSON lines: orders on standard input, events on standard output. It ends when its input does.
+
+    {"do": "source", "location", "format"}                 -> {"event": "source", "length", "fingerprint"}
+    {"do": "destination", …}                                -> {"event": "ready", …} or {"event": "finished", …}
+    {"do": "listen", "address", "ports", "secure", "token"} -> {"event": "listening", "port"}
+    {"do": "send", …}                                       -> {"event": "sent", "digest", …}
+    {"do": "discard", "copy"}                               -> {"event": "discarded"}
+and from time to time {"event": "progress", …}; what fails is {"event": "error", "kind", "what", "why", "remedy"}.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ferryman_copy import wire
+from ferryman_copy.trouble import Trouble
+
+PROGRESS_EVERY = 0.25
+
+
+class Endpoint:
+    """The conversation with one controller."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sides: dict[str, Any] = {}
+
+    def say(self, event: str, **facts: object) -> None:
+        """One line to the controller."""
+        with self._lock:
+            sys.stdout.write(json.dumps({"event": event, **facts}) + "\n")
+            sys.stdout.flush()
+
+    def carry_out(self, order: dict[str, Any]) -> None:
+        """One order; long ones go on in threads of their own."""
+        from ferryman_copy import orders
+
+        try:
+            orders.ORDERS[order["do"]](self, self._sides, order)
+        except Trouble as error:
+            self.say("error", **error.plain)
+        except Exception:
+            import traceback
+
+            self.say("error", kind="internal", what="endpoint", why=traceback.format_exc(limit=-4), remedy="report it")
+
+    def begin(self, work: Callable[[], None]) -> None:
+        """Work in a thread of its own, whose error is told."""
+
+        def guarded() -> None:
+            try:
+                work()
+            except Trouble as error:
+                self.say("error", **error.plain)
+            except Exception:
+                import traceback
+
+                self.say(
+                    "error", kind="internal", what="endpoint", why=traceback.format_exc(limit=-4), remedy="report it"
+                )
+
+        threading.Thread(target=guarded, daemon=True).start()
+
+    def close(self) -> None:
+        """End what is under way: images are closed, connections drop."""
+        for side in self._sides.values():
+            with contextlib.suppress(Exception):
+                side.close()
+
+    def tell_progress(self, facts: Callable[[], dict[str, object]], over: threading.Event) -> None:
+        """Say how far it is until it is over."""
+
+        def tell() -> None:
+            while not over.wait(PROGRESS_EVERY):
+                self.say("progress", **facts())
+
+        threading.Thread(target=tell, daemon=True).start()
+
+
+def main() -> int:
+    """Listen to the controller until it goes."""
+    endpoint = Endpoint()
+    try:
+        import nbd
+        import zstandard
+
+        endpoint.say("hello", identity=wire.identity() is not None, python=sys.version.split()[0], libnbd=nbd.NBD().get_version(),
+                     zstandard=zstandard.__version__, user=os.geteuid(), time=time.time())  # fmt: skip
+    except ImportError as error:
+        package = "python3-libnbd" if "nbd" in str(error) else "python3-zstandard"
+        endpoint.say(
+            "error",
+            kind="missing",
+            what=package,
+            why=f"{sys.executable} of this host does not have it: {error}",
+            remedy=f"apt install {package}",
+        )
+        return 3
+    try:
+        for line in sys.stdin:
+            endpoint.carry_out(json.loads(line))
+    except (ValueError, KeyError) as error:
+        endpoint.say("error", kind="internal", what="order", why=str(error), remedy="report it")
+    endpoint.close()
+    return 0

@@ -1,0 +1,238 @@
+"""What an endpoint can be told to do."""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ferryman_copy import destination, digest, readback, wire
+from ferryman_copy.blocks import ranges
+from ferryman_copy.destination import Destination, Wanted
+from ferryman_copy.receiver import Receiver
+from ferryman_copy.sender import Sender
+from ferryman_copy.trouble import Trouble
+
+CONNECT_WITHIN = 40.0  # seconds until all data connections of a sender must be there
+
+
+def source(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
+    """Open a source."""
+    sender = Sender(order["location"], "raw" if order.get("as_file") else order["format"],
+                    compress=order.get("compress", "auto"), bandwidth=int(order.get("bandwidth", 0)))  # fmt: skip
+    sides["sender"] = sender
+    endpoint.say("source", **sender.plain)
+
+
+def open_destination(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
+    """Make or open a destination."""
+    names = Wanted.__dataclass_fields__
+    wanted = Wanted(**{name: value for name, value in order.items() if name in names})
+    found = Destination(wanted, order["directory"])
+    if found.finished is not None:
+        found.close()
+        endpoint.say("finished", **found.finished)
+        return
+    sides["destination"] = found
+    endpoint.say("ready", done=ranges(sorted(found.journal.done)), compare=found.compared, resumed=found.resumed,
+                 attempts=found.journal.facts["attempts"])  # fmt: skip
+
+
+def listen(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
+    """Wait for a sender's connections, then receive, verify and publish."""
+    found: Destination = sides["destination"]
+    mine = wire.identity(order.get("root", "")) if order["secure"] else None
+    if order["secure"] and not mine:
+        raise Trouble(
+            "insecure",
+            "certificates of this host",
+            "there are none that can be read",
+            "ferryman host prepare, or copy with --via-ssh",
+        )
+    tls = wire.context(mine, server=True) if mine else None
+    listening = wire.listen(order["address"], tuple(order["ports"]))
+    sides["listening"] = listening
+    endpoint.say("listening", port=listening.getsockname()[1])
+
+    def work() -> None:
+        try:
+            connections, replies = _admit(listening, tls, order)
+        finally:
+            listening.close()
+        _receive(endpoint, found, connections, replies, order)
+
+    endpoint.begin(work)
+
+
+def _admit(
+    listening: socket.socket, tls: Any, order: dict[str, Any]
+) -> tuple[list[wire.Connection], wire.Connection | None]:
+    """All connections of the sender; whoever comes without the token is sent away."""
+    data: dict[int, wire.Connection] = {}
+    replies: list[wire.Connection] = []
+    refused = [""]
+    lock = threading.Condition()
+
+    def admit(plain: socket.socket) -> None:
+        try:
+            connection, kind, number = wire.accept(plain, tls, order["copy"], order["token"])
+        except (OSError, Trouble) as error:
+            with contextlib.suppress(OSError):
+                plain.close()
+            refused[0] = str(error)
+            return
+        with lock:
+            if kind == "replies":
+                replies.append(connection)
+            else:
+                data[number] = connection
+            lock.notify_all()
+
+    def greet() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                plain, _ = listening.accept()
+                threading.Thread(target=admit, args=(plain,), daemon=True).start()
+
+    threading.Thread(target=greet, daemon=True).start()
+    deadline = time.monotonic() + CONNECT_WITHIN
+    with lock:
+        while len(data) < order["connections"] or len(replies) < int(order["replies"]):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                why = refused[0] or "the sender did not connect"
+                raise Trouble("cut", "data connection", why, "open the migration ports, or copy with --via-ssh")
+            lock.wait(left)
+    return [data[number] for number in sorted(data)], replies[0] if replies else None
+
+
+def _receive(
+    endpoint: Any,
+    found: Destination,
+    connections: list[wire.Connection],
+    replies: wire.Connection | None,
+    order: dict[str, Any],
+) -> None:
+    wanted, journal = found.wanted, found.journal
+    began = time.monotonic()
+    facts = journal.facts
+    receiver = Receiver(
+        found.image, journal, wanted.length, compare=found.compare, zeroed=found.made and facts["doubt"] == "none",
+        holes=wanted.preallocation in ("off", "metadata"), suspect=found.resumed,
+    )  # fmt: skip
+    over = threading.Event()
+    everything = [*connections, *([replies] if replies else [])]
+    endpoint.tell_progress(
+        lambda: {"phase": "copying", "done": receiver.covered, "total": wanted.length, "wire": sum(one.passed for one in everything),
+                 "received": receiver.received}, over,
+    )  # fmt: skip
+    try:
+        receiver.run(connections, replies)
+        found.clear_tail()
+    finally:
+        over.set()
+        for connection in everything:
+            connection.close()
+    found.image.close()
+    found.trim()
+    copied = time.monotonic()
+    endpoint.say("received", received=receiver.received, seconds=copied - began)
+    how = order.get("verify", "full")
+    digests = dict(journal.done)
+    if how != "none":
+        digests = _verify(endpoint, found, how)
+    result = {
+        "size": wanted.length, "written": receiver.written, "received": journal.facts.get("received", 0),
+        "seconds": copied - began, "verify_seconds": time.monotonic() - copied,
+        "expected": digest.root(wanted.length, journal.done),
+        "digest": digest.root(wanted.length, digests) if how != "none" else "", "attempts": journal.facts["attempts"],
+    }  # fmt: skip
+    found.publish(result)
+    found.journal.close()
+    endpoint.say("finished", **result)
+
+
+def _verify(endpoint: Any, found: Destination, how: str) -> dict[int, bytes]:
+    wanted = found.wanted
+    image = readback.open_uncached(found.path, "raw" if wanted.as_file else wanted.kind)
+    over = threading.Event()
+    seen = [0]
+    endpoint.tell_progress(lambda: {"phase": "verifying", "done": seen[0], "total": wanted.length, "wire": 0}, over)
+
+    def told(count: int) -> None:
+        seen[0] = count
+
+    try:
+        return readback.read_back(image, found.journal, wanted.length, how, told)
+    finally:
+        over.set()
+        image.close()
+
+
+def send(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
+    """Connect to a receiver and send the source."""
+    sender: Sender = sides["sender"]
+    mine = wire.identity(order.get("root", "")) if order["secure"] else None
+    if order["secure"] and not mine:
+        raise Trouble(
+            "insecure",
+            "certificates of this host",
+            "there are none that can be read",
+            "ferryman host prepare, or copy with --via-ssh",
+        )
+    hello = {"copy": order["copy"], "token": order["token"]}
+
+    def dial(kind: str, number: int) -> wire.Connection:
+        return wire.connect(
+            order["address"], order["port"], mine, order["name"], {**hello, "kind": kind, "number": number}
+        )
+
+    def work() -> None:
+        connections = [dial("data", number) for number in range(order["connections"])]
+        replies = dial("replies", 0) if order["replies"] else None
+        over = threading.Event()
+        endpoint.tell_progress(
+            lambda: {
+                "phase": "copying",
+                "done": sender.counts.covered,
+                "total": sender.length,
+                "wire": sender.wire,
+                "sent": sender.counts.sent,
+            },
+            over,
+        )
+        try:
+            result = sender.run(connections, replies, _within(order["done"]), _within(order["compare"]))
+        finally:
+            over.set()
+            for connection in [*connections, *([replies] if replies else [])]:
+                connection.close()
+        sender.image.close()
+        endpoint.say("sent", **result)
+
+    endpoint.begin(work)
+
+
+def _within(found: list[list[int]]) -> Callable[[int], bool]:
+    """Whether a group lies in one of these [first, count] ranges."""
+    import bisect
+
+    starts = [first for first, _ in found]
+
+    def within(group: int) -> bool:
+        at = bisect.bisect_right(starts, group) - 1
+        return at >= 0 and group < found[at][0] + found[at][1]
+
+    return within
+
+
+def discard(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
+    """Forget a copy."""
+    destination.discard(order["directory"], order["copy"], keep_image=bool(order.get("keep_image")))
+    endpoint.say("discarded")
+
+
+ORDERS: dict[str, Callable[[Any, dict[str, Any], dict[str, Any]], None]] = {
+    "source": source, "destination": open_destination, "listen": listen, "send": send, "discard": discard,
+}  # fmt: skip
