@@ -60,10 +60,11 @@ def pieces(extents: Iterable[Extent], length: int, skip: Callable[[int], bool]) 
             if zero:
                 yield Piece(begin, end - begin, True)
                 continue
-            while begin < end:
-                here = min(PIECE_BLOCKS - begin % PIECE_BLOCKS, end - begin)
-                yield Piece(begin, here, False)
-                begin += here
+            at = begin
+            while at < end:
+                here = min(PIECE_BLOCKS - at % PIECE_BLOCKS, end - at)
+                yield Piece(at, here, False)
+                at += here
 
 
 def _runs(extents: Iterable[Extent], length: int) -> Iterator[tuple[int, int, bool]]:

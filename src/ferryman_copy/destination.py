@@ -85,7 +85,7 @@ class Destination:
     def _still_ours(self, facts: dict[str, Any]) -> bool:
         """Whether what the journal speaks of is still there; one that was published already lies at its final place."""
         if not facts["made"]:
-            return _identity(facts["path"]) == facts["identity"]
+            return bool(_identity(facts["path"]) == facts["identity"])
         if not facts.get("identity"):  # it ended before the image was made
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(facts["path"])

@@ -20,7 +20,8 @@ from typing import Any
 from ferryman_copy import wire
 from ferryman_copy.trouble import Trouble
 
-PROGRESS_EVERY = 0.25
+PROGRESS_EVERY = 0.25  # seconds
+SILENCE = 30.0  # seconds without a word of the controller after which it counts as gone: sshd may notice much later
 
 
 class Endpoint:
@@ -32,7 +33,7 @@ class Endpoint:
 
     def say(self, event: str, **facts: object) -> None:
         """One line to the controller."""
-        with self._lock:
+        with self._lock, contextlib.suppress(OSError):  # nobody listens any more: standard input says so too
             sys.stdout.write(json.dumps({"event": event, **facts}) + "\n")
             sys.stdout.flush()
 
@@ -89,6 +90,8 @@ def main() -> int:
         import nbd
         import zstandard
 
+        from ferryman_copy.image import clear_up
+
         endpoint.say("hello", identity=wire.identity() is not None, python=sys.version.split()[0], libnbd=nbd.NBD().get_version(),
                      zstandard=zstandard.__version__, user=os.geteuid(), time=time.time())  # fmt: skip
     except ImportError as error:
@@ -101,10 +104,29 @@ def main() -> int:
             remedy=f"apt install {package}",
         )
         return 3
+    heard = [time.monotonic()]
+    threading.Thread(target=_end_when_silent, args=(endpoint, heard), daemon=True).start()
+    clear_up()
     try:
         for line in sys.stdin:
-            endpoint.carry_out(json.loads(line))
+            heard[0] = time.monotonic()
+            order = json.loads(line)
+            if order["do"] != "stay":  # a word to say that the controller is there
+                endpoint.carry_out(order)
     except (ValueError, KeyError) as error:
         endpoint.say("error", kind="internal", what="order", why=str(error), remedy="report it")
-    endpoint.close()
+    _end(endpoint)
     return 0
+
+
+def _end_when_silent(endpoint: Endpoint, heard: list[float]) -> None:
+    while time.monotonic() - heard[0] < SILENCE:
+        time.sleep(1)
+    _end(endpoint)
+
+
+def _end(endpoint: Endpoint) -> None:
+    """End now: threads that wait for a dead storage or network must not keep an endpoint alive."""
+    threading.Timer(20.0, os._exit, (1,)).start()
+    endpoint.close()
+    os._exit(0)

@@ -100,7 +100,7 @@ def _check(frame: Frame, disk: int) -> None:
     elif kind is Kind.LEAVES:
         right = start < groups_in(disk) and count == blocks_of(start, disk) and 0 < length <= SHORT * GROUP_BLOCKS + 256
     else:
-        right = 0 < count and start + count <= blocks_in(disk)
+        right = count > 0 and start + count <= blocks_in(disk)
         if kind is Kind.SAME or kind is Kind.DATA:
             right = right and start // GROUP_BLOCKS == (start + count - 1) // GROUP_BLOCKS
         if kind is Kind.DATA:
@@ -120,7 +120,7 @@ def expand(
     try:
         if zstandard.get_frame_parameters(packed).content_size != size:
             raise damaged("packed data of another size than its head says")
-        found = (unpacker or zstandard.ZstdDecompressor()).decompress(packed, max_output_size=size)
+        found: bytes = (unpacker or zstandard.ZstdDecompressor()).decompress(packed, max_output_size=size)
     except zstandard.ZstdError as error:
         raise damaged(f"packed data that cannot be unpacked: {error}") from error
     if len(found) != size:

@@ -20,6 +20,21 @@ READS_AS_ZERO = 2  # NBD_STATE_ZERO of base:allocation
 LONGEST_ZERO = 1 << 30
 
 
+PREFIX = "ferryman-copy-"
+
+
+def _place() -> str:
+    return "/run" if os.access("/run", os.W_OK) else tempfile.gettempdir()
+
+
+def clear_up() -> None:
+    """Remove the sockets' directories of endpoints that were killed."""
+    for name in os.listdir(_place()):
+        pid = name.removeprefix(PREFIX).split("-")[0]
+        if name.startswith(PREFIX) and pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
+            shutil.rmtree(f"{_place()}/{name}", ignore_errors=True)
+
+
 class Channel:
     """One NBD connection to an open image; for one thread."""
 
@@ -41,12 +56,12 @@ class Channel:
         """So many bytes from there; what lies past the end reads as zeroes."""
         there = max(0, min(count, self.size - start))
         try:
-            found = self._nbd.pread(there, start) if there else bytearray()
+            found: bytearray = self._nbd.pread(there, start) if there else bytearray()
         except nbd.Error as error:
             raise translated(error.string or str(error), self._location, error.errno) from error
         if there < count:
             found = bytearray(found) + bytes(count - there)
-        return found  # type: ignore[no-any-return]
+        return found
 
     def write(self, data: bytes | bytearray | memoryview, start: int) -> None:
         """Write there."""
@@ -126,7 +141,7 @@ class Image:
     def _serve(self, writable: bool, direct: bool) -> None:
         if not shutil.which("qemu-nbd"):
             raise Trouble("missing", "qemu-nbd", "this host has no such program", "apt install qemu-utils")
-        self._directory = tempfile.mkdtemp(prefix="ferryman-copy-")
+        self._directory = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=_place())
         socket = f"{self._directory}/nbd"
         command = ["qemu-nbd", f"--socket={socket}", "--shared=64", f"--cache={'none' if direct else 'writeback'}",
                    "--discard=unmap", *([] if writable else ["--read-only"]), "--image-opts",
@@ -207,7 +222,7 @@ def translated(said: str, location: str, number: object = None) -> Trouble:
         or number in ("EPERM", "EROFS", "EACCES")
     ):
         return Trouble("permission", what, words, "run the copy as root of that host, on storage that may be written")
-    if "no such file" in lower or "could not open" in lower and "not exist" in lower:
+    if "no such file" in lower or ("could not open" in lower and "not exist" in lower):
         return Trouble("missing", what, "there is no such image", "look at the path, from that host")
     if "not in" in lower and "format" in lower:
         return Trouble("refused", what, words, "name the format that it has")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ferryman_copy import destination, digest, readback, wire
-from ferryman_copy.blocks import ranges
+from ferryman_copy.blocks import BLOCK, ranges
 from ferryman_copy.destination import Destination, Wanted
 from ferryman_copy.receiver import Receiver
 from ferryman_copy.sender import Sender
@@ -41,7 +41,6 @@ def open_destination(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]
 
 def listen(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
     """Wait for a sender's connections, then receive, verify and publish."""
-    found: Destination = sides["destination"]
     mine = wire.identity(order.get("root", "")) if order["secure"] else None
     if order["secure"] and not mine:
         raise Trouble(
@@ -60,7 +59,7 @@ def listen(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
             connections, replies = _admit(listening, tls, order)
         finally:
             listening.close()
-        _receive(endpoint, found, connections, replies, order)
+        _receive(endpoint, sides, connections, replies, order)
 
     endpoint.begin(work)
 
@@ -109,11 +108,12 @@ def _admit(
 
 def _receive(
     endpoint: Any,
-    found: Destination,
+    sides: dict[str, Any],
     connections: list[wire.Connection],
     replies: wire.Connection | None,
     order: dict[str, Any],
 ) -> None:
+    found: Destination = sides["destination"]
     wanted, journal = found.wanted, found.journal
     began = time.monotonic()
     facts = journal.facts
@@ -142,15 +142,22 @@ def _receive(
     digests = dict(journal.done)
     if how != "none":
         digests = _verify(endpoint, found, how)
+    written = sum(group.written.bit_count() for group in journal.groups()) * BLOCK
     result = {
-        "size": wanted.length, "written": receiver.written, "received": journal.facts.get("received", 0),
+        "size": wanted.length, "written": receiver.written, "received": journal.facts.get("received", 0), "data": written,
         "seconds": copied - began, "verify_seconds": time.monotonic() - copied,
         "expected": digest.root(wanted.length, journal.done),
         "digest": digest.root(wanted.length, digests) if how != "none" else "", "attempts": journal.facts["attempts"],
     }  # fmt: skip
-    found.publish(result)
-    found.journal.close()
-    endpoint.say("finished", **result)
+    sides["result"] = result
+    endpoint.say("verified", **result)
+
+
+def publish(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
+    """The controller is content with the digests: the image gets its name."""
+    sides["destination"].publish(sides["result"])
+    sides["destination"].close()
+    endpoint.say("finished", **sides["result"])
 
 
 def _verify(endpoint: Any, found: Destination, how: str) -> dict[int, bytes]:
@@ -181,16 +188,20 @@ def send(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
             "there are none that can be read",
             "ferryman host prepare, or copy with --via-ssh",
         )
-    hello = {"copy": order["copy"], "token": order["token"]}
-
-    def dial(kind: str, number: int) -> wire.Connection:
-        return wire.connect(
-            order["address"], order["port"], mine, order["name"], {**hello, "kind": kind, "number": number}
-        )
+    kinds = [("data", number) for number in range(order["connections"])] + [("replies", 0)] * bool(order["replies"])
+    listening = wire.loopback() if order["tunnels"] else None
+    if listening:
+        endpoint.say("offering", port=listening.getsockname()[1])
 
     def work() -> None:
-        connections = [dial("data", number) for number in range(order["connections"])]
-        replies = dial("replies", 0) if order["replies"] else None
+        if listening:
+            found = _by_tunnels(listening, order, kinds)
+        else:
+            found = [
+                wire.connect(order["address"], order["port"], mine, order["copy"], order["token"], *kind)
+                for kind in kinds
+            ]
+        connections, replies = found[: order["connections"]], found[-1] if order["replies"] else None
         over = threading.Event()
         endpoint.tell_progress(
             lambda: {
@@ -206,12 +217,29 @@ def send(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
             result = sender.run(connections, replies, _within(order["done"]), _within(order["compare"]))
         finally:
             over.set()
-            for connection in [*connections, *([replies] if replies else [])]:
+            for connection in found:
                 connection.close()
         sender.image.close()
         endpoint.say("sent", **result)
 
     endpoint.begin(work)
+
+
+def _by_tunnels(listening: socket.socket, order: dict[str, Any], kinds: list[tuple[str, int]]) -> list[wire.Connection]:
+    """Connections that come by way of the controller; whoever else connects cannot prove that it belongs here."""
+    found: list[wire.Connection] = []
+    listening.settimeout(CONNECT_WITHIN)
+    with listening:
+        while len(found) < len(kinds):
+            try:
+                plain, _ = listening.accept()
+            except OSError as error:
+                raise Trouble(
+                    "unreached", "tunnels through ssh", str(error), "allow TCP forwarding in sshd_config of both hosts"
+                ) from error
+            with contextlib.suppress(Trouble):
+                found.append(wire.greet(plain, order["copy"], order["token"], *kinds[len(found)]))
+    return found
 
 
 def _within(found: list[list[int]]) -> Callable[[int], bool]:
@@ -234,5 +262,5 @@ def discard(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None
 
 
 ORDERS: dict[str, Callable[[Any, dict[str, Any], dict[str, Any]], None]] = {
-    "source": source, "destination": open_destination, "listen": listen, "send": send, "discard": discard,
+    "source": source, "destination": open_destination, "listen": listen, "publish": publish, "send": send, "discard": discard,
 }  # fmt: skip

@@ -5,6 +5,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -157,7 +158,9 @@ class Receiver:
 
     def _zero_group(self, group: int) -> None:
         with self._lock:
-            if self._state[group] or group in self._open and self._open[group].missing < len(self._open[group].leaves):
+            if self._state[group] or (
+                group in self._open and self._open[group].missing < len(self._open[group].leaves)
+            ):
                 raise damaged(f"group {group} came twice")
             self._open.pop(group, None)
             self._state[group] = 1
@@ -299,8 +302,6 @@ class Comparison:
 
     def run(self) -> None:
         """Send them all."""
-        from concurrent.futures import ThreadPoolExecutor
-
         local = threading.local()
         channels: list[Channel] = []
 
@@ -311,7 +312,7 @@ class Comparison:
             return leaves_of(local.channel, group, self._receiver.length)
 
         with ThreadPoolExecutor(2) as pool:
-            ahead = []
+            ahead: list[Future[list[bytes]]] = []
             for number, group in enumerate(self._groups):
                 while len(ahead) + number < len(self._groups) and len(ahead) < 4:
                     ahead.append(pool.submit(leaves, self._groups[number + len(ahead)]))

@@ -2,6 +2,7 @@
 
 KINDS = {
     "cut": "the other end or the network is gone: start both ends again",
+    "unreached": "the sender does not get through to the receiver's port",
     "damaged": "the stream is not what a sender sends, or a block is not what its digest says",
     "refused": "what was asked for cannot be done as asked: nothing was changed",
     "missing": "no such image or program",
