@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ferryman_copy.blocks import GROUP_BLOCKS, groups_in
-from ferryman_copy.image import Image
+from ferryman_copy.image import Image, open_image
 from ferryman_copy.journal import Journal, _sync_directory
 from ferryman_copy.source import INFO_WITHIN
 from ferryman_copy.trouble import Trouble
@@ -121,7 +121,7 @@ class Destination:
         deadline = time.monotonic() + (LOCKED_WITHIN if self.resumed else 0)
         while True:
             try:
-                return Image(self.path, "raw" if self.wanted.as_file else self.wanted.kind, writable=True)
+                return open_image(self.path, "raw" if self.wanted.as_file else self.wanted.kind, writable=True)
             except Trouble as error:
                 if error.kind != "locked" or time.monotonic() > deadline:
                     raise
@@ -249,7 +249,7 @@ def _make(wanted: Wanted, path: str) -> None:
             "storage", f"image {path}", "making it takes too long: its storage hangs", "look at the host's mounts"
         ) from error
     if done.returncode:
-        from ferryman_copy.image import translated
+        from ferryman_copy.qemu import translated
 
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)

@@ -90,7 +90,7 @@ def main() -> int:
         import nbd
         import zstandard
 
-        from ferryman_copy.image import clear_up
+        from ferryman_copy.qemu import clear_up
 
         endpoint.say("hello", identity=wire.identity() is not None, python=sys.version.split()[0], libnbd=nbd.NBD().get_version(),
                      zstandard=zstandard.__version__, user=os.geteuid(), time=time.time())  # fmt: skip

@@ -10,6 +10,7 @@ from ferryman_copy.digest import ZERO_GROUP
 from ferryman_copy.image import Channel, Image
 from ferryman_copy.journal import Group, Journal
 from ferryman_copy.parallel import Crew
+from ferryman_copy.qemu import QemuImage
 from ferryman_copy.receiver import leaves_of
 from ferryman_copy.trouble import Trouble
 
@@ -25,8 +26,8 @@ def open_uncached(path: str, kind: str) -> Image:
         finally:
             os.close(handle)
     with contextlib.suppress(Trouble):
-        return Image(path, kind, direct=True)
-    return Image(path, kind)
+        return QemuImage(path, kind, direct=True)
+    return QemuImage(path, kind)
 
 
 def read_back(image: Image, journal: Journal, length: int, how: str, told: Callable[[int], None]) -> dict[int, bytes]:

@@ -13,7 +13,7 @@ from ferryman_copy.blocks import BLOCK, GROUP_BLOCKS, ZERO_BLOCK, Piece, blocks_
 from ferryman_copy.compression import Compression
 from ferryman_copy.digest import ZERO_GROUP, ZERO_LEAF
 from ferryman_copy.frames import SHORT, TOWARDS_SENDER, Coding, Kind, expand, pack
-from ferryman_copy.image import Channel, Image
+from ferryman_copy.image import Channel, open_image
 from ferryman_copy.pace import Pace
 from ferryman_copy.parallel import Crew
 from ferryman_copy.source import exact_length, fingerprint
@@ -46,12 +46,13 @@ class Sender:
 
     def __init__(self, location: str, kind: str, *, compress: str = "auto", bandwidth: int = 0) -> None:
         self._sign = fingerprint(location, kind)
-        self.image = Image(location, kind)
+        self.image = open_image(location, kind)
         self.length = exact_length(self.image)
         self.counts = Counts()
         self.crew = Crew()
         self.pace = Pace(bandwidth)
         self._compress = compress
+        self._compression = Compression("off", 1)
         self._lock = threading.Lock()
         self._open: dict[int, _Open] = {}
         self._arrived = self.crew.wakes(threading.Condition())
@@ -77,6 +78,7 @@ class Sender:
         self._compare = compare
         self.crew.closes(*self._connections)
         channels = [self.image.channel() for _ in connections]
+        self._compression = Compression(self._compress, len(connections))
         self._plan = pieces(self.image.first.extents(0, self.length), self.length, done)
         for group in range(groups_in(self.length)):
             if done(group):
@@ -104,17 +106,16 @@ class Sender:
             return next(self._plan, None)
 
     def _work(self, connection: Connection, channel: Channel) -> None:
-        compression = Compression(self._compress)
         while (piece := self._next()) is not None:
             self.crew.check()
             if piece.zero:
                 connection.send(pack(Kind.ZERO, piece.start, piece.count))
                 self._tell(connection, self._note_zero(piece))
             else:
-                self._send(connection, channel, compression, piece)
+                self._send(connection, channel, piece)
         connection.send(pack(Kind.END))
 
-    def _send(self, connection: Connection, channel: Channel, compression: Compression, piece: Piece) -> None:
+    def _send(self, connection: Connection, channel: Channel, piece: Piece) -> None:
         size = bytes_of(piece.start, piece.count, self.length)
         data = channel.read(piece.start * BLOCK, size)
         view = memoryview(data)
@@ -140,14 +141,14 @@ class Sender:
                 connection.send(pack(kind, piece.start + begin, end - begin))
                 continue
             body = view[begin * BLOCK : min(end * BLOCK, size)]
-            packed = compression.pack(body)
+            packed = self._compression.pack(body)
             coding = Coding.PLAIN if packed is None else Coding.ZSTD
             payload = body if packed is None else packed
             head = pack(kind, piece.start + begin, end - begin, len(payload), coding)
             self.pace.wait(len(payload), self.crew.stopped)
             began = time.monotonic()
             connection.send(head + b"".join(leaves[begin:end]), payload)
-            compression.note(len(body), time.monotonic() - began)
+            self._compression.note(len(body), len(payload), time.monotonic() - began)
             sent += len(body)
         with self._lock:
             self.counts.read += size

@@ -5,7 +5,8 @@ import os
 import stat
 import subprocess
 
-from ferryman_copy.image import Image, options_for, translated
+from ferryman_copy.image import Image
+from ferryman_copy.qemu import options_for, translated
 from ferryman_copy.trouble import Trouble
 
 INFO_WITHIN = 30.0

@@ -1,5 +1,7 @@
 """Every error of the engine: a kind that the controller translates, and what, why and remedy as ferryman's own errors have them."""
 
+import errno
+
 KINDS = {
     "cut": "the other end or the network is gone: start both ends again",
     "unreached": "the sender does not get through to the receiver's port",
@@ -34,3 +36,16 @@ class Trouble(Exception):
     def plain(self) -> dict[str, str]:
         """For the controller."""
         return {"kind": self.kind, "what": self.what, "why": self.why, "remedy": self.remedy}
+
+
+def of_system(error: OSError, what: str) -> Trouble:
+    """What the system says, as one of ours."""
+    why = error.strerror or str(error)
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return Trouble("no-space", what, why, "make room and ask for the copy again: it goes on where it was")
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return Trouble("permission", what, why, "run the copy as root of that host, on storage that may be written")
+        case errno.ENOENT | errno.ENOTDIR:
+            return Trouble("missing", what, why, "look at the path, from that host")
+    return Trouble("storage", what, why, "look at the host's log; ask for the copy again: it goes on where it was")
