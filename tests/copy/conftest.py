@@ -2,7 +2,7 @@
 
 import random
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,14 @@ class Copies:
 
     def copier(self, **options: Any) -> SshCopier:
         """A copier with journals and certificates below the test's directory."""
-        return SshCopier(**{"journals": str(self.directory / "journals"), "root": str(self.certificates), "patience": 20.0, **options})
+        return SshCopier(
+            **{
+                "journals": str(self.directory / "journals"),
+                "root": str(self.certificates),
+                "patience": 20.0,
+                **options,
+            }
+        )
 
     def task(self, source: Path, destination: Path, formats: tuple[str, str] = ("raw", "raw"), **more: Any) -> CopyTask:
         """A copy of one file to another."""
@@ -73,6 +80,6 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def copies(tmp_path: Path, certificates: Path) -> Iterator[Copies]:
+def copies(tmp_path: Path, certificates: Path) -> Copies:
     """Copies below the test's own directory."""
-    yield Copies(tmp_path, certificates)
+    return Copies(tmp_path, certificates)

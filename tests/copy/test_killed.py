@@ -47,8 +47,12 @@ def kill_endpoint(parent: int, victim: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize(("seed", "victim"), [point if point in FEW else pytest.param(*point, marks=pytest.mark.whole) for point in POINTS])
-def test_a_kill_at_any_point_costs_little_and_loses_nothing(copies: Copies, tmp_path: Path, seed: int, victim: str) -> None:
+@pytest.mark.parametrize(
+    ("seed", "victim"), [point if point in FEW else pytest.param(*point, marks=pytest.mark.whole) for point in POINTS]
+)
+def test_a_kill_at_any_point_costs_little_and_loses_nothing(
+    copies: Copies, tmp_path: Path, seed: int, victim: str
+) -> None:
     chance = random.Random(seed * 7 + len(victim))
     fill(tmp_path / "source", SIZE, seed, parts=8, largest=24 * MIB)
     before = (tmp_path / "source").read_bytes()
@@ -71,7 +75,9 @@ def test_a_kill_at_any_point_costs_little_and_loses_nothing(copies: Copies, tmp_
 
         threading.Thread(target=strike, daemon=True).start()
     result = copies.copier().copy(task, SOURCE, DESTINATION, progress=progress, cancelled=lambda: False)
-    print(f"killed {victim} at {at:.2f}: attempts {result.attempts}, sent again {result.sent_again}, wire {result.wire}")
+    print(
+        f"killed {victim} at {at:.2f}: attempts {result.attempts}, sent again {result.sent_again}, wire {result.wire}"
+    )
     assert (tmp_path / "target").read_bytes() == before
     assert (tmp_path / "source").read_bytes() == before
     assert result.source_digest == result.destination_digest
