@@ -46,7 +46,10 @@ class Destination:
         try:
             self._settle()
         except BaseException:
-            self.journal.close()
+            if self.journal.facts:
+                self.journal.close()
+            else:  # nothing was begun
+                self.journal.remove()
             raise
 
     def _settle(self) -> None:

@@ -22,6 +22,13 @@ LOCK_WITHIN = 15.0  # an endpoint whose controller is gone needs a moment to end
 BITMAP = GROUP_BLOCKS // 8
 
 
+def default_directory() -> str:
+    """Where journals lie unless it is said."""
+    if os.geteuid() == 0:
+        return "/var/lib/ferryman/copies"
+    return os.path.join(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"), "ferryman/copies")
+
+
 @dataclass(frozen=True)
 class Group:
     """A group that is at the destination: its digest, which of its blocks this copy wrote, and the digests of those."""
@@ -59,6 +66,7 @@ class Journal:
             raise Trouble(
                 "refused", f"copy '{copy}'", "its id is no plain name", "use letters, digits, dot, dash and underscore"
             )
+        directory = directory or default_directory()
         self.path = f"{directory}/{copy}.journal"
         self.facts: dict[str, Any] = {}
         self.done: dict[int, bytes] = {}

@@ -2,6 +2,7 @@
 
 import random
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,10 @@ from ferryman.drivers.copy import SshCopier
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask, Image
 from ferryman.model.host import Host
 from lab import tls
+
+sys.path.append(
+    "/usr/lib/python3/dist-packages"
+)  # libnbd and zstandard, as the endpoints have them; everything else comes first
 
 SOURCE = Host("here", "qemu:///system")
 DESTINATION = Host("there", "qemu:///system", migration_address="127.0.0.1")

@@ -19,7 +19,6 @@ PORTS = (49152, 49215)  # libvirt's migration range: what firewalls between the 
 CONNECTIONS = 4
 TUNNELS = 2
 PATIENCE = 600.0  # seconds without any progress after which a cut copy is given up
-JOURNALS = "/var/lib/ferryman/copies"
 LOOK_EVERY = 0.2
 DISCARDED_WITHIN = 60.0
 OPENED_WITHIN = 900.0  # seconds for an image to be opened, or made with all of its storage taken
@@ -58,9 +57,10 @@ class _Sums:
 class SshCopier:
     """Copies disks between hosts that ssh reaches, or this machine itself."""
 
-    def __init__(self, *, patience: float = PATIENCE, ports: tuple[int, int] = PORTS, journals: str = JOURNALS,
+    def __init__(self, *, patience: float = PATIENCE, ports: tuple[int, int] = PORTS, journals: str = "",
                  connections: int = CONNECTIONS, root: str = "") -> None:  # fmt: skip
-        """`root`: where the hosts' /etc/pki lies instead of /."""
+        """`journals`: their directory at the destination, by default one that the endpoint chooses; `root`: where the hosts' /etc/pki
+        lies instead of /."""
         self._patience, self._ports, self._journals = patience, ports, journals
         self._connections, self._root = connections, root
 
