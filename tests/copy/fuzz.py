@@ -85,7 +85,7 @@ def content(chance: random.Random) -> bytes:
     """A small disk: data, a zero block, data that packs."""
     blocks = [
         chance.choice((bytes(BLOCK), bytes([chance.randrange(256)]) * BLOCK, chance.randbytes(64) * (BLOCK // 64)))
-        for _ in range(5)
+        for _ in range(2)
     ]
     return b"".join(blocks) + chance.randbytes(1000)
 
