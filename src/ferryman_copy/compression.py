@@ -13,6 +13,8 @@ EPOCH = 0.4  # seconds between two decisions
 FIRST_EPOCH = 0.1
 SAMPLES = 3  # pieces of an epoch that are packed to see what it would bring
 LINK_BOUND = 0.4  # share of the workers' time spent in sending from which on the link counts as what holds the copy up
+WAITING = 0.75  # share from which on a busy host is no reason either: the workers wait, and get their part of its CPUs
+FAIR = 0.7  # CPUs that they may count on then
 GAIN = 1.05  # a change must promise so much
 WORSE = 0.97
 SHY = 4  # epochs for which a level that made it slower is not tried again; doubled each time
@@ -41,13 +43,14 @@ def decide(seen: Seen) -> tuple[int, str]:
     if seen.came_from is not None and seen.raw < WORSE * seen.before.get(seen.came_from, 0.0):
         return seen.came_from, f"level {now} made it slower than {seen.came_from}"
     packing = seen.raw / seen.speed[now] if now and seen.speed.get(now) else 0.0
+    idle = max(seen.idle, FAIR) if seen.sending >= WAITING else seen.idle
     promised = {now: seen.raw}
     for level in LEVELS:
         if level == now or level in seen.shunned:
             continue
         if level and level not in seen.speed:
             continue
-        capacity = (seen.idle + packing) * seen.speed[level] if level else float("inf")
+        capacity = (idle + packing) * seen.speed[level] if level else float("inf")
         if seen.sending >= LINK_BOUND:
             promised[level] = min(seen.wire / (seen.ratio[level] if level else 1.0), capacity)
         elif level < now:  # the packing may hold it up: what did it without?

@@ -145,8 +145,8 @@ class Sender:
             coding = Coding.PLAIN if packed is None else Coding.ZSTD
             payload = body if packed is None else packed
             head = pack(kind, piece.start + begin, end - begin, len(payload), coding)
-            self.pace.wait(len(payload), self.crew.stopped)
             began = time.monotonic()
+            self.pace.wait(len(payload), self.crew.stopped)  # a cap is a narrow link
             connection.send(head + b"".join(leaves[begin:end]), payload)
             self._compression.note(len(body), len(payload), time.monotonic() - began)
             sent += len(body)

@@ -14,13 +14,17 @@ def test_a_slow_link_and_idle_cpus_get_packed_data() -> None:
 
 def test_busy_cpus_or_a_free_link_or_data_that_does_not_pack_do_not() -> None:
     for other in (
-        replace(SLOW_LINK, idle=0.1),
+        replace(SLOW_LINK, idle=0.1, sending=0.6),
         replace(SLOW_LINK, sending=0.1),
         replace(SLOW_LINK, ratio={1: 0.99}),
         replace(SLOW_LINK, raw=900 * MB, wire=900 * MB),
         replace(SLOW_LINK, shunned=frozenset({1})),
     ):
         assert decide(other)[0] == 0, other
+
+
+def test_workers_that_wait_for_the_link_get_their_part_of_a_busy_host() -> None:
+    assert decide(replace(SLOW_LINK, idle=0.0))[0] == 1
 
 
 def test_a_very_slow_link_gets_more_packing() -> None:
