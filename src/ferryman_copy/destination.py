@@ -177,19 +177,23 @@ class Destination:
             try:
                 os.link(self.path, self.wanted.location)
             except FileExistsError:
-                raise Trouble(
-                    "exists", f"image {self.wanted.location}", "something appeared there while it was copied",
-                    f"the copy is complete and lies at {self.path}: move it yourself, or remove what is there and ask again",
-                ) from None  # fmt: skip
+                if _identity(self.wanted.location) != self.journal.facts["identity"]:
+                    raise self._taken() from None
+                os.unlink(self.path)  # an earlier attempt ended just here
             except OSError:  # a file system without links
                 if os.path.lexists(self.wanted.location):
-                    raise Trouble("exists", f"image {self.wanted.location}", "something appeared there while it was copied",
-                                  "remove it and ask again") from None  # fmt: skip
+                    raise self._taken() from None
                 os.rename(self.path, self.wanted.location)
             else:
                 os.unlink(self.path)
             _sync_directory(os.path.dirname(self.wanted.location))
         self.journal.note(state="finished", result=result, path=self.wanted.location)
+
+    def _taken(self) -> Trouble:
+        return Trouble(
+            "exists", f"image {self.wanted.location}", "something appeared there while it was copied",
+            f"the copy is complete and lies at {self.path}: remove what is in its place and ask again",
+        )  # fmt: skip
 
 
 def partial_name(location: str, copy: str) -> str:

@@ -21,6 +21,7 @@ from ferryman_copy import wire
 from ferryman_copy.trouble import Trouble
 
 PROGRESS_EVERY = 0.25  # seconds
+ENDED_WITHIN = 8.0
 SILENCE = 30.0  # seconds without a word of the controller after which it counts as gone: sshd may notice much later
 
 
@@ -30,6 +31,7 @@ class Endpoint:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sides: dict[str, Any] = {}
+        self._working: list[threading.Thread] = []
 
     def say(self, event: str, **facts: object) -> None:
         """One line to the controller."""
@@ -65,13 +67,20 @@ class Endpoint:
                     "error", kind="internal", what="endpoint", why=traceback.format_exc(limit=-4), remedy="report it"
                 )
 
-        threading.Thread(target=guarded, daemon=True).start()
+        self._working.append(threading.Thread(target=guarded, daemon=True))
+        self._working[-1].start()
 
     def close(self) -> None:
-        """End what is under way: images are closed, connections drop."""
-        for side in self._sides.values():
-            with contextlib.suppress(Exception):
-                side.close()
+        """End what is under way: connections drop, and what is complete is flushed and noted."""
+        for name in ("sender", "receiver"):
+            if name in self._sides:
+                self._sides[name].close()
+        for thread in self._working:
+            thread.join(ENDED_WITHIN)
+        for name in ("sender", "destination"):
+            if name in self._sides and not any(thread.is_alive() for thread in self._working):
+                with contextlib.suppress(Exception):
+                    (self._sides[name].image if name == "sender" else self._sides[name]).close()
 
     def tell_progress(self, facts: Callable[[], dict[str, object]], over: threading.Event) -> None:
         """Say how far it is until it is over."""
@@ -86,6 +95,7 @@ class Endpoint:
 def main() -> int:
     """Listen to the controller until it goes."""
     endpoint = Endpoint()
+    os.umask(0o077)  # images are their owner's own
     try:
         import nbd
         import zstandard

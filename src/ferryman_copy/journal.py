@@ -18,7 +18,7 @@ from ferryman_copy.trouble import Trouble
 
 MAGIC = b"ferryman copy journal 1\n"
 LONGEST = 1 << 20
-LOCK_WITHIN = 15.0  # an endpoint whose controller is gone needs a moment to end
+LOCK_WITHIN = 3.0  # seconds; an endpoint whose controller is gone may need longer to end: the controller asks again
 BITMAP = GROUP_BLOCKS // 8
 
 
@@ -91,7 +91,7 @@ class Journal:
                 if time.monotonic() > deadline:
                     self._file.close()
                     raise Trouble(
-                        "locked", f"journal {self.path}", "another endpoint carries this copy out",
+                        "busy", f"journal {self.path}", "another endpoint carries this copy out",
                         "wait for it, or end the ferryman that started it",
                     ) from None  # fmt: skip
                 time.sleep(0.05)

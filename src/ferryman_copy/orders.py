@@ -56,10 +56,18 @@ def listen(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
 
     def work() -> None:
         try:
-            connections, replies = _admit(listening, tls, order)
-        finally:
-            listening.close()
-        _receive(endpoint, sides, connections, replies, order)
+            try:
+                connections, replies = _admit(listening, tls, order)
+            finally:
+                with contextlib.suppress(
+                    OSError
+                ):  # wakes the thread that accepts: closing alone would leave the port open
+                    listening.shutdown(socket.SHUT_RDWR)
+                listening.close()
+            _receive(endpoint, sides, connections, replies, order)
+        except BaseException:
+            sides["destination"].close()  # the next endpoint need not wait for this one to end
+            raise
 
     endpoint.begin(work)
 
@@ -121,6 +129,7 @@ def _receive(
         found.image, journal, wanted.length, compare=found.compare, zeroed=found.made and facts["doubt"] == "none",
         holes=wanted.preallocation in ("off", "metadata"), suspect=found.resumed,
     )  # fmt: skip
+    sides["receiver"] = receiver
     over = threading.Event()
     everything = [*connections, *([replies] if replies else [])]
     endpoint.tell_progress(

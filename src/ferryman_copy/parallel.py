@@ -40,9 +40,9 @@ class Crew:
         return condition
 
     def fail(self, error: Trouble) -> None:
-        """Note the error unless there is one, and end all. A connection that broke is told only when nothing else is."""
+        """Note the error unless there is one, and end all."""
         with self._lock:
-            if self.error is None or (self.error.kind == "cut" and error.kind != "cut" and not self.stopped.is_set()):
+            if self.error is None:
                 self.error = error
             self.stopped.set()
             closing, self._closing = self._closing, []

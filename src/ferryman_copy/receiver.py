@@ -28,6 +28,7 @@ from ferryman_copy.frames import HEAD, SHORT, TOWARDS_RECEIVER, Coding, Frame, K
 from ferryman_copy.image import Channel, Image
 from ferryman_copy.journal import Group, Journal
 from ferryman_copy.parallel import Crew
+from ferryman_copy.trouble import Trouble
 from ferryman_copy.wire import Connection
 
 UNFLUSHED = 48 << 20  # bytes that may be written and not yet be safe: what a crash can cost
@@ -96,6 +97,10 @@ class Receiver:
                 self._flushing.notify_all()
             flusher.join()
         self.crew.check()
+
+    def close(self) -> None:
+        """End it early; what is complete is still flushed and noted."""
+        self.crew.fail(Trouble("cut", "copy", "it was ended"))
 
     # What arrives
 
@@ -235,8 +240,6 @@ class Receiver:
         try:
             self._flush_now_and_then()
         except Exception as error:
-            from ferryman_copy.trouble import Trouble
-
             self.crew.fail(
                 error if isinstance(error, Trouble) else Trouble("internal", "flushing", repr(error), "report it")
             )

@@ -97,9 +97,8 @@ class Sender:
         }  # fmt: skip
 
     def close(self) -> None:
-        """Let go of the source."""
-        self.crew.fail(Trouble("cut", "copy", "it was ended", ""))
-        self.image.close()
+        """End it early."""
+        self.crew.fail(Trouble("cut", "copy", "it was ended"))
 
     def _next(self) -> Piece | None:
         with self._lock:

@@ -5,6 +5,7 @@ import errno
 KINDS = {
     "cut": "the other end or the network is gone: start both ends again",
     "unreached": "the sender does not get through to the receiver's port",
+    "busy": "another endpoint carries this copy out, or one whose controller is gone has not ended yet: ask again soon",
     "damaged": "the stream is not what a sender sends, or a block is not what its digest says",
     "refused": "what was asked for cannot be done as asked: nothing was changed",
     "missing": "no such image or program",

@@ -112,7 +112,7 @@ def test_a_torn_or_overwritten_end_of_the_journal_counts_for_nothing(
 def test_a_journal_has_one_owner_and_a_plain_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ferryman_copy.journal.LOCK_WITHIN", 0.1)
     first = Journal(str(tmp_path), "one")
-    with pytest.raises(Trouble, match="another endpoint"):
+    with pytest.raises(Trouble, match="another endpoint carries"):
         Journal(str(tmp_path), "one")
     first.close()
     Journal(str(tmp_path), "one").close()

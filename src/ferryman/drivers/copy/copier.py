@@ -29,7 +29,7 @@ _CLASSES: dict[str, type[errors.DriverError]] = {
     "insecure": errors.Insecure,
 }
 _TELLING = ("unreached", "damaged", "cut", "gone")  # what says most first; other kinds say more than all of these
-_AGAIN = ("cut", "damaged", "unreached")  # kinds after which both ends are started again
+_AGAIN = ("cut", "damaged", "unreached", "busy")  # kinds after which both ends are started again
 
 
 class _Cut(Exception):
@@ -45,6 +45,7 @@ class _Sums:
     """What all attempts together did."""
 
     attempts: int = 0
+    started: bool = False  # both endpoints answered, at least once
     read: int = 0
     sent: int = 0
     wire: int = 0
@@ -89,8 +90,10 @@ class SshCopier:
                 ):
                     sums.way = "ssh"
                     continue
-                if isinstance(cut.why, errors.Insecure) or (
-                    cut.before_data and isinstance(cut.why, errors.NoWay) and sums.last[1] < 0
+                if (
+                    not sums.started
+                    or isinstance(cut.why, errors.Insecure)
+                    or (cut.before_data and isinstance(cut.why, errors.NoWay) and sums.last[1] < 0)
                 ):
                     raise cut.why from cut
                 if sums.last != before:
@@ -171,6 +174,7 @@ class _Attempt:
         self._ends = {role: start.result() for role, start in starts.items() if start.exception() is None}
         for start in starts.values():
             start.result()
+        self._sums.started = True
 
     def _copy(self) -> CopyResult:
         task, copier = self._task, self._copier
