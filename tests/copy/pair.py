@@ -50,10 +50,10 @@ class End:
 
 
 def attempt(source: Path, target: Path, journals: Path, *, via: Callable[[int], int] = lambda port: port, connections: int = 2,
-            **more: object) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
+            publish: bool = True, bandwidth: int = 0, **more: object) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
     """One attempt without TLS, its data by way of the port that `via` answers with. What both ends said last."""
     with contextlib.closing(End()) as sender, contextlib.closing(End()) as receiver:
-        sender.say("source", location=str(source), format="raw", compress="off")
+        sender.say("source", location=str(source), format="raw", compress="off", bandwidth=bandwidth)
         told = sender.hear()
         receiver.say("destination", copy="pair", location=str(target), kind="raw", directory=str(journals), length=told["length"],
                      fingerprint=told["fingerprint"], **more)  # fmt: skip
@@ -78,7 +78,7 @@ def attempt(source: Path, target: Path, journals: Path, *, via: Callable[[int], 
             thread.start()
         for thread in threads:
             thread.join(60)
-        if said[1].get("event") == "verified":
+        if said[1].get("event") == "verified" and publish:
             receiver.say("publish")
             said[1] = receiver.hear()
         return said[0], said[1]

@@ -211,3 +211,36 @@ def test_what_is_on_storage_is_proved_and_a_storage_that_lies_is_found_out(tmp_p
     assert "first at byte 0" in told[1]["why"]
     assert attempt(source, target, journals)[1]["event"] == "finished"
     assert target.read_bytes() == source.read_bytes()
+
+
+def test_an_endpoint_that_ended_while_it_gave_the_image_its_name_is_taken_up(tmp_path: Path) -> None:
+    source, target, journals = tmp_path / "source", tmp_path / "target", tmp_path / "journals"
+    source.write_bytes(os.urandom(2 * MIB))
+    assert attempt(source, target, journals, publish=False)[1]["event"] == "verified"
+    partial = next(path for path in tmp_path.iterdir() if path.name.endswith(".partial"))
+    os.link(partial, target)  # the first half of naming it
+    assert attempt(source, target, journals)[1]["event"] == "finished"
+    assert not partial.exists()
+    assert target.read_bytes() == source.read_bytes()
+
+
+def test_the_port_is_closed_as_soon_as_the_sender_is_in(tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(os.urandom(4 * MIB))
+    refused, over = threading.Event(), threading.Event()
+
+    def knock(port: int) -> None:
+        while not over.wait(0.05):
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+            except ConnectionRefusedError:
+                refused.set()
+                return
+
+    def beside(port: int) -> int:
+        threading.Thread(target=knock, args=(port,), daemon=True).start()
+        return port
+
+    told = attempt(tmp_path / "source", tmp_path / "target", tmp_path / "journals", via=beside, bandwidth=2 * MIB)
+    over.set()
+    assert told[1]["event"] == "finished"
+    assert refused.is_set()
