@@ -57,6 +57,7 @@ class Sender:
         self._open: dict[int, _Open] = {}
         self._arrived = self.crew.wakes(threading.Condition())
         self._theirs: dict[int, list[bytes]] = {}
+        self._passed = bytearray(groups_in(self.length))  # 1: dealt with, no digests are needed any more
         self._plan: Iterator[Piece] = iter(())
         self._compare: Callable[[int], bool] = lambda group: False
         self._connections: list[Connection] = []
@@ -204,10 +205,14 @@ class Sender:
             if frame.kind is Kind.DONE:
                 self.counts.groups[frame.start] = digests[0]
                 continue
+            if self._passed[frame.start]:
+                continue
             short = expand(body, SHORT * frame.count)
             with self._arrived:
                 while len(self._theirs) >= DIGESTS_AHEAD and not self.crew.stopped.is_set():
                     self._arrived.wait(1.0)
+                if self._passed[frame.start]:
+                    continue
                 self._theirs[frame.start] = [short[at : at + SHORT] for at in range(0, len(short), SHORT)]
                 self._arrived.notify_all()
 
@@ -221,6 +226,7 @@ class Sender:
     def _forget(self, group: int) -> None:
         if self._compare(group):
             with self._arrived:
+                self._passed[group] = 1
                 self._theirs.pop(group, None)
                 self._arrived.notify_all()
 

@@ -1,14 +1,18 @@
 """The decoder believes nothing: whatever arrives, it ends in a Trouble or in exactly what was sent."""
 
 import random
+import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import tests.copy.conftest  # noqa: F401
-from ferryman_copy import frames
-from ferryman_copy.frames import TOWARDS_RECEIVER, TOWARDS_SENDER, Kind, pack, unpack
+from ferryman_copy import digest, frames
+from ferryman_copy.blocks import BLOCK, GROUP_BLOCKS, Piece
+from ferryman_copy.frames import SHORT, TOWARDS_RECEIVER, TOWARDS_SENDER, Kind, pack, unpack
+from ferryman_copy.sender import DIGESTS_AHEAD, Sender
 from ferryman_copy.trouble import Trouble
 from tests.copy.fuzz import LENGTH, Bytes, content, fuzz, receive, stream
 
@@ -73,3 +77,22 @@ def test_frames_in_the_wrong_direction_are_refused(kind: Kind) -> None:
         if kind not in allowed:
             with pytest.raises(Trouble, match="wrong direction"):
                 unpack(pack(kind, 0, 1, 0), LENGTH, allowed)
+
+
+def test_digests_of_groups_that_are_done_with_do_not_jam_the_sender(tmp_path: Path) -> None:
+    """A receiver may tell of far more empty groups than may wait at the sender, which needs none of them."""
+    import zstandard
+
+    count = 2 * DIGESTS_AHEAD
+    with open(tmp_path / "empty", "wb") as file:
+        file.truncate(count * GROUP_BLOCKS * BLOCK)
+    sender = Sender(str(tmp_path / "empty"), "raw")
+    sender._compare = lambda group: True
+    sender._note_zero(Piece(0, count * GROUP_BLOCKS, True))
+    body = zstandard.compress(digest.ZERO_LEAF[:SHORT] * GROUP_BLOCKS)
+    told = b"".join(pack(Kind.LEAVES, group, GROUP_BLOCKS, len(body)) + body for group in range(count)) + pack(Kind.END)
+    listening = threading.Thread(target=sender._listen, args=(Bytes(told),), daemon=True)
+    listening.start()
+    listening.join(20)
+    assert not listening.is_alive()
+    sender.image.close()
