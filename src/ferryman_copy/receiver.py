@@ -31,9 +31,9 @@ from ferryman_copy.parallel import Crew
 from ferryman_copy.trouble import Trouble
 from ferryman_copy.wire import Connection
 
-UNFLUSHED = 48 << 20  # bytes that may be written and not yet be safe: what a crash can cost
-FLUSH_EVERY = 16 << 20
-FLUSH_WITHIN = 2.0  # seconds
+UNFLUSHED = 24 << 20  # bytes that may be written and not yet be safe: what a crash can cost
+FLUSH_EVERY = 8 << 20
+FLUSH_WITHIN = 1.0  # seconds
 COMPARED_AHEAD = 512  # groups whose digests were sent and that are not yet complete
 
 

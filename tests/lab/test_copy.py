@@ -80,11 +80,20 @@ def test_without_certificates_it_goes_through_ssh_and_says_so(whole: Lab, operat
     assert same(whole)
 
 
+def test_where_the_hosts_do_not_reach_each_other_it_goes_through_ssh_too(
+    whole: Lab, operator: Operator, disk: str
+) -> None:
+    faults.partition(whole, "a", "b")
+    end = told(operator.run("copy", f"a:{disk}", f"b:{TARGET}", "--json"))
+    assert end["way"] == "ssh"
+    assert same(whole)
+
+
 def test_a_cut_network_is_waited_for(whole: Lab, operator: Operator, disk: str) -> None:
     copying = operator.start("copy", f"a:{disk}", f"b:{TARGET}", "--bandwidth", "24M", "--compress", "off", "--json")
     time.sleep(2.5)
     with faults.cut(whole, "b"):
-        time.sleep(15)
+        time.sleep(10)
     out, _ = copying.communicate(timeout=120)
     end = told(subprocess.CompletedProcess([], copying.returncode, out, ""))
     assert same(whole)
@@ -106,7 +115,7 @@ def test_a_network_that_is_away_for_longer_than_connections_live_is_waited_for(
     assert same(whole)
 
 
-@pytest.mark.parametrize("host", ["a", "b"])
+@pytest.mark.parametrize("host", [pytest.param("a", marks=pytest.mark.whole), "b"])
 def test_a_host_that_crashes_and_comes_back_goes_on_with_it(
     whole: Lab, operator: Operator, disk: str, host: str
 ) -> None:
@@ -117,5 +126,5 @@ def test_a_host_that_crashes_and_comes_back_goes_on_with_it(
     faults.reappear(whole, host)
     out, _ = copying.communicate(timeout=120)
     end = told(subprocess.CompletedProcess([], copying.returncode, out, ""))
-    assert int(str(end["sent_again"])) <= 16 * MIB
+    assert int(str(end["sent_again"])) <= 32 * MIB, "what was not flushed, and what was on its way"
     assert same(whole)
