@@ -67,6 +67,7 @@ def copy(
     via_ssh: Annotated[
         bool, typer.Option("--via-ssh", help="Send the data through ssh, by way of this machine.")
     ] = False,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Let the data travel unencrypted.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON event a line.")] = False,
 ) -> int:
     """Copy a disk between hosts: resumed after a cut, compared with an older copy, proved by a digest."""
@@ -90,6 +91,7 @@ def copy(
         bandwidth=size(bandwidth, "--bandwidth") if bandwidth else here.settings.bandwidth,
         via_ssh=True if via_ssh else None,
         existing="update" if update else "refuse",
+        insecure=insecure,
     )
     task, one, other = copies.task(source, destination, wish)
     interrupted: list[bool] = []
