@@ -171,8 +171,8 @@ class Destination:
         if self.made and (wanted.as_file or wanted.kind == "raw") and not wanted.size and os.path.isfile(self.path):
             os.truncate(self.path, wanted.length)
 
-    def publish(self, result: dict[str, Any]) -> None:
-        """Give the image its name, and remember that the copy is complete."""
+    def publish(self, result: dict[str, Any], *, keep: bool) -> None:
+        """Give the image its name, and remember that the copy is complete, or forget it."""
         if self.made and self.path != self.wanted.location:
             try:
                 os.link(self.path, self.wanted.location)
@@ -187,7 +187,10 @@ class Destination:
             else:
                 os.unlink(self.path)
             _sync_directory(os.path.dirname(self.wanted.location))
-        self.journal.note(state="finished", result=result, path=self.wanted.location)
+        if keep:
+            self.journal.note(state="finished", result=result, path=self.wanted.location)
+        else:
+            self.journal.remove()
 
     def _taken(self) -> Trouble:
         return Trouble(

@@ -164,7 +164,7 @@ def _receive(
 
 def publish(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
     """The controller is content with the digests: the image gets its name."""
-    sides["destination"].publish(sides["result"])
+    sides["destination"].publish(sides["result"], keep=order["keep"])
     sides["destination"].close()
     endpoint.say("finished", **sides["result"])
 

@@ -64,6 +64,9 @@ class Receiver:
         for group in journal.done:
             self._state[group] = 1
         self._missing = len(self._state) - sum(self._state)
+        self.covered = sum(
+            bytes_of(group * GROUP_BLOCKS, GROUP_BLOCKS, length) for group in journal.done
+        )  # bytes of the disk
         self._open: dict[int, _Open] = {}
         self._lock = threading.Lock()
         self._flushing = self.crew.wakes(threading.Condition())
@@ -72,11 +75,6 @@ class Receiver:
         self._over = False
         self._ahead = self.crew.wakes(threading.Condition())
         self._compared: set[int] = set()
-
-    @property
-    def covered(self) -> int:
-        """Bytes of the disk that are as they shall be."""
-        return self.length - min(self.length, self._missing * GROUP_BLOCKS * BLOCK)
 
     def run(self, connections: Sequence[Connection], replies: Connection | None) -> None:
         """Take everything that arrives until each connection ended. Raises Trouble; returns when all is on storage."""
@@ -170,6 +168,7 @@ class Receiver:
             self._open.pop(group, None)
             self._state[group] = 1
             self._missing -= 1
+            self.covered += bytes_of(group * GROUP_BLOCKS, GROUP_BLOCKS, self.length)
         self._let_on(group)
 
     def _same(self, frame: Frame) -> None:
@@ -204,6 +203,7 @@ class Receiver:
                 raise damaged(f"blocks of group {group} came twice")
             under_way.leaves[first : first + len(leaves)] = leaves
             under_way.missing -= len(leaves)
+            self.covered += bytes_of(start, len(leaves), self.length)
             if written:
                 under_way.written |= ((1 << len(leaves)) - 1) << first
         self._finish(group, under_way)

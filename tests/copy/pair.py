@@ -79,7 +79,7 @@ def attempt(source: Path, target: Path, journals: Path, *, via: Callable[[int], 
         for thread in threads:
             thread.join(60)
         if said[1].get("event") == "verified" and publish:
-            receiver.say("publish")
+            receiver.say("publish", keep=True)
             said[1] = receiver.hear()
         return said[0], said[1]
 

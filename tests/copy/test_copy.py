@@ -142,6 +142,14 @@ def test_asked_for_again_a_complete_copy_answers_at_once_until_it_is_forgotten(c
         copies.copy(task)
 
 
+def test_a_copy_that_need_not_be_remembered_leaves_nothing_behind(copies: Copies, tmp_path: Path) -> None:
+    fill(tmp_path / "source", 4 * MIB, seed=1)
+    copies.copy(copies.task(tmp_path / "source", tmp_path / "target", keep_journal=False))
+    assert (tmp_path / "target").read_bytes() == (tmp_path / "source").read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"source", "target", "journals"}
+    assert not list((tmp_path / "journals").iterdir())
+
+
 def test_discarding_removes_what_the_copy_made_and_nothing_else(copies: Copies, tmp_path: Path) -> None:
     fill(tmp_path / "source", 4 * MIB, seed=1)
     (tmp_path / "older").write_bytes(bytes(4 * MIB))

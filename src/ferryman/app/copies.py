@@ -54,10 +54,8 @@ class Copies:
 
     def copy(self, task: CopyTask, source: Host, destination: Host, *, progress: Callable[[CopyProgress], None],
              cancelled: Callable[[], bool]) -> CopyResult:  # fmt: skip
-        """Carry it out, or on where an earlier one ended; complete, it is forgotten, so that asking again copies again."""
-        result = self._copier.copy(task, source, destination, progress=progress, cancelled=cancelled)
-        self._copier.forget(task, destination)
-        return result
+        """Carry it out, or on where an earlier one ended."""
+        return self._copier.copy(task, source, destination, progress=progress, cancelled=cancelled)
 
     def _place(self, text: str, *, reading: bool) -> Place:
         """What PATH, HOST:PATH, HOST:POOL/VOLUME or HOST:URI stands for."""

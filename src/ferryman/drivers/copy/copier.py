@@ -163,6 +163,8 @@ class _Attempt:
             for tunnel in self._tunnels:
                 tunnel.close()
             for end in self._ends.values():
+                end.leave()
+            for end in self._ends.values():
                 end.close()
 
     def _start(self) -> None:
@@ -214,7 +216,7 @@ class _Attempt:
         self._await("destination", "received")
         verified = self._await("destination", "verified")
         _compare_digests(task, verified, sent)
-        receiver.order("publish")
+        receiver.order("publish", keep=task.keep_journal)
         return self._result(self._await("destination", "finished"), sent)
 
     def _await(self, role: str, *wanted: str, before_data: bool = False) -> dict[str, Any]:

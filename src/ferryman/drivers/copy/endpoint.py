@@ -194,12 +194,15 @@ class Endpoint:
             self._process.wait(1.0)
         return self._gone()
 
+    def leave(self) -> None:
+        """Let it end; `close` waits for that."""
+        with contextlib.suppress(OSError, ValueError):
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+
     def close(self, within: float = 10.0) -> None:
         """Have it end."""
-        for stream in (self._process.stdin,):
-            with contextlib.suppress(OSError, ValueError):
-                if stream is not None:
-                    stream.close()
+        self.leave()
         try:
             self._process.wait(within)
         except subprocess.TimeoutExpired:
