@@ -11,6 +11,7 @@ and from time to time {"event": "progress", …}; what fails is {"event": "error
 import contextlib
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -72,6 +73,9 @@ class Endpoint:
 
     def close(self) -> None:
         """End what is under way: connections drop, and what is complete is flushed and noted."""
+        if "listening" in self._sides:
+            with contextlib.suppress(OSError):
+                self._sides["listening"].shutdown(socket.SHUT_RDWR)
         for name in ("sender", "receiver"):
             if name in self._sides:
                 self._sides[name].close()

@@ -79,6 +79,7 @@ def _admit(
     data: dict[int, wire.Connection] = {}
     replies: list[wire.Connection] = []
     refused = [""]
+    closed: list[bool] = []
     lock = threading.Condition()
 
     def admit(plain: socket.socket) -> None:
@@ -101,13 +102,16 @@ def _admit(
             while True:
                 plain, _ = listening.accept()
                 threading.Thread(target=admit, args=(plain,), daemon=True).start()
+        with lock:  # somebody closed it: this endpoint shall end
+            closed.append(True)
+            lock.notify_all()
 
     threading.Thread(target=greet, daemon=True).start()
     deadline = time.monotonic() + CONNECT_WITHIN
     with lock:
         while len(data) < order["connections"] or len(replies) < int(order["replies"]):
             left = deadline - time.monotonic()
-            if left <= 0:
+            if left <= 0 or closed:
                 why = refused[0] or "the sender did not connect"
                 raise Trouble("cut", "data connection", why, "open the migration ports, or copy with --via-ssh")
             lock.wait(left)
@@ -200,6 +204,7 @@ def send(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
     kinds = [("data", number) for number in range(order["connections"])] + [("replies", 0)] * bool(order["replies"])
     listening = wire.loopback() if order["tunnels"] else None
     if listening:
+        sides["listening"] = listening
         endpoint.say("offering", port=listening.getsockname()[1])
 
     def work() -> None:
