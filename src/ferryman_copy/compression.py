@@ -45,8 +45,8 @@ def decide(seen: Seen) -> tuple[int, str]:
     packing = seen.raw / seen.speed[now] if now and seen.speed.get(now) else 0.0
     idle = max(seen.idle, FAIR) if seen.sending >= WAITING else seen.idle
     promised = {now: seen.raw}
-    for level in LEVELS:
-        if level == now or level in seen.shunned:
+    for level in LEVELS[: LEVELS.index(now) + 2]:  # one up at a time; further down at once
+        if level == now or (level > now and level in seen.shunned):
             continue
         if level and level not in seen.speed:
             continue

@@ -33,6 +33,12 @@ def test_a_very_slow_link_gets_more_packing() -> None:
     assert decide(seen)[0] == 3
 
 
+def test_packing_goes_up_by_one_level_at_a_time() -> None:
+    promising = replace(SLOW_LINK, speed={1: 450 * MB, 3: 400 * MB}, ratio={1: 0.5, 3: 0.3})
+    assert decide(promising)[0] == 1
+    assert decide(replace(promising, shunned=frozenset({1})))[0] == 0, "what is too slow at 1 is too slow at 3"
+
+
 def test_what_made_it_slower_is_taken_back() -> None:
     slower = replace(SLOW_LINK, level=1, raw=90 * MB, wire=45 * MB, sending=0.5, before={0: 118 * MB}, came_from=0)
     assert decide(slower) == (0, "level 1 made it slower than 0")
