@@ -13,7 +13,9 @@ from tests.copy.conftest import DESTINATION, Copies, fill, run, same
 MIB = 1 << 20
 
 
-@pytest.mark.parametrize("size", [1, 65535, 65537, 3 * MIB + 513, 40 * MIB + 1])
+@pytest.mark.parametrize(
+    "size", [1, 65537, 40 * MIB + 1, *(pytest.param(one, marks=pytest.mark.whole) for one in (65535, 3 * MIB + 513))]
+)
 def test_a_raw_file_of_any_size_arrives_with_exactly_its_bytes(copies: Copies, tmp_path: Path, size: int) -> None:
     fill(tmp_path / "source", size, seed=size)
     result = copies.copy(copies.task(tmp_path / "source", tmp_path / "target"))
@@ -24,7 +26,12 @@ def test_a_raw_file_of_any_size_arrives_with_exactly_its_bytes(copies: Copies, t
 
 
 @pytest.mark.parametrize(
-    ("kind", "target"), [("qcow2", "raw"), ("raw", "qcow2"), ("vmdk", "qcow2"), ("vhdx", "raw"), ("vpc", "qcow2")]
+    ("kind", "target"),
+    [
+        ("qcow2", "raw"),
+        ("vmdk", "qcow2"),
+        *(pytest.param(*one, marks=pytest.mark.whole) for one in (("raw", "qcow2"), ("vhdx", "raw"), ("vpc", "qcow2"))),
+    ],
 )
 def test_formats_are_converted_and_the_digest_is_of_the_content(
     copies: Copies, tmp_path: Path, kind: str, target: str
@@ -112,7 +119,7 @@ def test_preallocation_takes_the_storage_beforehand(copies: Copies, tmp_path: Pa
     assert (tmp_path / "target").read_bytes() == (tmp_path / "source").read_bytes() + bytes(4 * MIB)
 
 
-@pytest.mark.parametrize("verify", ["full", "written", "none"])
+@pytest.mark.parametrize("verify", ["full", "written", pytest.param("none", marks=pytest.mark.whole)])
 def test_of_an_older_copy_only_what_differs_crosses_the_wire(copies: Copies, tmp_path: Path, verify: str) -> None:
     source = tmp_path / "source"
     source.write_bytes(os.urandom(48 * MIB))

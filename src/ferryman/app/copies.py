@@ -45,7 +45,10 @@ class Copies:
             or ("raw" if other.location.startswith("/dev/") else kind)
         )
         task = replace(
-            wish, source=Image(one.location, kind), destination=Image(other.location, kind if wish.as_file else target)
+            wish,
+            keep_journal=False,
+            source=Image(one.location, kind),
+            destination=Image(other.location, kind if wish.as_file else target),
         )
         named = "\0".join(
             (one.host.uri, one.location, kind, other.host.uri, other.location, target, str(wish.as_file), wish.existing)
@@ -67,6 +70,10 @@ class Copies:
                 f"place '{text}'",
                 "it is neither a path nor HOST:PATH",
                 "write /PATH or ./PATH for this machine, HOST:/PATH or HOST:POOL/VOLUME",
+            )
+        if rest.endswith("/"):
+            raise BadInput(
+                f"place '{text}'", "it is a directory", f"name the image: {name}:/PATH or {name}:POOL/VOLUME"
             )
         host = self._site.host(name)
         if rest.startswith("/") or "://" in rest or rest.startswith("rbd:"):

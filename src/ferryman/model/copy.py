@@ -23,7 +23,8 @@ class CopyTask:
     `existing`: what may lie at the destination: refuse (nothing), update (an older copy, of which only what differs is sent) or
     overwrite (anything; a device that was made for this). `size`: the virtual size in bytes of an image to be made at the destination; 0 takes the source's. `bandwidth`: bytes per
     second, 0 without limit. `via_ssh`: None lets the hosts' certificates and ports decide; `insecure`: unencrypted instead of TLS.
-    `keep_journal`: a complete copy answers at once when it is asked for again, until it is forgotten. `as_file`: the bytes of the image file itself, without looking into its format.
+    `keep_journal`: a complete copy answers at once when it is asked for again, until it is forgotten. `as_file`: the bytes of the image
+    file itself, without looking into its format.
     """
 
     id: str
