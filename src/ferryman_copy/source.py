@@ -64,7 +64,7 @@ def _sign(path: str) -> str:
             numbers = f"{os.major(seen.st_rdev)}:{os.minor(seen.st_rdev)}"
             with open(f"/sys/dev/block/{numbers}/stat", encoding="ascii") as file:
                 counts = file.read().split()
-            return f"{numbers}.{counts[4]}.{counts[6]}"
+            return f"{numbers}.{counts[6]}.{counts[13] if len(counts) > 13 else 0}"  # sectors written and discarded; requests count flushes too
     except OSError:
         return ""
     return ""
