@@ -1,6 +1,7 @@
 """Everything that can go wrong with wire and storage: a clear error each time, nothing lost, and asked for again the copy ends well."""
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 from ferryman import errors
 from ferryman.model.copy import CopyProgress
 from tests.copy.conftest import DESTINATION, SOURCE, Copies, fill, run
-from tests.copy.pair import End, attempt, relay
+from tests.copy.pair import ROOT, End, attempt, relay
 
 MIB = 1 << 20
 WIRE = [(harm, seed) for harm in ("flip", "cut") for seed in range(30)]
@@ -244,3 +245,17 @@ def test_the_port_is_closed_as_soon_as_the_sender_is_in(tmp_path: Path) -> None:
     over.set()
     assert told[1]["event"] == "finished"
     assert refused.is_set()
+
+
+def test_a_host_without_the_libraries_says_what_to_install() -> None:
+    """Python without its site directories stands for a host where nothing was installed."""
+    done = subprocess.run(
+        ["/usr/bin/python3", "-S", "-m", "ferryman_copy"],
+        cwd=ROOT / "src",
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    told = json.loads(done.stdout)
+    assert done.returncode == 3
+    assert (told["event"], told["remedy"]) == ("error", "apt install python3-libnbd")
