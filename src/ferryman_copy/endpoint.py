@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ferryman_copy import wire
@@ -86,14 +86,21 @@ class Endpoint:
                 with contextlib.suppress(Exception):
                     (self._sides[name].image if name == "sender" else self._sides[name]).close()
 
-    def tell_progress(self, facts: Callable[[], dict[str, object]], over: threading.Event) -> None:
-        """Say how far it is until it is over."""
+    @contextlib.contextmanager
+    def telling(self, facts: Callable[[], dict[str, object]]) -> Iterator[None]:
+        """Say how far it is all through a `with`, and once more at its end, whichever that is."""
+        over = threading.Event()
 
         def tell() -> None:
             while not over.wait(PROGRESS_EVERY):
                 self.say("progress", **facts())
 
         threading.Thread(target=tell, daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
+            self.say("progress", **facts())
 
 
 def main() -> int:

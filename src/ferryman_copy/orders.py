@@ -128,23 +128,23 @@ def _receive(
     found: Destination = sides["destination"]
     wanted, journal = found.wanted, found.journal
     began = time.monotonic()
-    facts = journal.facts
+    known = journal.facts
     receiver = Receiver(
-        found.image, journal, wanted.length, compare=found.compare, zeroed=found.made and facts["doubt"] == "none",
+        found.image, journal, wanted.length, compare=found.compare, zeroed=found.made and known["doubt"] == "none",
         holes=wanted.preallocation in ("off", "metadata"), suspect=found.resumed,
     )  # fmt: skip
     sides["receiver"] = receiver
-    over = threading.Event()
     everything = [*connections, *([replies] if replies else [])]
-    endpoint.tell_progress(
-        lambda: {"phase": "copying", "done": receiver.covered, "total": wanted.length, "wire": sum(one.passed for one in everything),
-                 "received": receiver.received}, over,
-    )  # fmt: skip
+
+    def facts() -> dict[str, object]:
+        return {"phase": "copying", "done": receiver.covered, "total": wanted.length, "received": receiver.received,
+                "wire": sum(one.passed for one in everything)}  # fmt: skip
+
     try:
-        receiver.run(connections, replies)
-        found.clear_tail()
+        with endpoint.telling(facts):
+            receiver.run(connections, replies)
+            found.clear_tail()
     finally:
-        over.set()
         for connection in everything:
             connection.close()
     found.image.close()
@@ -176,17 +176,15 @@ def publish(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None
 def _verify(endpoint: Any, found: Destination, how: str) -> dict[int, bytes]:
     wanted = found.wanted
     image = readback.open_uncached(found.path, "raw" if wanted.as_file else wanted.kind)
-    over = threading.Event()
     seen = [0]
-    endpoint.tell_progress(lambda: {"phase": "verifying", "done": seen[0], "total": wanted.length, "wire": 0}, over)
 
     def told(count: int) -> None:
         seen[0] = count
 
     try:
-        return readback.read_back(image, found.journal, wanted.length, how, told)
+        with endpoint.telling(lambda: {"phase": "verifying", "done": seen[0], "total": wanted.length, "wire": 0}):
+            return readback.read_back(image, found.journal, wanted.length, how, told)
     finally:
-        over.set()
         image.close()
 
 
@@ -216,21 +214,20 @@ def send(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
                 for kind in kinds
             ]
         connections, replies = found[: order["connections"]], found[-1] if order["replies"] else None
-        over = threading.Event()
-        endpoint.tell_progress(
-            lambda: {
+
+        def facts() -> dict[str, object]:
+            return {
                 "phase": "copying",
                 "done": sender.counts.covered,
                 "total": sender.length,
                 "wire": sender.wire,
                 "sent": sender.counts.sent,
-            },
-            over,
-        )
+            }
+
         try:
-            result = sender.run(connections, replies, _within(order["done"]), _within(order["compare"]))
+            with endpoint.telling(facts):
+                result = sender.run(connections, replies, _within(order["done"]), _within(order["compare"]))
         finally:
-            over.set()
             for connection in found:
                 connection.close()
         sender.image.close()

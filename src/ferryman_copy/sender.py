@@ -135,7 +135,6 @@ class Sender:
             for number, found in enumerate(leaves):
                 if theirs[first + number] == found[:SHORT]:
                     what[number] = Kind.SAME
-        sent = 0
         for kind, begin, end in _runs(what):
             if kind is not Kind.DATA:
                 connection.send(pack(kind, piece.start + begin, end - begin))
@@ -149,10 +148,10 @@ class Sender:
             self.pace.wait(len(payload), self.crew.stopped)  # a cap is a narrow link
             connection.send(head + b"".join(leaves[begin:end]), payload)
             self._compression.note(len(body), len(payload), time.monotonic() - began)
-            sent += len(body)
+            with self._lock:
+                self.counts.sent += len(body)
         with self._lock:
             self.counts.read += size
-            self.counts.sent += sent
         self._tell(connection, self._note(piece.start, leaves))
 
     def _tell(self, connection: Connection, complete: list[tuple[int, bytes]]) -> None:
