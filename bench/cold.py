@@ -1,5 +1,6 @@
 """A stopped disk copied by ferryman, nbdcopy, qemu-img convert and rsync, alternating; then a second pass, and one cut at half."""
 
+import json
 import os
 import subprocess
 import sys
@@ -26,12 +27,13 @@ CREDENTIALS = "--object=tls-creds-x509,id=tls0,endpoint={},dir=/etc/pki/qemu"
 @dataclass(frozen=True)
 class Run:
     """One copy: seconds, CPU seconds of all processes at both hosts and of what drove it, bytes that left the source,
-    and the largest memory of one of ferryman's endpoints in bytes."""
+    and the largest memory of one of ferryman's endpoints in bytes. The seconds of reading back are apart, its CPU is not."""
 
     seconds: float
     cpu: float
     wire: int
     memory: int = 0
+    read_back: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def measure(pairs: int) -> Result:
         "cold", "nbdcopy with 4 connections, qemu-img convert -n -W -m 16 (both into a qemu-nbd that was started beforehand and told that the destination "
         "is zero), rsync -S --inplace -z with zstd 1 (its daemon; under TLS's heading by ssh)",
         f"Two lab hosts with their disks in memory; a raw disk of {GIB} GiB with runs of data (bench/mixture.py) into a raw file, by "
-        "`ferryman copy --verify written`: whole processes, from the command to its end. CPU: all processes of both hosts and the command itself.",
+        "`ferryman copy --verify written`: whole processes, from the command to its end, without the reading back, which is told apart. CPU: all processes of both hosts and the command itself.",
         tuple(rows),
     )  # fmt: skip
 
@@ -163,6 +165,9 @@ class Bench:
             *rows,
             paired(f"{how}: bytes on the wire, beside rsync -z", "MiB", wires["ferryman"], wires["rsync -z"], None),
             paired(f"{how}: CPU, beside nbdcopy", "s", cpu["ferryman"], cpu["nbdcopy"], 1.6 if fast else None),
+            alone(
+                f"{how}: reading back what was written, apart", "s", [run.read_back for run in runs["ferryman"]], None
+            ),
             alone(f"{how}: largest memory of an endpoint", "MiB", [run.memory / MIB for run in runs["ferryman"]], 256),
         ]
 
@@ -232,6 +237,7 @@ class Bench:
             "raw",
             "--verify",
             "written",
+            "--json",
             *more,
         ]
 
@@ -252,9 +258,10 @@ class Bench:
             seconds = time.monotonic() - began
         if process.returncode != 0:
             raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {words[-2000:]}")
+        read_back = json.loads(words.splitlines()[-1])["verify_seconds"] if ours else 0.0
         after = os.times()
         spent = after.children_user + after.children_system - own.children_user - own.children_system
-        return Run(seconds, self._cpu() - cpu + spent, self._sent() - sent, largest[0])
+        return Run(seconds - read_back, self._cpu() - cpu + spent, self._sent() - sent, largest[0], read_back)
 
     def _cpu(self) -> float:
         """CPU seconds of all processes that are or were at both hosts: those that ended are in their first process."""
@@ -305,5 +312,5 @@ def _memory(*hosts: Host, watched: bool) -> Iterator[list[int]]:
 
 def _told(what: str, run: Run) -> Run:
     print(f"{what}: {run.seconds:.2f} s, CPU {run.cpu:.1f} s, {run.wire / MIB:.0f} MiB"
-          + (f", endpoint {run.memory / MIB:.0f} MiB" if run.memory else ""), flush=True)  # fmt: skip
+          + (f", read back in {run.read_back:.2f} s" if run.read_back else "") + (f", endpoint {run.memory / MIB:.0f} MiB" if run.memory else ""), flush=True)  # fmt: skip
     return run

@@ -1,6 +1,7 @@
 """The house's rules, held against the code: who may import whom, which library lives where, no cycles, no giant files."""
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,6 +108,13 @@ def test_the_witness_shares_no_code_with_the_product(outsider: str) -> None:
     ]
 
 
+def test_the_copy_engine_needs_nothing_but_what_every_host_has() -> None:
+    allowed = {*sys.stdlib_module_names, "nbd", "zstandard", "ferryman_copy"}
+    for path in (ROOT / "src/ferryman_copy").glob("*.py"):
+        assert {name.split(".")[0] for name in imports(ast.parse(path.read_text()))} <= allowed, path
+    assert not [name for name, tree in modules() for one in imports(tree) if one.split(".")[0] == "ferryman_copy"]
+
+
 def test_there_are_no_cycles() -> None:
     graph = {}
     names = {name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name, _ in modules()}
@@ -129,7 +137,8 @@ def test_there_are_no_cycles() -> None:
 
 
 def test_files_stay_small() -> None:
-    lengths = {name: len((SOURCE / name).read_text().splitlines()) for name, _ in modules()}
+    paths = [*SOURCE.rglob("*.py"), *(ROOT / "src/ferryman_copy").glob("*.py")]
+    lengths = {str(path): len(path.read_text().splitlines()) for path in paths}
     assert not {name: length for name, length in lengths.items() if length > 500}
     filled = sorted(length for length in lengths.values() if length > 5)
     assert filled[len(filled) // 2] <= 150

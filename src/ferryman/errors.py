@@ -12,7 +12,11 @@ FerrymanError
     ├── Unreachable    a host did not answer: what it does meanwhile is unknown
     ├── Timeout        it answers, but this call did not return in its bound: outcome unknown, go and ask
     ├── AlreadyRunning a job that is not ours runs on the guest
-    └── Insecure       certificates are missing, wrong or not trusted
+    ├── Insecure       certificates are missing, wrong or not trusted
+    ├── NoWay          two hosts do not reach each other where they should
+    ├── SourceChanged  a disk was written to while it was copied
+    ├── Mismatch       what lies at the destination is not what the source sent
+    └── Stopped        a copy was asked to end; what is done stays, and it goes on when it is asked for again
 """
 
 
@@ -85,3 +89,21 @@ class AlreadyRunning(DriverError):
 
 class Insecure(DriverError):
     """Certificates are missing, wrong or not trusted."""
+
+
+class NoWay(DriverError):
+    """Two hosts do not reach each other where they should."""
+
+
+class SourceChanged(DriverError):
+    """A disk was written to while it was copied."""
+
+
+class Mismatch(DriverError):
+    """What lies at the destination is not what the source sent."""
+
+
+class Stopped(DriverError):
+    """A copy was asked to end; what is done stays, and it goes on when it is asked for again."""
+
+    exit_code = 4

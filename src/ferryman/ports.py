@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ferryman.model.copy import CopyProgress, CopyResult, CopyTask
 from ferryman.model.cpu import Cpu
 from ferryman.model.finding import Finding
 from ferryman.model.guest import Guest
@@ -282,6 +283,31 @@ class Records(Protocol):
     def facts(self, request_id: str) -> dict[str, Any]: ...
     def keep_outcome(self, request_id: str, outcome: Outcome) -> None: ...
     def report(self, request_id: str) -> Report: ...
+
+
+class Copier(Protocol):
+    """Copying a disk from host to host. A copy's id names it: what was done of it stays, and asked for again it goes on."""
+
+    def copy(
+        self,
+        task: CopyTask,
+        source: Host,
+        destination: Host,
+        *,
+        progress: Callable[[CopyProgress], None],
+        cancelled: Callable[[], bool],
+    ) -> CopyResult:
+        """Carry it out, or on, until source and destination are proved to be the same; a complete one answers at once. Cuts are
+        survived. Raises errors.DriverError: Stopped, SourceChanged, Mismatch, Insecure, NoWay, Unreachable among them."""
+        ...
+
+    def discard(self, task: CopyTask, destination: Host) -> None:
+        """Remove the journal, and the image, complete or not, unless it was there before this copy."""
+        ...
+
+    def forget(self, task: CopyTask, destination: Host) -> None:
+        """Remove the journal of a copy: the image stays, and the id is free for another."""
+        ...
 
 
 class Clock(Protocol):

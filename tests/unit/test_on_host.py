@@ -184,3 +184,14 @@ def test_without_openssl_dates_are_not_checked(tmp_path: Path, monkeypatch: pyte
     line = host_check._dates(HERE, "qemu", seen, time.time())
     assert line.answer is Answer.NOT_CHECKED
     assert "openssl" in line.detail
+
+
+def test_what_disk_copies_need_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`./dev setup` installs all of it here; without the programs it is named, with what to type."""
+    assert next(host_check._copies(HERE, visits.visit(HERE, dates=True))).answer is Answer.GOOD
+    for program in ("sh", "date", "basename", "dirname", "sed", "tr", "stat", "timeout", "tail", "head"):
+        (tmp_path / program).symlink_to(f"/usr/bin/{program}")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    line = next(host_check._copies(HERE, visits.visit(HERE, dates=True)))
+    assert line.answer is Answer.OPTIONAL
+    assert "apt install qemu-utils" in line.remedy

@@ -1,5 +1,5 @@
 """The only place where the parts are put together: Site looks at hosts and guests, Moves carries out and remembers, Preparations
-makes hosts ready."""
+makes hosts ready, Copies copies single disks."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from ferryman.app.site import HostGuests, Site
 from ferryman.errors import BadInput
 
 if TYPE_CHECKING:  # not needed by every command
+    from ferryman.app.copies import Copies
     from ferryman.app.preparation import Preparations
 
 
@@ -28,6 +29,14 @@ class Application:
         from ferryman.app.preparation import Preparations
 
         return Preparations(self.site, self.settings.directory)
+
+    @property
+    def copies(self) -> "Copies":
+        """Copying single disks."""
+        from ferryman.app.copies import Copies
+        from ferryman.drivers.copy import SshCopier
+
+        return Copies(self.site, SshCopier())
 
 
 def application() -> Application:

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 
 VERIFY = ("full", "written", "none")
+EXISTING = ("refuse", "update", "overwrite")
+COMPRESS = ("auto", "off", "on")
+PREALLOCATION = ("off", "metadata", "falloc", "full")
 
 
 @dataclass(frozen=True)
@@ -17,8 +20,11 @@ class Image:
 class CopyTask:
     """One disk to be copied. The id names its journal at the destination: asked for again with it, a copy goes on where it was.
 
-    `size`: the virtual size in bytes of an image to be made at the destination; 0 takes the source's. `bandwidth`: bytes per
-    second, 0 without limit. `as_file`: the bytes of the image file itself, without looking into its format.
+    `existing`: what may lie at the destination: refuse (nothing), update (an older copy, of which only what differs is sent) or
+    overwrite (anything; a device that was made for this). `size`: the virtual size in bytes of an image to be made at the destination; 0 takes the source's. `bandwidth`: bytes per
+    second, 0 without limit. `via_ssh`: None lets the hosts' certificates and ports decide; `insecure`: unencrypted instead of TLS.
+    `keep_journal`: a complete copy answers at once when it is asked for again, until it is forgotten. `as_file`: the bytes of the image
+    file itself, without looking into its format.
     """
 
     id: str
@@ -31,6 +37,9 @@ class CopyTask:
     compress: str = "auto"
     bandwidth: int = 0
     via_ssh: bool | None = None
+    existing: str = "refuse"
+    insecure: bool = False
+    keep_journal: bool = True
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,8 @@ class CopyProgress:
 
 @dataclass(frozen=True)
 class CopyResult:
-    """What a copy did. `way`: tls, plain or ssh; digests as docs/digest.md defines them, empty when not asked for."""
+    """What a copy did. `way`: tls, plain, ssh (by way of this machine) or local (one host); `sent_again`: bytes of the disk that
+    crossed more than once, because of cuts; digests as docs/digest.md defines them, empty when not asked for."""
 
     size: int
     read: int

@@ -34,7 +34,7 @@ def check(hypervisor: Hypervisor, others: Sequence[Hypervisor], *, measure_link:
             return (Check(host.name, "libvirtd", Answer.MISSING, error.why, error.remedy),)
     seen = visited.result()
     lines = [Check(host.name, "libvirtd", Answer.GOOD, _versions(facts)), *_storage(facts), *_bridges(facts, seen)]
-    lines += [*_certificates(host, seen), *_clock(host, seen)]
+    lines += [*_certificates(host, seen), *_clock(host, seen), *_copies(host, seen)]
     for way in ways:
         lines += _ways(host, way.result())
     if measure_link:
@@ -119,6 +119,17 @@ def _clock(host: Host, seen: Visit) -> Iterator[Check]:
     else:
         within = max(abs(seen.clock_offset), seen.clock_uncertainty)
         yield Check(host.name, "clock", Answer.GOOD, f"within {within:.1f} s of this machine's")
+
+
+def _copies(host: Host, seen: Visit) -> Iterator[Check]:
+    """What the endpoints of disk copies need: moves of running guests do without."""
+    if seen.failed:
+        yield Check(host.name, "disk copies", Answer.NOT_CHECKED, f"because {seen.failed}", _REGISTER_SSH.format(host=host.name))  # fmt: skip
+    elif seen.lacks:
+        yield Check(host.name, "disk copies", Answer.OPTIONAL, f"no {', '.join(seen.lacks)}: ferryman can neither copy a disk from there nor to there",
+                    f"at {host.name}: apt install {' '.join(seen.lacks)}")  # fmt: skip
+    else:
+        yield Check(host.name, "disk copies", Answer.GOOD, "qemu-utils, python3-libnbd and python3-zstandard are there")
 
 
 def _ways(host: Host, source: Visit) -> Iterator[Check]:

@@ -1,0 +1,269 @@
+"""Where a copy goes: the image is made, or taken up again, or an older one is updated; what is not this copy's own is left alone.
+
+Under way an image has a name of its own beside its place; it gets its name when everything is proved."""
+
+import contextlib
+import os
+import stat
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from ferryman_copy.blocks import GROUP_BLOCKS, groups_in
+from ferryman_copy.image import Image, open_image
+from ferryman_copy.journal import Journal, _sync_directory
+from ferryman_copy.source import INFO_WITHIN
+from ferryman_copy.trouble import Trouble
+
+EXISTING = ("refuse", "update", "overwrite")
+SECTOR = 512
+DOUBTFUL_GROUPS = 16  # past the last journalled group an earlier attempt may have written
+LOCKED_WITHIN = 10.0  # seconds that an earlier attempt's qemu-nbd may need to end
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the controller asks for."""
+
+    copy: str
+    location: str
+    kind: str
+    length: int
+    fingerprint: str
+    size: int = 0
+    preallocation: str = "off"
+    existing: str = "refuse"
+    as_file: bool = False
+
+
+class Destination:
+    """The open destination of one copy."""
+
+    def __init__(self, wanted: Wanted, directory: str) -> None:
+        self.wanted = wanted
+        self.journal = Journal(directory, wanted.copy)
+        try:
+            self._settle()
+        except BaseException:
+            if self.journal.facts:
+                self.journal.close()
+            else:  # nothing was begun
+                self.journal.remove()
+            raise
+
+    def _settle(self) -> None:
+        wanted, facts = self.wanted, self.journal.facts
+        _check(wanted)
+        self.finished: dict[str, Any] | None = None
+        if facts and facts["location"] != wanted.location:
+            raise Trouble("refused", f"copy {wanted.copy}", f"it goes to {facts['location']}, not to {wanted.location}",
+                          "give this copy an id of its own")  # fmt: skip
+        if facts.get("state") == "finished":
+            self.finished = facts["result"]
+            return
+        self.resumed = bool(facts) and self._still_ours(facts)
+        if self.resumed and facts["length"] != wanted.length:
+            self.resumed = False
+            if facts["made"]:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(facts["path"])
+        if not self.resumed:
+            self._begin()
+        elif facts["fingerprint"] != wanted.fingerprint or not wanted.fingerprint:
+            for group in list(self.journal.done):  # an older copy of a source that changed, or that cannot be watched
+                self.journal.note_bad(group)
+            self.journal.note(fingerprint=wanted.fingerprint, doubt="all")
+        facts = self.journal.facts
+        self.path = str(facts["path"])
+        self.made = bool(facts["made"])
+        self.image = self._open()
+        if self.image.size < wanted.length:
+            size = self.image.size
+            self.image.close()
+            raise Trouble("too-small", f"image {wanted.location}", f"it has {size} bytes, the source {wanted.length}",
+                          "make it larger, or let the copy make it")  # fmt: skip
+        self.journal.note(attempts=facts.get("attempts", 0) + 1)
+
+    def _still_ours(self, facts: dict[str, Any]) -> bool:
+        """Whether what the journal speaks of is still there; one that was published already lies at its final place."""
+        if not facts["made"]:
+            return bool(_identity(facts["path"]) == facts["identity"])
+        if not facts.get("identity"):  # it ended before the image was made
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(facts["path"])
+            return False
+        for path in (facts["path"], facts["location"]):
+            if _identity(path) == facts["identity"]:
+                self.journal.note(path=path)
+                return True
+        return False
+
+    def _begin(self) -> None:
+        wanted = self.wanted
+        common = {"location": wanted.location, "kind": wanted.kind, "length": wanted.length, "fingerprint": wanted.fingerprint,
+                  "began": time.time()}  # fmt: skip
+        there = not wanted.location.startswith("/") or os.path.lexists(wanted.location)
+        if there and wanted.existing == "refuse":
+            raise Trouble(
+                "exists", f"image {wanted.location}", "something is there, and it is not this copy's own",
+                "name another place, or remove it, or say that it is an older copy to be updated (--update)",
+            )  # fmt: skip
+        if there:
+            doubt = "all" if wanted.existing == "update" else "none"
+            self.journal.start_over(
+                **common, path=wanted.location, made=False, identity=_identity(wanted.location), doubt=doubt
+            )
+            return
+        path = partial_name(wanted.location, wanted.copy)
+        self.journal.start_over(**common, path=path, made=True, identity="", doubt="none")
+        _make(wanted, path)
+        self.journal.note(identity=_identity(path))
+
+    def _open(self) -> Image:
+        deadline = time.monotonic() + (LOCKED_WITHIN if self.resumed else 0)
+        while True:
+            try:
+                return open_image(self.path, "raw" if self.wanted.as_file else self.wanted.kind, writable=True)
+            except Trouble as error:
+                if error.kind != "locked" or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+    def compare(self, group: int) -> bool:
+        """Whether that group may hold what is wanted, so that asking is worth reading it."""
+        doubt = self.journal.facts["doubt"]
+        if doubt == "all":
+            return True
+        return self.resumed and group <= max(self.journal.done, default=0) + DOUBTFUL_GROUPS
+
+    @property
+    def compared(self) -> list[list[int]]:
+        """Ranges [first, count] of groups that will be compared."""
+        from ferryman_copy.blocks import ranges
+
+        return ranges(
+            group
+            for group in range(groups_in(self.wanted.length))
+            if group not in self.journal.done and self.compare(group)
+        )
+
+    def clear_tail(self) -> None:
+        """What lies past the source's length shall be zero."""
+        whole = self.image.size
+        if self.made or whole <= self.wanted.length:
+            return
+        channel = self.image.first
+        for extent in list(channel.extents(self.wanted.length, whole)):
+            if not extent.zero:
+                channel.zero(extent.start, extent.length, holes=True)
+        channel.flush()
+
+    def close(self) -> None:
+        """Close image and journal."""
+        if hasattr(self, "image"):
+            self.image.close()
+        self.journal.close()
+
+    def trim(self) -> None:
+        """A raw file gets the exact length of the source, which QEMU rounds up."""
+        wanted = self.wanted
+        if self.made and (wanted.as_file or wanted.kind == "raw") and not wanted.size and os.path.isfile(self.path):
+            os.truncate(self.path, wanted.length)
+
+    def publish(self, result: dict[str, Any], *, keep: bool) -> None:
+        """Give the image its name, and remember that the copy is complete, or forget it."""
+        if self.made and self.path != self.wanted.location:
+            try:
+                os.link(self.path, self.wanted.location)
+            except FileExistsError:
+                if _identity(self.wanted.location) != self.journal.facts["identity"]:
+                    raise self._taken() from None
+                os.unlink(self.path)  # an earlier attempt ended just here
+            except OSError:  # a file system without links
+                if os.path.lexists(self.wanted.location):
+                    raise self._taken() from None
+                os.rename(self.path, self.wanted.location)
+            else:
+                os.unlink(self.path)
+            _sync_directory(os.path.dirname(self.wanted.location))
+        if keep:
+            self.journal.note(state="finished", result=result, path=self.wanted.location)
+        else:
+            self.journal.remove()
+
+    def _taken(self) -> Trouble:
+        return Trouble(
+            "exists", f"image {self.wanted.location}", "something appeared there while it was copied",
+            f"the copy is complete and lies at {self.path}: remove what is in its place and ask again",
+        )  # fmt: skip
+
+
+def partial_name(location: str, copy: str) -> str:
+    """What an image is called while it is not complete."""
+    directory, name = os.path.split(location)
+    return f"{directory}/.{name}.{copy}.partial"
+
+
+def discard(directory: str, copy: str, *, keep_image: bool) -> None:
+    """Forget a copy: its journal, and the image unless it was there before or shall stay."""
+    journal = Journal(directory, copy)
+    facts = journal.facts
+    if facts.get("made") and not keep_image and facts.get("identity"):
+        for path in (facts["path"], facts["location"]):
+            if _identity(path) == facts["identity"]:
+                os.unlink(path)
+    elif facts.get("made") and not facts.get("identity"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(facts["path"])
+    journal.remove()
+
+
+def _check(wanted: Wanted) -> None:
+    what = f"image {wanted.location}"
+    if wanted.size and wanted.size < wanted.length:
+        raise Trouble(
+            "too-small", what, f"{wanted.size} bytes were asked for, the source has {wanted.length}", "ask for more"
+        )
+    if wanted.existing not in EXISTING:
+        raise Trouble("refused", what, f"'{wanted.existing}' is none of {', '.join(EXISTING)}", "")
+
+
+def _identity(path: str) -> str:
+    try:
+        seen = os.stat(path)
+    except OSError:
+        return ""
+    if stat.S_ISREG(seen.st_mode):
+        return f"{seen.st_dev}.{seen.st_ino}"
+    return f"device {seen.st_rdev}"
+
+
+def _make(wanted: Wanted, path: str) -> None:
+    """An empty image at that path."""
+    kind = "raw" if wanted.as_file else wanted.kind
+    size = -(-max(wanted.size, wanted.length) // SECTOR) * SECTOR
+    options = []
+    if wanted.preallocation != "off":
+        options.append(f"preallocation={wanted.preallocation}")
+    if kind == "vpc":
+        options.append("force_size=on")
+    command = ["qemu-img", "create", "-q", "-f", kind, *(["-o", ",".join(options)] if options else []), path, str(size)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                              timeout=INFO_WITHIN if wanted.preallocation in ("off", "metadata") else None)  # fmt: skip
+    except FileNotFoundError as error:
+        raise Trouble("missing", "qemu-img", "this host has no such program", "apt install qemu-utils") from error
+    except subprocess.TimeoutExpired as error:
+        raise Trouble(
+            "storage", f"image {path}", "making it takes too long: its storage hangs", "look at the host's mounts"
+        ) from error
+    if done.returncode:
+        from ferryman_copy.qemu import translated
+
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        raise translated(done.stderr.strip(), wanted.location)
+
+
+__all__ = ["GROUP_BLOCKS", "Destination", "Wanted", "discard", "partial_name"]

@@ -1,0 +1,277 @@
+"""What an endpoint can be told to do."""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ferryman_copy import destination, digest, readback, wire
+from ferryman_copy.blocks import BLOCK, ranges
+from ferryman_copy.destination import Destination, Wanted
+from ferryman_copy.receiver import Receiver
+from ferryman_copy.sender import Sender
+from ferryman_copy.trouble import Trouble
+
+CONNECT_WITHIN = 40.0  # seconds until all data connections of a sender must be there
+
+
+def source(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
+    """Open a source."""
+    sender = Sender(order["location"], "raw" if order.get("as_file") else order["format"],
+                    compress=order.get("compress", "auto"), bandwidth=int(order.get("bandwidth", 0)))  # fmt: skip
+    sides["sender"] = sender
+    endpoint.say("source", **sender.plain)
+
+
+def open_destination(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
+    """Make or open a destination."""
+    names = Wanted.__dataclass_fields__
+    wanted = Wanted(**{name: value for name, value in order.items() if name in names})
+    found = Destination(wanted, order["directory"])
+    if found.finished is not None:
+        found.close()
+        endpoint.say("finished", **found.finished)
+        return
+    sides["destination"] = found
+    endpoint.say("ready", done=ranges(sorted(found.journal.done)), compare=found.compared, resumed=found.resumed,
+                 attempts=found.journal.facts["attempts"])  # fmt: skip
+
+
+def listen(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
+    """Wait for a sender's connections, then receive, verify and publish."""
+    mine = wire.identity(order.get("root", "")) if order["secure"] else None
+    if order["secure"] and not mine:
+        raise Trouble(
+            "insecure",
+            "certificates of this host",
+            "there are none that can be read",
+            "ferryman host prepare, or copy with --via-ssh",
+        )
+    tls = wire.context(mine, server=True) if mine else None
+    listening = wire.listen(order["address"], tuple(order["ports"]))
+    sides["listening"] = listening
+    endpoint.say("listening", port=listening.getsockname()[1])
+
+    def work() -> None:
+        try:
+            try:
+                connections, replies = _admit(listening, tls, order)
+            finally:
+                with contextlib.suppress(
+                    OSError
+                ):  # wakes the thread that accepts: closing alone would leave the port open
+                    listening.shutdown(socket.SHUT_RDWR)
+                listening.close()
+            _receive(endpoint, sides, connections, replies, order)
+        except BaseException:
+            sides["destination"].close()  # the next endpoint need not wait for this one to end
+            raise
+
+    endpoint.begin(work)
+
+
+def _admit(
+    listening: socket.socket, tls: Any, order: dict[str, Any]
+) -> tuple[list[wire.Connection], wire.Connection | None]:
+    """All connections of the sender; whoever comes without the token is sent away."""
+    data: dict[int, wire.Connection] = {}
+    replies: list[wire.Connection] = []
+    refused = [""]
+    closed: list[bool] = []
+    lock = threading.Condition()
+
+    def admit(plain: socket.socket) -> None:
+        try:
+            connection, kind, number = wire.accept(plain, tls, order["copy"], order["token"])
+        except (OSError, Trouble) as error:
+            with contextlib.suppress(OSError):
+                plain.close()
+            refused[0] = str(error)
+            return
+        with lock:
+            if kind == "replies":
+                replies.append(connection)
+            else:
+                data[number] = connection
+            lock.notify_all()
+
+    def greet() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                plain, _ = listening.accept()
+                threading.Thread(target=admit, args=(plain,), daemon=True).start()
+        with lock:  # somebody closed it: this endpoint shall end
+            closed.append(True)
+            lock.notify_all()
+
+    threading.Thread(target=greet, daemon=True).start()
+    deadline = time.monotonic() + CONNECT_WITHIN
+    with lock:
+        while len(data) < order["connections"] or len(replies) < int(order["replies"]):
+            left = deadline - time.monotonic()
+            if left <= 0 or closed:
+                why = refused[0] or "the sender did not connect"
+                raise Trouble("cut", "data connection", why, "open the migration ports, or copy with --via-ssh")
+            lock.wait(left)
+    return [data[number] for number in sorted(data)], replies[0] if replies else None
+
+
+def _receive(
+    endpoint: Any,
+    sides: dict[str, Any],
+    connections: list[wire.Connection],
+    replies: wire.Connection | None,
+    order: dict[str, Any],
+) -> None:
+    found: Destination = sides["destination"]
+    wanted, journal = found.wanted, found.journal
+    began = time.monotonic()
+    known = journal.facts
+    receiver = Receiver(
+        found.image, journal, wanted.length, compare=found.compare, zeroed=found.made and known["doubt"] == "none",
+        holes=wanted.preallocation in ("off", "metadata"), suspect=found.resumed,
+    )  # fmt: skip
+    sides["receiver"] = receiver
+    everything = [*connections, *([replies] if replies else [])]
+
+    def facts() -> dict[str, object]:
+        return {"phase": "copying", "done": receiver.covered, "total": wanted.length, "received": receiver.received,
+                "wire": sum(one.passed for one in everything)}  # fmt: skip
+
+    try:
+        with endpoint.telling(facts):
+            receiver.run(connections, replies)
+            found.clear_tail()
+    finally:
+        for connection in everything:
+            connection.close()
+    found.image.close()
+    found.trim()
+    copied = time.monotonic()
+    endpoint.say("received", received=receiver.received, seconds=copied - began)
+    how = order.get("verify", "full")
+    digests = dict(journal.done)
+    if how != "none":
+        digests = _verify(endpoint, found, how)
+    written = sum(group.written.bit_count() for group in journal.groups()) * BLOCK
+    result = {
+        "size": wanted.length, "written": receiver.written, "received": journal.facts.get("received", 0), "data": written,
+        "seconds": copied - began, "verify_seconds": time.monotonic() - copied,
+        "expected": digest.root(wanted.length, journal.done),
+        "digest": digest.root(wanted.length, digests) if how != "none" else "", "attempts": journal.facts["attempts"],
+    }  # fmt: skip
+    sides["result"] = result
+    endpoint.say("verified", **result)
+
+
+def publish(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
+    """The controller is content with the digests: the image gets its name."""
+    sides["destination"].publish(sides["result"], keep=order["keep"])
+    sides["destination"].close()
+    endpoint.say("finished", **sides["result"])
+
+
+def _verify(endpoint: Any, found: Destination, how: str) -> dict[int, bytes]:
+    wanted = found.wanted
+    image = readback.open_uncached(found.path, "raw" if wanted.as_file else wanted.kind)
+    seen = [0]
+
+    def told(count: int) -> None:
+        seen[0] = count
+
+    try:
+        with endpoint.telling(lambda: {"phase": "verifying", "done": seen[0], "total": wanted.length, "wire": 0}):
+            return readback.read_back(image, found.journal, wanted.length, how, told)
+    finally:
+        image.close()
+
+
+def send(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
+    """Connect to a receiver and send the source."""
+    sender: Sender = sides["sender"]
+    mine = wire.identity(order.get("root", "")) if order["secure"] else None
+    if order["secure"] and not mine:
+        raise Trouble(
+            "insecure",
+            "certificates of this host",
+            "there are none that can be read",
+            "ferryman host prepare, or copy with --via-ssh",
+        )
+    kinds = [("data", number) for number in range(order["connections"])] + [("replies", 0)] * bool(order["replies"])
+    listening = wire.loopback() if order["tunnels"] else None
+    if listening:
+        sides["listening"] = listening
+        endpoint.say("offering", port=listening.getsockname()[1])
+
+    def work() -> None:
+        if listening:
+            found = _by_tunnels(listening, order, kinds)
+        else:
+            found = [
+                wire.connect(order["address"], order["port"], mine, order["copy"], order["token"], *kind)
+                for kind in kinds
+            ]
+        connections, replies = found[: order["connections"]], found[-1] if order["replies"] else None
+
+        def facts() -> dict[str, object]:
+            return {
+                "phase": "copying",
+                "done": sender.counts.covered,
+                "total": sender.length,
+                "wire": sender.wire,
+                "sent": sender.counts.sent,
+            }
+
+        try:
+            with endpoint.telling(facts):
+                result = sender.run(connections, replies, _within(order["done"]), _within(order["compare"]))
+        finally:
+            for connection in found:
+                connection.close()
+        sender.image.close()
+        endpoint.say("sent", **result)
+
+    endpoint.begin(work)
+
+
+def _by_tunnels(listening: socket.socket, order: dict[str, Any], kinds: list[tuple[str, int]]) -> list[wire.Connection]:
+    """Connections that come by way of the controller; whoever else connects cannot prove that it belongs here."""
+    found: list[wire.Connection] = []
+    listening.settimeout(CONNECT_WITHIN)
+    with listening:
+        while len(found) < len(kinds):
+            try:
+                plain, _ = listening.accept()
+            except OSError as error:
+                raise Trouble(
+                    "unreached", "tunnels through ssh", str(error), "allow TCP forwarding in sshd_config of both hosts"
+                ) from error
+            with contextlib.suppress(Trouble):
+                found.append(wire.greet(plain, order["copy"], order["token"], *kinds[len(found)]))
+    return found
+
+
+def _within(found: list[list[int]]) -> Callable[[int], bool]:
+    """Whether a group lies in one of these [first, count] ranges."""
+    import bisect
+
+    starts = [first for first, _ in found]
+
+    def within(group: int) -> bool:
+        at = bisect.bisect_right(starts, group) - 1
+        return at >= 0 and group < found[at][0] + found[at][1]
+
+    return within
+
+
+def discard(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
+    """Forget a copy."""
+    destination.discard(order["directory"], order["copy"], keep_image=bool(order.get("keep_image")))
+    endpoint.say("discarded")
+
+
+ORDERS: dict[str, Callable[[Any, dict[str, Any], dict[str, Any]], None]] = {
+    "source": source, "destination": open_destination, "listen": listen, "publish": publish, "send": send, "discard": discard,
+}  # fmt: skip

@@ -1,0 +1,52 @@
+"""Every error of the engine: a kind that the controller translates, and what, why and remedy as ferryman's own errors have them."""
+
+import errno
+
+KINDS = {
+    "cut": "the other end or the network is gone: start both ends again",
+    "unreached": "the sender does not get through to the receiver's port",
+    "busy": "another endpoint carries this copy out, or one whose controller is gone has not ended yet: ask again soon",
+    "damaged": "the stream is not what a sender sends, or a block is not what its digest says",
+    "refused": "what was asked for cannot be done as asked: nothing was changed",
+    "missing": "no such image or program",
+    "exists": "something lies at the destination that is not this copy's own",
+    "too-small": "the destination is smaller than the source",
+    "no-space": "the destination is full",
+    "permission": "not allowed, or read-only",
+    "locked": "another process has the image open",
+    "changed": "the source was written to while it was copied",
+    "differs": "what was read back is not what was written",
+    "insecure": "certificates are missing or not trusted",
+    "storage": "reading or writing an image failed otherwise",
+    "internal": "a fault of the engine",
+}
+
+
+class Trouble(Exception):
+    """Facts and a sentence, as ferryman's own errors; the kind says what a controller can do about it."""
+
+    def __init__(self, kind: str, what: str, why: str, remedy: str = "") -> None:
+        super().__init__(kind, what, why, remedy)
+        assert kind in KINDS
+        self.kind, self.what, self.why, self.remedy = kind, what, why, remedy
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.why}"
+
+    @property
+    def plain(self) -> dict[str, str]:
+        """For the controller."""
+        return {"kind": self.kind, "what": self.what, "why": self.why, "remedy": self.remedy}
+
+
+def of_system(error: OSError, what: str) -> Trouble:
+    """What the system says, as one of ours."""
+    why = error.strerror or str(error)
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return Trouble("no-space", what, why, "make room and ask for the copy again: it goes on where it was")
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return Trouble("permission", what, why, "run the copy as root of that host, on storage that may be written")
+        case errno.ENOENT | errno.ENOTDIR:
+            return Trouble("missing", what, why, "look at the path, from that host")
+    return Trouble("storage", what, why, "look at the host's log; ask for the copy again: it goes on where it was")

@@ -1,0 +1,195 @@
+"""A seeded mutator of whole streams: `python -m tests.copy.fuzz [COUNT [SEED]]`. Each is given to a real receiver over an image in memory; it ends
+in a Trouble, or the image is exactly what the source sent. Heads are bent with their checksums made right again, too."""
+
+import random
+import sys
+import time
+from collections.abc import Iterator
+
+import tests.copy.conftest  # noqa: F401  (where libnbd and zstandard are)
+from ferryman_copy import digest, frames
+from ferryman_copy.blocks import BLOCK, Extent
+from ferryman_copy.frames import HEAD, Coding, Kind, pack
+from ferryman_copy.journal import Group
+from ferryman_copy.receiver import Receiver
+from ferryman_copy.trouble import Trouble
+
+LENGTH = 2 * BLOCK + 1000
+
+
+class Memory:
+    """An image in memory, as far as a receiver needs one."""
+
+    def __init__(self, length: int) -> None:
+        self.data = bytearray(length)
+        self.location, self.kind, self.size, self.first = "memory", "raw", length, self
+
+    def channel(self) -> "Memory":
+        return self
+
+    def read(self, start: int, count: int) -> bytes:
+        return bytes(self.data[start : start + count])
+
+    def write(self, data: bytes | bytearray | memoryview, start: int) -> None:
+        assert start >= 0
+        assert start + len(data) <= self.size, "outside the disk"
+        self.data[start : start + len(data)] = data
+
+    def zero(self, start: int, count: int, *, holes: bool) -> None:
+        self.write(bytes(count), start)
+
+    def flush(self) -> None:
+        pass
+
+    def extents(self, start: int, end: int) -> Iterator[Extent]:
+        yield Extent(start, end - start, False)
+
+    def close(self) -> None:
+        pass
+
+
+class Notes:
+    """A journal in memory."""
+
+    def __init__(self) -> None:
+        self.done: dict[int, bytes] = {}
+        self.facts: dict[str, int] = {}
+
+    def note_groups(self, groups: list[Group]) -> None:
+        self.done.update((one.number, one.digest) for one in groups)
+
+    def note(self, **facts: int) -> None:
+        self.facts.update(facts)
+
+
+class Bytes:
+    """A connection that holds what will arrive."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at, self.passed = data, 0, 0
+
+    def take(self, count: int) -> bytes:
+        if self._at + count > len(self._data):
+            raise Trouble("cut", "stream", "it ends", "")
+        self._at += count
+        return self._data[self._at - count : self._at]
+
+    def fill(self, view: memoryview) -> None:
+        view[:] = self.take(len(view))
+
+    def close(self) -> None:
+        pass
+
+
+def content(chance: random.Random) -> bytes:
+    """A small disk: data, a zero block, data that packs."""
+    blocks = [
+        chance.choice((bytes(BLOCK), bytes([chance.randrange(256)]) * BLOCK, chance.randbytes(64) * (BLOCK // 64)))
+        for _ in range(2)
+    ]
+    return b"".join(blocks) + chance.randbytes(1000)
+
+
+def stream(data: bytes) -> list[bytes]:
+    """The frames that a sender would send, each as its parts' bytes."""
+    import zstandard
+
+    leaves = [digest.leaf(data[at : at + BLOCK]) for at in range(0, len(data), BLOCK)]
+    found = []
+    for number, leaf in enumerate(leaves):
+        block = data[number * BLOCK : (number + 1) * BLOCK]
+        if leaf == digest.ZERO_LEAF:
+            found.append(pack(Kind.ZERO, number, 1))
+            continue
+        packed = zstandard.compress(block, 1)
+        coding = Coding.ZSTD if number % 2 and len(packed) < len(block) else Coding.PLAIN
+        body = packed if coding is Coding.ZSTD else block
+        found.append(pack(Kind.DATA, number, 1, len(body), coding) + leaf + body)
+    return [*found, pack(Kind.GROUP, 0) + digest.group_digest(leaves), pack(Kind.END)]
+
+
+def bent(parts: list[bytes], chance: random.Random) -> bytes:
+    """The stream with some harm done to it."""
+    parts = list(parts)
+    for _ in range(chance.choice((1, 1, 1, 2, 5))):
+        number = chance.randrange(len(parts))
+        match chance.randrange(8):
+            case 0:
+                parts[number] = b""
+            case 1:
+                parts.insert(chance.randrange(len(parts)), parts[number])
+            case 2:
+                other = chance.randrange(len(parts))
+                parts[number], parts[other] = parts[other], parts[number]
+            case 3:
+                parts[number] = parts[number][: chance.randrange(len(parts[number]) + 1)]
+            case 4 | 5 if len(parts[number]) >= HEAD.size:
+                parts[number] = _other_head(parts[number], chance)
+            case _ if parts[number]:
+                harmed = bytearray(parts[number])
+                near = min(len(harmed), chance.choice((HEAD.size, HEAD.size + 40, len(harmed))))
+                harmed[chance.randrange(near)] ^= 1 << chance.randrange(8)
+                parts[number] = bytes(harmed)
+    return b"".join(parts)
+
+
+def _other_head(part: bytes, chance: random.Random) -> bytes:
+    """One field is another, and the checksum is right."""
+    _, kind, coding, start, count, length, _ = HEAD.unpack(part[: HEAD.size])
+    odd = chance.choice((0, 1, 2, 3, 5, 6, 7, 15, 16, 17, 255, 256, 1 << 16, (1 << 32) - 1, (1 << 63), (1 << 64) - 1))
+    match chance.randrange(5):
+        case 0:
+            kind = odd % 256
+        case 1:
+            coding = odd % 256
+        case 2:
+            start = odd
+        case 3:
+            count = odd
+        case _:
+            length = odd % (1 << 32)
+    return pack(kind, start, count, length, coding) + part[HEAD.size :]
+
+
+def receive(data: bytes, wanted: bytes) -> str:
+    """What a receiver makes of a stream: how it ended. Raises AssertionError when it took a wrong disk for a right one."""
+    image, notes = Memory(LENGTH), Notes()
+    receiver = Receiver(image, notes, LENGTH, compare=lambda group: False, zeroed=True, holes=True, suspect=False)  # type: ignore[arg-type]
+    connection = Bytes(data)
+    try:
+        receiver._work(connection, image)  # type: ignore[arg-type]
+    except Trouble as error:
+        return error.kind
+    if receiver._missing:
+        return "incomplete"
+    assert bytes(image.data) == wanted
+    return "complete"
+
+
+def fuzz(count: int, seed: int) -> dict[str, int]:
+    """So many streams; how many ended how."""
+    chance = random.Random(seed)
+    ends: dict[str, int] = {}
+    data, parts = b"", list[bytes]()
+    for number in range(count):
+        if number % 500 == 0:
+            data = content(chance)
+            parts = stream(data)
+        end = receive(bent(parts, chance), data)
+        ends[end] = ends.get(end, 0) + 1
+    return ends
+
+
+def main() -> None:
+    """From the command line."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    began = time.monotonic()
+    print(fuzz(count, seed), f"{time.monotonic() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
+
+
+__all__ = ["frames", "fuzz", "receive", "stream"]

@@ -1,0 +1,121 @@
+"""The engine's parts that need neither image nor network: the digest, the journal, the cut into pieces, the choice of compression."""
+
+import hashlib
+import random
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ferryman_copy import digest
+from ferryman_copy.blocks import BLOCK, GROUP_BLOCKS, Extent, blocks_in, groups_in, pieces, ranges
+from ferryman_copy.journal import Group, Journal
+from ferryman_copy.trouble import Trouble
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def of_the_document() -> Callable[[Path], str]:
+    """The program that docs/digest.md shows."""
+    found = re.search(r"```python\n(.*?)```", (ROOT / "docs/digest.md").read_text(), re.DOTALL)
+    assert found
+    names: dict[str, Any] = {}
+    exec(found[1], names)
+    return names["digest"]  # type: ignore[no-any-return]
+
+
+def of_the_engine(data: bytes) -> str:
+    """The digest by the engine's own functions."""
+    groups = {}
+    for number in range(groups_in(len(data))):
+        part = data[number * GROUP_BLOCKS * BLOCK :][: GROUP_BLOCKS * BLOCK]
+        groups[number] = digest.group_digest([digest.leaf(part[at : at + BLOCK]) for at in range(0, len(part), BLOCK)])
+    return digest.root(len(data), groups)
+
+
+@pytest.mark.parametrize("size", [0, 1, BLOCK, BLOCK + 1, GROUP_BLOCKS * BLOCK, GROUP_BLOCKS * BLOCK + 5])
+def test_the_digest_is_what_the_document_says(tmp_path: Path, size: int) -> None:
+    data = random.Random(size).randbytes(size // 2) + bytes(size - size // 2)
+    (tmp_path / "disk").write_bytes(data)
+    assert of_the_document()(tmp_path / "disk") == of_the_engine(data)
+
+
+def test_zeroes_cost_nothing_and_length_counts() -> None:
+    assert hashlib.sha256(bytes(BLOCK)).digest() == digest.ZERO_LEAF
+    assert digest.root(1 << 40, {}) != digest.root((1 << 40) + 1, {})
+    assert digest.root(GROUP_BLOCKS * BLOCK, {}) == digest.root(GROUP_BLOCKS * BLOCK, {0: digest.ZERO_GROUP})
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 3 * BLOCK), st.booleans()), max_size=40),
+    st.integers(1, 5),
+    st.sets(st.integers(0, 3)),
+)
+def test_the_pieces_are_the_disk_in_order_and_no_data_is_taken_for_zero(
+    runs: list[tuple[int, bool]], scale: int, skipped: set[int]
+) -> None:
+    extents, at = [], 0
+    for length, zero in runs:
+        extents.append(Extent(at, length * scale * 7, zero))
+        at += length * scale * 7
+    length = max(at, 1)
+    found = list(pieces(extents, length, lambda group: group in skipped))
+    told = [block for piece in found for block in range(piece.start, piece.start + piece.count)]
+    assert told == [block for block in range(blocks_in(length)) if block // GROUP_BLOCKS not in skipped]
+    zero_blocks = {block for piece in found if piece.zero for block in range(piece.start, piece.start + piece.count)}
+    for extent in extents:
+        if not extent.zero:
+            assert not zero_blocks & set(range(extent.start // BLOCK, -(-(extent.start + extent.length) // BLOCK)))
+    assert all(
+        piece.zero or piece.start // GROUP_BLOCKS == (piece.start + piece.count - 1) // GROUP_BLOCKS for piece in found
+    )
+    assert sum(count for _, count in ranges(sorted(told))) == len(told)
+
+
+def group(number: int) -> Group:
+    """A group of which two blocks were written."""
+    return Group(number, bytes([number]) * 32, 0b101, (b"a" * 32, b"b" * 32))
+
+
+@given(st.integers(0, 400), st.binary(max_size=20))
+def test_a_torn_or_overwritten_end_of_the_journal_counts_for_nothing(
+    tmp_path_factory: pytest.TempPathFactory, torn: int, rubbish: bytes
+) -> None:
+    directory = str(tmp_path_factory.mktemp("journal"))
+    made = Journal(directory, "one")
+    made.start_over(location="x")
+    made.note_groups([group(1), group(2)])
+    made.sync()
+    made.close()
+    path = Path(made.path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) - torn] + rubbish)
+    again = Journal(directory, "one")
+    kept = list(again.groups())
+    assert kept == [group(number) for number in (1, 2)][: len(kept)]
+    if torn == 0:
+        assert len(kept) == 2
+    assert again.done == {one.number: one.digest for one in kept}
+    again.note_groups([group(3)])
+    again.note_bad(1)
+    again.sync()
+    again.close()
+    once_more = Journal(directory, "one")
+    assert [one.number for one in once_more.groups()] == [one.number for one in kept if one.number != 1] + [3]
+    once_more.remove()
+
+
+def test_a_journal_has_one_owner_and_a_plain_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ferryman_copy.journal.LOCK_WITHIN", 0.1)
+    first = Journal(str(tmp_path), "one")
+    with pytest.raises(Trouble, match="another endpoint carries"):
+        Journal(str(tmp_path), "one")
+    first.close()
+    Journal(str(tmp_path), "one").close()
+    for name in ("", "../one", "a/b", ".one", "x" * 200):
+        with pytest.raises(Trouble, match="no plain name"):
+            Journal(str(tmp_path), name)
