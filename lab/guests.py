@@ -37,6 +37,7 @@ class GuestSpec:
     description: str = ""
     cache: str = "none"
     cdrom: str = ""  # path of an image at the host
+    power: str = ""  # what its power button does: empty (it goes down), ignore or reboot
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def definition(lab: Lab, guest: Guest) -> str:
     spec, kvm = guest.spec, lab.accelerator == "kvm"
     command_line = (
         f"console=ttyS0 quiet panic=1 lab.address={spec.address} lab.count_ms={spec.count_every_ms} "
-        f"lab.writes={spec.writes_per_s if spec.disks else 0} lab.dirty={spec.dirty} lab.mark={spec.mark}"
+        f"lab.writes={spec.writes_per_s if spec.disks else 0} lab.dirty={spec.dirty} lab.mark={spec.mark} lab.power={spec.power}"
     )
     machine = spec.machine or NEWEST_MACHINE[min(lab.topology.suites, key=SUITES.index)]
     cpu = (

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Protocol
 
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask
@@ -13,12 +14,19 @@ from ferryman.model.mark import Mark
 from ferryman.model.outcome import Outcome, PhaseEntry, Report, UndoEntry, Versions
 from ferryman.model.phase import Phase
 from ferryman.model.place import Place
-from ferryman.model.plan import Changes, NewDisk, Order, Volume
+from ferryman.model.plan import Changes, Held, NewDisk, Order, Volume
 from ferryman.model.request import Request, Wish
 from ferryman.model.sample import Sample
 from ferryman.model.site import CpuComparison, Ground, LinkSpeed
 
 NO_CHANGES = Changes()
+
+
+class StopWay(StrEnum):
+    """How a guest is asked to shut down."""
+
+    AGENT = "guest agent"
+    ACPI = "power button"
 
 
 class Transfer(Protocol):
@@ -63,7 +71,28 @@ class Hypervisor(Protocol):
     def set_autostart(self, uuid: str, on: bool) -> None: ...
     def resume(self, uuid: str) -> None: ...
     def destroy(self, uuid: str) -> None:
-        """Stop this host's copy at once. Only ever for a copy proved to be a husk."""
+        """Stop this host's copy at once."""
+        ...
+
+    def ask_to_stop(self, uuid: str, way: StopWay) -> None:
+        """Ask the guest to shut down. Returns at once: that it does is for `place` to say."""
+        ...
+
+    def stop_on_reboot(self, uuid: str, on: bool) -> None:
+        """Whether a running guest that reboots is stopped instead. On: its definition's own will is left as it is."""
+        ...
+
+    def start(self, uuid: str) -> None: ...
+    def watch(self, uuid: str, seconds: float) -> str:
+        """Watch a running guest for so long; what befell it (it stopped, rebooted, crashed), empty when it just ran."""
+        ...
+
+    def agent_answers(self, uuid: str) -> bool:
+        """Whether the guest's agent is connected and answers now."""
+        ...
+
+    def open_links(self, uuid: str, definition: str) -> None:
+        """Give the running guest's interfaces the link states that the definition names."""
         ...
 
     def volume_names(self, pool: str) -> tuple[str, ...]:
@@ -182,6 +211,50 @@ class Between(Protocol):
 
     def check(self, host: Hypervisor, others: Sequence[Hypervisor], *, measure_link: bool = False) -> tuple[Check, ...]:
         """What `host check` prints: what the host lacks to be a source or a destination."""
+        ...
+
+
+class Copier(Protocol):
+    """Copying disks from host to host."""
+
+    def copy(
+        self,
+        task: CopyTask,
+        source: Host,
+        destination: Host,
+        *,
+        progress: Callable[[CopyProgress], None],
+        cancelled: Callable[[], bool],
+    ) -> CopyResult:
+        """Carry a copy out, or on where it was. Raises errors.DriverError; what was done stays done then."""
+        ...
+
+    def discard(self, task: CopyTask, destination: Host) -> None:
+        """Forget a copy that shall not be carried on, with what it made."""
+        ...
+
+    def forget(self, task: CopyTask, destination: Host) -> None:
+        """Remove the journal of a copy that is complete."""
+        ...
+
+
+class Keeper(Protocol):
+    """What is done at a host itself because its libvirtd cannot. Raises errors.DriverError."""
+
+    def hold(self, host: Host, request: str, images: Sequence[Held]) -> None:
+        """Open each image so that no guest can start on it; outlives this process. Held already by us: nothing happens."""
+        ...
+
+    def held(self, host: Host, request: str) -> tuple[str, ...]:
+        """The targets that are held for that request now."""
+        ...
+
+    def release(self, host: Host, request: str, targets: Sequence[str] = ()) -> None:
+        """Let them go, all when none is named. Nothing held: nothing happens."""
+        ...
+
+    def check_image(self, host: Host, image: Held) -> str:
+        """What is wrong with an image's own structure; empty when nothing is, or when its format has none to check."""
         ...
 
 
@@ -326,3 +399,5 @@ class Ports:
     between: Between
     network: Network
     clock: Clock
+    copier: Copier
+    keeper: Keeper

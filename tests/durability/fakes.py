@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,18 +16,20 @@ from typing import Any
 
 from ferryman.app import Site
 from ferryman.drivers.database.records import DatabaseRecords
+from ferryman.errors import DriverError
+from ferryman.model.copy import CopyProgress, CopyResult, CopyTask
 from ferryman.model.cpu import Cpu
 from ferryman.model.guest import Disk, Guest, State
 from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, Machine
 from ferryman.model.mark import Mark
 from ferryman.model.place import ABSENT, Place, Where
-from ferryman.model.plan import Changes, NewDisk, Order, Volume
+from ferryman.model.plan import Changes, Held, NewDisk, Order, Volume
 from ferryman.model.request import Handshake
 from ferryman.model.sample import Sample
 from ferryman.model.site import CpuComparison, DiskReach, Ground, LinkSpeed, Reach
 from ferryman.model.units import GIB
 from ferryman.plain import from_plain, to_plain
-from ferryman.ports import NO_CHANGES, Hypervisor, Ports
+from ferryman.ports import NO_CHANGES, Hypervisor, Ports, StopWay
 from tests.unit.sites import UUID, good_guest, good_site, host_facts
 
 JOB_SECONDS = 0.6
@@ -167,6 +169,9 @@ class FakeHypervisor:
     def define(self, definition: str, changes: Changes = NO_CHANGES) -> None:
         with self.world.opened() as content:
             content[self.host.name] = content[self.host.name] or {"state": "off", "autostart": False}
+            content[self.host.name].pop("links", None)
+            if changes.links_down:
+                content[self.host.name]["links"] = False
 
     def undefine(self, uuid: str) -> None:
         with self.world.opened() as content:
@@ -184,8 +189,37 @@ class FakeHypervisor:
 
     def destroy(self, uuid: str) -> None:
         with self.world.opened() as content:
-            assert content[self.host.name]["state"] == "paused", "only ever a husk"
-            content[self.host.name]["state"] = "off"
+            here = content[self.host.name]
+            assert here["state"] == "paused" or not here.get("links", True), "only ever a husk, or what nobody has seen"
+            here["state"] = "off"
+
+    def ask_to_stop(self, uuid: str, way: StopWay) -> None:
+        with self.world.opened() as content:
+            assert content[self.host.name]["state"] == "running"
+            if not content.get("deaf"):
+                content[self.host.name].update(state="off")
+                content[self.host.name].pop("mark", None)  # live metadata
+
+    def stop_on_reboot(self, uuid: str, on: bool) -> None:
+        pass
+
+    def start(self, uuid: str) -> None:
+        with self.world.opened() as content:
+            assert content[self.host.name]["state"] == "off"
+            assert not content.get("held", {}).get(self.host.name), "its image is held"
+            other = content["b" if self.host.name == "a" else "a"]
+            assert not other or other["state"] == "off", "it would run twice"
+            content[self.host.name]["state"] = "running"
+
+    def watch(self, uuid: str, seconds: float) -> str:
+        return str(self.world.read().get("befalls", ""))
+
+    def agent_answers(self, uuid: str) -> bool:
+        return False
+
+    def open_links(self, uuid: str, definition: str) -> None:
+        with self.world.opened() as content:
+            assert content[self.host.name]["state"] == "running"
 
     def volume_names(self, pool: str) -> tuple[str, ...]:
         start = f"{self.host.name}/srv/{pool}/"
@@ -296,6 +330,56 @@ class FakeBetween:
         return ()
 
 
+class FakeCopier:
+    """Implements ports.Copier: a copy is there at once; what it was made of is whatever the source has."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def copy(
+        self, task: CopyTask, source: Host, destination: Host, *, progress: Callable[[CopyProgress], None],
+        cancelled: Callable[[], bool],
+    ) -> CopyResult:  # fmt: skip
+        with self.world.opened() as content:
+            assert content["a"]["state"] == "off", "it writes to what is copied"
+            assert content.get("held", {}).get("a"), "nothing holds what is copied"
+            assert content["b"] is None
+            if content.get("copy_fails"):
+                raise DriverError("the copy", content["copy_fails"])
+            content.setdefault("journals", {})[task.id] = task.destination.location
+        progress(CopyProgress("copying", GIB, GIB, GIB))
+        return CopyResult(GIB, GIB, GIB, GIB, 0, 1.0, 1.0, "d1", "d1", "tls")
+
+    def discard(self, task: CopyTask, destination: Host) -> None:
+        with self.world.opened() as content:
+            content.get("journals", {}).pop(task.id, None)
+
+    forget = discard
+
+
+class FakeKeeper:
+    """Implements ports.Keeper."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def hold(self, host: Host, request: str, images: Sequence[Held]) -> None:
+        with self.world.opened() as content:
+            assert content[host.name]["state"] == "off", "it is in use"
+            content.setdefault("held", {})[host.name] = [image.target for image in images]
+
+    def held(self, host: Host, request: str) -> tuple[str, ...]:
+        return tuple(self.world.read().get("held", {}).get(host.name, ()))
+
+    def release(self, host: Host, request: str, targets: Sequence[str] = ()) -> None:
+        with self.world.opened() as content:
+            held = content.get("held", {})
+            held[host.name] = [one for one in held.get(host.name, ()) if targets and one not in targets]
+
+    def check_image(self, host: Host, image: Held) -> str:
+        return ""
+
+
 class FakeWatcher:
     """Saw nothing."""
 
@@ -352,4 +436,12 @@ class FakeSite(Site):
 
     @property
     def ports(self) -> Ports:
-        return Ports(self.records, self.hypervisor, FakeBetween(self.world), FakeNetwork(), self.clock)
+        return Ports(
+            self.records,
+            self.hypervisor,
+            FakeBetween(self.world),
+            FakeNetwork(),
+            self.clock,
+            FakeCopier(self.world),
+            FakeKeeper(self.world),
+        )

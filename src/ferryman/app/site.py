@@ -205,11 +205,15 @@ class Site:
     def ports(self) -> "Ports":
         """The outside world as the workflows see it."""
         from ferryman.drivers.clock import SteadyClock
+        from ferryman.drivers.copy import SshCopier
+        from ferryman.drivers.keeper import SshKeeper
         from ferryman.drivers.libvirt.between import LibvirtBetween
         from ferryman.drivers.probe import HostNetwork
         from ferryman.ports import Ports
 
-        return Ports(self.records, self.hypervisor, LibvirtBetween(), HostNetwork(), SteadyClock())
+        return Ports(
+            self.records, self.hypervisor, LibvirtBetween(), HostNetwork(), SteadyClock(), SshCopier(), SshKeeper()
+        )
 
     def assess(
         self, guest: str, destination: str, options: Options, *, source: str = "", measure_link: bool = False

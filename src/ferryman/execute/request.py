@@ -7,14 +7,14 @@ from typing import Any
 
 from ferryman.assess import assess
 from ferryman.errors import Blocked, DriverError, FerrymanError, NeedsAttention, RecordsUnusable, Refused
-from ferryman.execute import definition, live, undo
+from ferryman.execute import cold, definition, live, undo
 from ferryman.execute.follow import TransferEnd
 from ferryman.execute.observe import observe
 from ferryman.execute.retire import retire_if_asked
 from ferryman.execute.runtime import step
 from ferryman.execute.settle import LATER, PATIENCE, look
 from ferryman.model.finding import blockers
-from ferryman.model.outcome import Outcome, Status, Versions
+from ferryman.model.outcome import Figures, Outcome, Status, Versions
 from ferryman.model.phase import Phase
 from ferryman.model.place import Where
 from ferryman.model.plan import Method, Plan
@@ -28,6 +28,7 @@ from ferryman.verify.network import network_findings
 
 AT_HOME = (Where.RUNNING, Where.HALTED, Where.OFF)  # the guest is at its source, whatever it is doing there
 ANSWERS_WITHIN = 15.0  # seconds after the switchover within which a client must be answered
+BOOTED_WITHIN = 180.0  # the same for a guest that starts anew
 
 
 class Fulfilment:
@@ -54,11 +55,10 @@ class Fulfilment:
         step("admit", self.admit, request)
         plan = from_plain(Plan, step("plan", self.observe_assess_plan, request))
         fresh = request.id in self.fresh
-        if plan.method is Method.DEFINITION:
-            end, verdict = definition.carry_out(self.ports, request, plan, fresh=fresh)
-        else:
+        if plan.method is Method.LIVE or plan.starts:
             step("watch", self.watch, request)
-            end, verdict = live.carry_out(self.ports, request, plan, fresh=fresh)
+        carry_out = {Method.LIVE: live.carry_out, Method.DEFINITION: definition.carry_out, Method.COLD: cold.carry_out}
+        end, verdict = carry_out[plan.method](self.ports, request, plan, fresh=fresh)
         return self.conclude(request, plan, end, verdict)
 
     def settle(self, request_id: str) -> Any:
@@ -76,10 +76,13 @@ class Fulfilment:
             )
         plan = from_plain(Plan, facts["plan"])
         patience = LATER if facts["looked_before"] else PATIENCE
-        if plan.method is Method.DEFINITION:
-            end, verdict = definition.left(self.ports, request, patience=patience)
-            return self.conclude(request, plan, end, verdict)
-        end, verdict = live.watched(self.ports, request, plan, fresh=False, may_ask=False, patience=patience)
+        match plan.method:
+            case Method.DEFINITION:
+                end, verdict = definition.left(self.ports, request, patience=patience)
+            case Method.COLD:
+                end, verdict = cold.left(self.ports, request, patience=patience)
+            case Method.LIVE:
+                end, verdict = live.watched(self.ports, request, plan, fresh=False, may_ask=False, patience=patience)
         return self.conclude(request, plan, end, verdict)
 
     def _read_facts(self, request: Request) -> dict[str, Any]:
@@ -135,9 +138,15 @@ class Fulfilment:
             case Action.FORWARD if plan.method is Method.DEFINITION:
                 return definition.forward(self.ports, request, plan)
             case Action.FORWARD | Action.FORWARD_OVER_HUSK:
-                self._announce(request)
-                live.forward(self.ports, request, plan, verdict)
-                outcome = from_plain(Outcome, step("verify", self.verify, request))
+                if plan.method is Method.COLD:
+                    cold.forward(self.ports, request, plan)
+                else:
+                    self._announce(request)
+                    live.forward(self.ports, request, plan, verdict)
+                if plan.method is Method.COLD and not plan.starts:
+                    outcome = from_plain(Outcome, step("verify", definition.verify, self.ports, request, plan))
+                else:
+                    outcome = from_plain(Outcome, step("verify", self.verify, request, plan))
                 if request.options.retire:
                     step("retire", retire_if_asked, self.ports, request)
                 return outcome
@@ -154,7 +163,7 @@ class Fulfilment:
             case _:
                 return Outcome(Status.NEEDS_ATTENTION, f"{end.reason}; {verdict.reason}", "", remedy=verdict.remedy)
 
-    def verify(self, request: Request) -> Any:
+    def verify(self, request: Request, plan: Plan) -> Any:
         """Past the point of no return: make the network learn the place, look from outside, collect the figures."""
         records, network = self.ports.records, self.ports.network
         records.enter(request.id, Phase.VERIFYING)
@@ -163,7 +172,8 @@ class Fulfilment:
         probe = facts.get("probe", "")
         announcing = self._announce(request)
         # What did not answer before the move says nothing about the move.
-        answers = network.answers(probe, ANSWERS_WITHIN) if probe and facts.get("answered_before") else None
+        within = BOOTED_WITHIN if plan.method is Method.COLD else ANSWERS_WITHIN
+        answers = network.answers(probe, within) if probe and facts.get("answered_before") else None
         not_announced = announcing.result()
         del self._announcing[request.id]
         answered_by = network.mac_of(probe) if answers else ""
@@ -172,7 +182,7 @@ class Fulfilment:
         watcher = self._watchers.pop(request.id, None)
         if watcher is not None:
             watcher.stop()
-        last = self._statistics(request)
+        figures = cold.figures(self.ports, request) if plan.method is Method.COLD else self._figures(request)
         blackout = watcher.blackout if watcher is not None else None
         findings = network_findings(
             answers=answers,
@@ -181,7 +191,7 @@ class Fulfilment:
             destination=request.destination,
             not_announced=not_announced,
             blackout=blackout,
-            downtime=last.downtime if last else None,
+            downtime=figures.downtime,
         )
         records.keep_findings(request.id, "after", findings)
         place = destination.place(request.guest_uuid)
@@ -196,10 +206,10 @@ class Fulfilment:
                 status=Status.NEEDS_ATTENTION if dark else Status.SUCCEEDED,
                 reason=dark.why if dark else f"the guest runs at {request.destination}",
                 running_at=request.destination,
-                downtime=last.downtime if last else None,
+                downtime=figures.downtime,
                 blackout=blackout,
-                transferred=last.processed if last else None,
-                job_seconds=last.elapsed if last else None,
+                transferred=figures.transferred,
+                job_seconds=figures.seconds,
                 remedy=dark.remedy if dark else "",
             )
         )
@@ -211,6 +221,10 @@ class Fulfilment:
             bridged = [(mac, bridge) for mac, bridge in self.ports.records.facts(request.id).get("bridged", ())]
             self._announcing[request.id] = self._beside.submit(self.ports.network.announce, host, bridged)
         return self._announcing[request.id]
+
+    def _figures(self, request: Request) -> Figures:
+        last = self._statistics(request)
+        return Figures(last.downtime, last.processed, last.elapsed) if last else Figures()
 
     def _statistics(self, request: Request) -> Any:
         """The hypervisor's last word: at the destination always, at the source only while it is still defined there."""

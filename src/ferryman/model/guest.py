@@ -109,6 +109,7 @@ class Guest:
     title: str = ""
     jobs: tuple[Job, ...] = ()
     mark: Mark | None = None  # somebody moves it, or did
+    agent: bool = False  # its guest agent is connected
     addresses: tuple[str, ...] = ()  # IP addresses as far as they could be learned
 
     @property

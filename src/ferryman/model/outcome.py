@@ -63,6 +63,15 @@ class Versions:
 
 
 @dataclass(frozen=True)
+class Figures:
+    """What a move cost. Durations are seconds, sizes bytes; None: not known."""
+
+    downtime: float | None = None
+    transferred: int | None = None
+    seconds: float | None = None  # of the transfer
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a workflow returns. Durations are seconds, sizes bytes; None: not known, never guessed."""
 

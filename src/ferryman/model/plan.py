@@ -21,6 +21,7 @@ class Method(StrEnum):
 
     LIVE = "live"  # it runs, and goes on running
     DEFINITION = "definition"  # it is shut off and its disks are shared: only its definition moves
+    COLD = "cold"  # it is stopped, its disks are copied, and it is started again
 
 
 class Travel(StrEnum):
@@ -28,6 +29,7 @@ class Travel(StrEnum):
 
     MIRROR = "mirror"  # QEMU's own mirror, while the guest writes
     MEDIUM = "medium"  # read-only: its bytes are carried over beforehand
+    COPY = "copy"  # while nobody writes: the content that the guest sees
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,17 @@ class Changes:
 
     volumes: tuple[Volume, ...] = ()
     networks: dict[str, str] = field(default_factory=dict)  # bridge or network names, old to new
+    links_down: bool = False  # its interfaces are there, but nothing gets through
+
+
+@dataclass(frozen=True)
+class Held:
+    """An image at the source that is held, so that nothing can start the guest there while it is moved."""
+
+    target: str
+    path: str
+    format: str
+    shared: bool  # the destination uses it too: it must be let go before the guest starts there
 
 
 @dataclass(frozen=True)
@@ -83,6 +96,8 @@ class Plan:
     networks: dict[str, str] = field(default_factory=dict)  # bridge or network names, old to new, where they differ
     nvram: str = ""  # path of a variable store whose content travels while the file stays at the source; empty: none
     vouched: tuple[str, ...] = ()  # disks proved to be shared, where the source's libvirt cannot be told so
+    starts: bool = False  # cold: it runs, so it is stopped and started again; one that is off stays off
+    held: tuple[Held, ...] = ()  # cold
 
 
 @dataclass(frozen=True)

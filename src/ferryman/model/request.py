@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 DEFAULT_TIMEOUT = 1800.0  # seconds
+DEFAULT_STOP_TIMEOUT = 120.0  # seconds that a guest gets to shut down
 
 
 class CopyStorage(StrEnum):
@@ -40,6 +41,13 @@ class Options:
     retire: bool = False  # once the guest runs at the destination, remove the source's copies of its disks
     handshake: Handshake | None = None  # None: peer where the source was seen to reach the destination, else carried
     probe: str = ""  # ADDRESS:PORT or ADDRESS that a client of the guest would use; empty: found by itself
+    cold: bool = False  # stop the guest, copy its disks, start it at the destination
+    stop_timeout: float = DEFAULT_STOP_TIMEOUT
+    force_off: bool = False  # switch it off if it does not shut down within that time
+    verify: str = "full"  # how much of a copied disk is read back: see model/copy.py
+    checks: tuple[
+        str, ...
+    ] = ()  # tcp:ADDRESS:PORT, http:URL or command:…, asked once the guest runs at the destination
 
 
 @dataclass(frozen=True)

@@ -112,10 +112,8 @@ def _new_disks(site: Site, options: Options) -> Iterator[NewDisk]:
         names = given.setdefault(pool.name, set(site.ground.volumes.get(pool.name, ())))
         name = free_name(PurePosixPath(disk.source).name, names)
         names.add(name)
-        yield NewDisk(
-            disk.target, disk.source, pool.name, name, disk.format, disk.capacity, disk.allocation,
-            Travel.MEDIUM if disk.read_only else Travel.MIRROR,
-        )  # fmt: skip
+        travel = Travel.COPY if options.cold else Travel.MEDIUM if disk.read_only else Travel.MIRROR
+        yield NewDisk(disk.target, disk.source, pool.name, name, disk.format, disk.capacity, disk.allocation, travel)
 
 
 def free_name(name: str, taken: Collection[str]) -> str:

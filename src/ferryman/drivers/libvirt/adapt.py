@@ -8,8 +8,8 @@ from ferryman.model.plan import Changes, Volume
 
 
 def adapted(xml: str, changes: Changes) -> str:
-    """The definition with its copied disks on their new volumes and its interfaces on the networks of the new names."""
-    if not changes.volumes and not changes.networks:
+    """The definition with its copied disks on their new volumes and its interfaces on the networks of the new names, their links down if wanted."""
+    if changes == Changes():
         return xml
     for _, (prefix, uri) in ElementTree.iterparse(io.StringIO(xml), events=("start-ns",)):
         ElementTree.register_namespace(prefix, uri)  # else metadata would come back under prefixes of another's making
@@ -21,6 +21,8 @@ def adapted(xml: str, changes: Changes) -> str:
             _move_disk(disk, volumes[target.get("dev", "")])
     for interface in root.findall("devices/interface"):
         _rename(interface, changes.networks)
+        if changes.links_down:
+            _take_link_down(interface)
     return ElementTree.tostring(root, encoding="unicode")
 
 
@@ -41,6 +43,13 @@ def _move_disk(disk: Element, volume: Volume) -> None:
     source.extend(children)
     for layer in disk.findall("backingStore"):
         disk.remove(layer)
+
+
+def _take_link_down(interface: Element) -> None:
+    link = interface.find("link")
+    if link is None:
+        link = ElementTree.SubElement(interface, "link")
+    link.set("state", "down")
 
 
 def _rename(interface: Element, networks: dict[str, str]) -> None:

@@ -23,6 +23,12 @@ class Call(StrEnum):
     RESUME = "resume"
     MARK = "set metadata"
     DESTROY = "destroy"
+    SHUTDOWN = "shut down"
+    LIFECYCLE = "change what a reboot does"
+    START = "start"
+    LINK = "change a link"
+    WATCH = "watch"
+    AGENT = "ask the agent"
 
 
 # During a migration: seen on libvirt 11.3 (AUTOSTART and RESUME block until the job ends; MIGRATE fails with E55,

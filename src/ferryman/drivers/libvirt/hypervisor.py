@@ -6,7 +6,7 @@ from typing import TypeVar
 import libvirt
 
 from ferryman import errors
-from ferryman.drivers.libvirt import files, inventory, media, migration, storage, xml
+from ferryman.drivers.libvirt import files, inventory, media, migration, power, storage, xml
 from ferryman.drivers.libvirt.adapt import adapted
 from ferryman.drivers.libvirt.calls import Call, guard
 from ferryman.drivers.libvirt.connection import Connection
@@ -21,7 +21,7 @@ from ferryman.model.plan import Changes, NewDisk, Order, Volume
 from ferryman.model.sample import Sample
 from ferryman.model.site import CpuComparison
 from ferryman.model.units import MIB
-from ferryman.ports import NO_CHANGES
+from ferryman.ports import NO_CHANGES, StopWay
 
 T = TypeVar("T")
 
@@ -132,6 +132,30 @@ class LibvirtHypervisor:
 
     def destroy(self, uuid: str) -> None:
         self._act(uuid, Call.DESTROY, lambda domain: domain.destroy())
+
+    # Stopping and starting
+
+    def ask_to_stop(self, uuid: str, way: StopWay) -> None:
+        self._act(uuid, Call.SHUTDOWN, lambda domain: power.ask_to_stop(domain, way))
+
+    def stop_on_reboot(self, uuid: str, on: bool) -> None:
+        self._act(uuid, Call.LIFECYCLE, lambda domain: power.stop_on_reboot(domain, on))
+
+    def start(self, uuid: str) -> None:
+        self._act(uuid, Call.START, lambda domain: domain.create())
+
+    def watch(self, uuid: str, seconds: float) -> str:
+        return self.connection.look(
+            f"watch guest {uuid} at {self.host.name}",
+            lambda link: power.watch(link, link.lookupByUUIDString(uuid), seconds),
+            within=seconds + 30,
+        )
+
+    def agent_answers(self, uuid: str) -> bool:
+        return self._look(uuid, "agent", power.agent_answers)
+
+    def open_links(self, uuid: str, definition: str) -> None:
+        self._act(uuid, Call.LINK, lambda domain: power.open_links(domain, definition))
 
     # Storage
 

@@ -11,6 +11,7 @@ from ferryman.drivers.libvirt import xml
 from ferryman.drivers.libvirt.capabilities import cpu_features, emulator_capabilities, host_capabilities
 from ferryman.drivers.libvirt.errors import code
 from ferryman.drivers.libvirt.jobs import job_of
+from ferryman.drivers.libvirt.power import agent_connected
 from ferryman.model.cpu import Cpu
 from ferryman.model.guest import Disk, Guest, Interface, Job, State
 from ferryman.model.host import GuestOnHost, Host, HostFacts, Machine, Network, Pool
@@ -160,6 +161,7 @@ def guest(link: libvirt.virConnect, host: str, name_or_uuid: str) -> Guest | Non
         tpm=definition.tpm,
         mark=definition.mark,
         title=definition.title,
+        agent=active and agent_connected(live),
         jobs=(*((Job(job),) if job else ()), *_block_jobs(domain, definition, active)),
         addresses=_addresses(domain) if active else (),
     )

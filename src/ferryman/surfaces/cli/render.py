@@ -63,7 +63,11 @@ def check(line: Check) -> None:
         print(f"{'':<23} remedy: {line.remedy}")
 
 
-_RETURN = {Method.LIVE: "the guest runs at the destination", Method.DEFINITION: "the source's definition is gone"}
+_RETURN = {
+    Method.LIVE: "the guest runs at the destination",
+    Method.DEFINITION: "the source's definition is gone",
+    Method.COLD: "the guest's network links are up at the destination",
+}
 
 
 def plan(planned: Plan) -> None:
@@ -73,6 +77,11 @@ def plan(planned: Plan) -> None:
         print(f"  memory goes to {planned.migration_uri}, {'encrypted' if planned.encrypted else 'NOT ENCRYPTED'}")
         if planned.handshake is Handshake.CARRIED:
             print("  ferryman carries the handshake between the two libvirtds: it must run until the end")
+    elif planned.method is Method.COLD:
+        how = "stopped, and started again there" if planned.starts else "which is shut off and stays so"
+        print(f"plan: move {planned.guest} cold ({how}) from {planned.source} to {planned.destination}")
+        if not planned.encrypted:
+            print("  disks go NOT ENCRYPTED")
     else:
         print(
             f"plan: move the definition of {planned.guest}, which is shut off, from {planned.source} to {planned.destination}"

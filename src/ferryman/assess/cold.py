@@ -1,0 +1,105 @@
+"""May the guest be moved stopped? What speaks against it, what it risks, and what cannot be held or proved."""
+
+from collections.abc import Iterable, Iterator
+
+from ferryman.assess.definition import ALSO
+from ferryman.model.finding import Finding, blocker, note, warning
+from ferryman.model.guest import State
+from ferryman.model.request import CopyStorage, Options
+from ferryman.model.site import Reach, Site
+from ferryman.plan import disks
+from ferryman.plan.cold import can_be_held
+
+# Beside what holds for every guest that starts anew at the destination (assess/definition.py).
+_AND = frozenset(
+    (
+        "no-pool",
+        "no-room",
+        "room-tight",
+        "disk-copied",
+        "chain-flattened",
+        "copied-shareable",
+        "disk-not-shared",
+        "medium-ejected",
+        "being-moved",
+        "mark-stale",
+        "mark-left",
+        "tpm-missing",
+    )
+)
+
+
+def findings(site: Site, options: Options, live: Iterable[Finding]) -> Iterator[Finding]:
+    """Of what a live move would find, what holds here too; then what only matters to a guest that is stopped and copied."""
+    found = tuple(live)
+    yield from (finding for finding in found if finding.code in ALSO | _AND)
+    if site.guest.cpu_mode == "custom":  # another mode is made anew where the guest starts
+        yield from (finding for finding in found if finding.code == "cpu-incompatible")
+    yield from _state(site, options)
+    yield from _disks(site, options)
+    yield from _left_behind(site)
+    yield from _links(site)
+
+
+def _state(site: Site, options: Options) -> Iterator[Finding]:
+    guest, what = site.guest, f"guest {site.guest.name}"
+    if not guest.persistent:
+        yield blocker("transient-cold", what, "it is transient: once it is stopped, its host knows nothing of it any more",
+                      f"keep its definition first: virsh dumpxml {guest.name} >guest.xml; virsh define guest.xml; or move it live")  # fmt: skip
+    if guest.state in (State.PAUSED, State.SUSPENDED) and not options.force_off:
+        yield blocker("cannot-answer", what, f"it is {guest.state}, so it cannot shut down when it is asked to",
+                      f"virsh resume {guest.name} (virsh dompmwakeup, if it sleeps); or --force-off switches it off as it stands")  # fmt: skip
+    if guest.state in (State.CRASHED, State.SHUTTING_DOWN, State.UNKNOWN):
+        yield blocker("cannot-answer", what, f"it is {guest.state}", f"virsh destroy {guest.name} once you know why, then move it shut off")  # fmt: skip
+    if options.force_off and not guest.off:
+        yield warning("may-be-forced-off", what, "if it does not shut down in time it is switched off (--force-off): what it has not written yet is lost, and its file systems are not clean",
+                      "a longer --stop-timeout makes that less likely; afterwards look at its file systems from inside (fsck)")  # fmt: skip
+
+
+def _disks(site: Site, options: Options) -> Iterator[Finding]:
+    copied = disks.to_copy(site, options)
+    reach = {one.target: one.reach for one in site.ground.disks}
+    for disk in site.guest.disks:
+        if not disk.source or disk.read_only:
+            continue
+        what = f"disk {disk.target} ({disk.source}) of guest {site.guest.name}"
+        if not can_be_held(disk):
+            yield warning("not-held", what, f"it cannot be held at {site.source.host.name} ({'shareable' if disk.shareable else disk.kind}): nothing but its definition keeps the guest from being started there while it moves",
+                          "start nothing by hand until the move has ended")  # fmt: skip
+        if disk in copied and disk.kind not in ("file", "block"):
+            yield blocker("disk-kind", what, f"the copy opens a disk by its path, and this one is named by its {disk.kind}",
+                          f"name it by its path: virsh edit {site.guest.name}, <disk type='file'>, <source file='…'/>")  # fmt: skip
+        if reach.get(disk.target) is Reach.DIFFERENT and options.copy_storage is CopyStorage.NEVER:
+            continue  # disk-not-shared says so
+
+
+def _left_behind(site: Site) -> Iterator[Finding]:
+    """What libvirt keeps beside the definition, at the source only."""
+    guest, what = site.guest, f"guest {site.guest.name}"
+    if guest.snapshots:
+        yield blocker("snapshots-stay", what, f"it has snapshots ({', '.join(guest.snapshots)}): what libvirt knows of them does not travel",
+                      f"virsh snapshot-delete {guest.name} NAME, or with --metadata to keep their data in the image")  # fmt: skip
+    if guest.checkpoints:
+        yield note("checkpoints-left", what, f"its checkpoints ({', '.join(guest.checkpoints)}) stay behind: the next backup at the destination is a full one",
+                   "make the incremental backup that is due before the move")  # fmt: skip
+    if guest.managed_save:
+        yield blocker("managed-save-stays", what, "it was put to sleep with its memory saved at the source: that does not travel",
+                      f"virsh start {guest.name}, or virsh managedsave-remove {guest.name} if its memory may be lost")  # fmt: skip
+    if guest.tpm == "emulator":
+        yield blocker("tpm-state-stays", f"TPM of guest {guest.name}", "its state is a directory of the source, which is not copied",
+                      f"start the guest (virsh start {guest.name}) and move it live: then the state travels")  # fmt: skip
+    for device in guest.host_devices:
+        yield blocker("device-stays", f"{device.kind} {device.name} of guest {guest.name}", "it belongs to the source host; the guest would not start without it",
+                      f"virsh detach-device {guest.name} FILE --config before the move")  # fmt: skip
+    if site.ground.nvram is not None and site.ground.nvram.reach is Reach.UNPROVED:
+        yield blocker("nvram-unproved", f"firmware variables {guest.nvram} of guest {guest.name}", site.ground.nvram.how,
+                      f"make sure that {site.destination.host.name} has the directory, so that they can be copied there")  # fmt: skip
+
+
+def _links(site: Site) -> Iterator[Finding]:
+    if site.guest.off:
+        return
+    for interface in site.guest.interfaces:
+        if interface.kind in ("hostdev", "vdpa", "vhostuser"):
+            yield warning("link-without-switch", f"interface {interface.mac} of guest {site.guest.name}", f"it is of kind {interface.kind}, whose link cannot be taken down: it is seen as soon as the guest starts at {site.destination.host.name}",
+                          "a move that fails after that may have been seen by clients")  # fmt: skip

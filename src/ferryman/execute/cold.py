@@ -1,0 +1,256 @@
+"""Moving a guest stopped: exactly the steps of plan/cold.py, each looking before it acts.
+
+Until its network links go up at the destination everything is put back by the undo rows; from then on there is only forward.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from ferryman.errors import DriverError, Refused
+from ferryman.execute import definition, live, mark, storage, undo
+from ferryman.execute.copying import copy_disks, forget_journals, results
+from ferryman.execute.follow import TransferEnd, not_ours_any_more
+from ferryman.execute.runtime import step
+from ferryman.execute.settle import PATIENCE, Judge, confirm, look, settle
+from ferryman.execute.stop import stop
+from ferryman.model.outcome import Figures
+from ferryman.model.phase import Phase
+from ferryman.model.place import Where
+from ferryman.model.plan import Plan
+from ferryman.model.request import Request
+from ferryman.plain import from_plain, to_plain
+from ferryman.plan.cold import HEALTHY_FOR
+from ferryman.ports import Ports
+from ferryman.verify.cold import judge_cold
+from ferryman.verify.location import Action, Verdict
+
+GOOD = TransferEnd("")
+Act = Callable[[], TransferEnd]
+
+
+def carry_out(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> tuple[TransferEnd, Verdict]:
+    """From the saved definition to a verdict on who owns the guest. Raises Refused when nothing was made."""
+    step("save-definition", live.save_definition, ports, request)
+    if plan.starts:
+        step("mark", mark.set_mark, ports, request)
+    if request.options.replace_definition:
+        step("replace-definition", live.replace_definition, ports, request)
+    if plan.ejected:
+        step("eject-media", storage.eject_media, ports, request, plan)
+    if plan.new_disks:
+        step("make-volumes", storage.make_volumes, ports, request, plan)
+    if plan.autostart:
+        step("autostart-off", live.autostart_off, ports, request)
+    end = GOOD
+    for name, act in _acts(ports, request, plan, fresh=fresh):
+        end = from_plain(TransferEnd, step(name, _tried, ports, request, act))
+        if end.reason:
+            break
+    verdict = settled(ports, request, put_back=bool(end.reason))
+    if verdict.action is Action.BACK and not end.reason:
+        end = _why_back(ports, request)
+    return end, verdict
+
+
+def _acts(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> Iterator[tuple[str, Act]]:
+    if plan.starts:
+        yield "stop", partial(stop, ports, request, plan, fresh=fresh)
+    if plan.held:
+        yield "hold", partial(hold, ports, request, plan)
+    if plan.nvram:
+        yield "copy-nvram", partial(copy_nvram, ports, request, plan)
+    if plan.new_disks:
+        yield "copy-disks", partial(copy_disks, ports, request, plan)
+    yield "arrive", partial(arrive, ports, request, plan)
+    yield "leave", partial(leave, ports, request, plan)
+    if plan.starts:
+        yield "start", partial(start, ports, request, plan)
+        yield "health", partial(health, ports, request, plan)
+
+
+def _tried(ports: Ports, request: Request, act: Act) -> Any:
+    """A step before the point of no return: whatever goes wrong in it, the guest shall be put back."""
+    if by := ports.records.cancel_asked(request.id):
+        return to_plain(TransferEnd(f"cancelled by {by}", cancelled=True))
+    try:
+        return to_plain(act())
+    except (DriverError, Refused) as error:
+        return to_plain(TransferEnd(f"{error.what}: {error.why}", str(error), error.remedy))
+
+
+def _why_back(ports: Ports, request: Request) -> TransferEnd:
+    by = ports.records.cancel_asked(request.id)
+    return TransferEnd(f"cancelled by {by}" if by else "it was not moved", cancelled=bool(by))
+
+
+def left(ports: Ports, request: Request, *, patience: float) -> tuple[TransferEnd, Verdict]:
+    """The end of a move that an earlier process left: put back, unless its links were up already."""
+    verdict = settled(ports, request, put_back=True, patience=patience)
+    by = ports.records.cancel_asked(request.id)
+    return TransferEnd(f"cancelled by {by}" if by else "left by an earlier process", cancelled=bool(by)), verdict
+
+
+def settled(ports: Ports, request: Request, *, put_back: bool = False, patience: float = PATIENCE) -> Verdict:
+    """What the pair of places says. `put_back`: something spoke against it."""
+    return from_plain(Verdict, step("settle", _settle, ports, request, put_back, patience))
+
+
+def _settle(ports: Ports, request: Request, put_back: bool, patience: float) -> Any:
+    back = put_back or bool(ports.records.cancel_asked(request.id))
+    return to_plain(settle(ports, request, patience=patience, judge=_judge(ports, request, put_back=back)))
+
+
+def _judge(ports: Ports, request: Request, *, put_back: bool) -> Judge:
+    past = ports.records.asked_at(request.id) is not None
+    return partial(judge_cold, made=definition.made(ports, request), put_back=put_back and not past, past=past)
+
+
+# Until the point of no return
+
+
+def hold(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+    """From here on a start of the guest at its source fails, whoever asks for it."""
+    source = ports.hypervisor(request.source)
+    ports.records.register_undo(request.id, undo.RELEASE_IMAGES, {"host": request.source})
+    ports.keeper.hold(source.host, request.id, plan.held)
+    here = look(source, request.guest_uuid)
+    if here.where is not Where.OFF:
+        return TransferEnd(f"it is {here.where.words} at the source: somebody started it")
+    if ports.records.facts(request.id).get("forced_off"):
+        for image in plan.held:
+            wrong = ports.keeper.check_image(source.host, image)
+            told = f"damaged after it was switched off: {wrong}" if wrong else "sound after it was switched off"
+            ports.records.keep_decision(request.id, f"image of {image.target}: {told}")
+    return GOOD
+
+
+def copy_nvram(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+    """As for a guest that moves by its definition."""
+    definition.copy_nvram(ports, request, plan)
+    return GOOD
+
+
+def arrive(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+    """Define the guest where it shall be. A guest that will be started gets its links down."""
+    records, destination = ports.records, ports.hypervisor(request.destination)
+    holder = records.lease(request.guest_uuid)
+    if holder != request.id:
+        raise not_ours_any_more(request, holder)
+    records.enter(request.id, Phase.STARTING)
+    here, there = look(ports.hypervisor(request.source), request.guest_uuid), look(destination, request.guest_uuid)
+    match here.where, there.where:
+        case Where.OFF, Where.OFF if definition.made(ports, request):
+            return GOOD  # run again after a crash
+        case Where.OFF, Where.ABSENT:
+            pass
+        case _:
+            return TransferEnd(f"the guest is {here.where.words} at the source, {there.where.words} at the destination")
+    records.register_undo(request.id, undo.REMOVE_NEW_DEFINITION, {"host": request.destination})
+    changes = storage.changes(ports, request, plan, links_down=plan.starts)
+    destination.define(records.definition(request.id, request.source), changes)
+    return GOOD
+
+
+def leave(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+    """Remove the source's definition alone, so that nothing can start the guest there once its images are let go."""
+    records, source = ports.records, ports.hypervisor(request.source)
+    here, there = look(source, request.guest_uuid), look(ports.hypervisor(request.destination), request.guest_uuid)
+    begun = any(act == undo.DEFINE_SOURCE for _, act, _ in records.undo_acts(request.id))
+    match here.where, there.where:
+        case Where.ABSENT, Where.OFF if begun:
+            pass  # run again after a crash
+        case Where.OFF, Where.OFF:
+            records.register_undo(request.id, undo.DEFINE_SOURCE, {"host": request.source})
+            source.undefine(request.guest_uuid)
+        case _:
+            return TransferEnd(f"the guest is {here.where.words} at the source, {there.where.words} at the destination")
+    now = source.place(request.guest_uuid)
+    if now.where is not Where.ABSENT:
+        if not now.persistent:  # started between the look and the act: it runs there, and is given its definition back
+            source.define(records.definition(request.id, request.source))
+        return TransferEnd(f"somebody started it at the source: it is {now.where.words} there")
+    if shared := [image.target for image in plan.held if image.shared]:
+        ports.keeper.release(source.host, request.id, shared)
+    return GOOD
+
+
+def start(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+    """Start it where it shall be. It is the only definition there is."""
+    records, destination = ports.records, ports.hypervisor(request.destination)
+    here, there = look(ports.hypervisor(request.source), request.guest_uuid), look(destination, request.guest_uuid)
+    if here.where is not Where.ABSENT:
+        return TransferEnd(f"the guest is {here.where.words} at the source by now")
+    if there.where is Where.RUNNING:
+        return GOOD  # run again after a crash, or somebody was faster
+    if there.where is not Where.OFF:
+        return TransferEnd(f"the guest is {there.where.words} at the destination")
+    records.register_undo(request.id, undo.STOP_DESTINATION, {"host": request.destination})
+    destination.start(request.guest_uuid)
+    return GOOD
+
+
+def health(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+    """It must run for some seconds before anybody sees it."""
+    befell = ports.hypervisor(request.destination).watch(request.guest_uuid, HEALTHY_FOR)
+    if befell:
+        return TransferEnd(f"after its start at {request.destination} {befell}",
+                           remedy=f"why: /var/log/libvirt/qemu/{request.guest}.log at {request.destination}")  # fmt: skip
+    return GOOD
+
+
+# Past it
+
+
+def forward(ports: Ports, request: Request, plan: Plan) -> None:
+    """Make the destination the only owner. Raises NeedsAttention when the places changed meanwhile."""
+    step("enter-completing", ports.records.enter, request.id, Phase.COMPLETING)
+    step("open", open_links, ports, request, plan)
+    if plan.autostart:
+        step("autostart-on", live.autostart_on, ports, request)
+    if plan.held:
+        step("release", release, ports, request)
+    if plan.new_disks or (plan.nvram and plan.starts):
+        step("note-left", note_left, ports, request, plan)
+    step("drop-undo", live.drop_undo, ports, request)
+
+
+def open_links(ports: Ports, request: Request, plan: Plan) -> None:
+    """The point of no return: from here on the guest may be seen, and its disks at the source are the older ones."""
+    records, destination = ports.records, ports.hypervisor(request.destination)
+    if confirm(ports, request, Action.FORWARD, judge=_judge(ports, request, put_back=False)) is None:
+        raise live.changed(request)
+    records.mark_asked(request.id)
+    if not plan.starts:
+        return
+    text = records.definition(request.id, request.source)
+    if destination.place(request.guest_uuid).where is Where.RUNNING:
+        destination.open_links(request.guest_uuid, text)
+    destination.define(text, storage.changes(ports, request, plan))
+    if "opened_at" not in records.facts(request.id):
+        records.keep_facts(request.id, {"opened_at": ports.clock.now()})
+
+
+def release(ports: Ports, request: Request) -> None:
+    """A source that does not answer now keeps its holds: they harm nobody, and are named."""
+    host = ports.hypervisor(request.source).host
+    try:
+        ports.keeper.release(host, request.id)
+    except DriverError as error:
+        ports.records.keep_decision(request.id, f"the images at {request.source} are still held: {error.why}; {error.remedy}")  # fmt: skip
+
+
+def note_left(ports: Ports, request: Request, plan: Plan) -> None:
+    """Name what stays at the source, and forget the journals of the copies that are complete."""
+    live.note_left(ports, request, plan)
+    if plan.new_disks:
+        forget_journals(ports, request, plan)
+
+
+def figures(ports: Ports, request: Request) -> Figures:
+    """The guest was not to be reached by our doing from its stop until its links went up."""
+    facts, copied = ports.records.facts(request.id), results(ports, request).values()
+    off = facts["opened_at"] - facts["stopped_at"] if {"opened_at", "stopped_at"} <= facts.keys() else None
+    return Figures(
+        off, sum(one.wire for one in copied), sum(one.seconds + one.verify_seconds for one in copied) or None
+    )

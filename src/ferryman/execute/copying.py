@@ -1,0 +1,114 @@
+"""The disks of a stopped guest, copied one after another; what is done is noted, so that a later process goes on behind it."""
+
+from contextlib import suppress
+
+from ferryman.errors import DriverError, Stopped
+from ferryman.execute import undo
+from ferryman.execute.follow import TransferEnd
+from ferryman.execute.settle import look
+from ferryman.model.copy import CopyProgress, CopyResult, CopyTask, Image
+from ferryman.model.phase import Phase
+from ferryman.model.place import Where
+from ferryman.model.plan import NewDisk, Plan, Volume
+from ferryman.model.request import Request
+from ferryman.model.sample import Sample
+from ferryman.plain import from_plain, to_plain
+from ferryman.ports import Ports
+
+SAMPLE_EVERY = 0.5  # seconds
+
+
+def copy_disks(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+    """Copy what is not copied yet. An end with a reason means: the guest shall stay where it is."""
+    ports.records.enter(request.id, Phase.TRANSFERRING)
+    made = {target: from_plain(Volume, one) for target, one in ports.records.facts(request.id)["volumes"].items()}
+    for number, disk in enumerate(plan.new_disks, 1):
+        if disk.target in results(ports, request):
+            continue
+        task = _task(request, disk, made[disk.target])
+        arguments = {"host": request.destination, "copy": task.id, "path": task.destination.location}
+        ports.records.register_undo(request.id, undo.DISCARD_COPY, arguments)
+        try:
+            result = ports.copier.copy(
+                task, ports.hypervisor(request.source).host, ports.hypervisor(request.destination).host,
+                progress=_Samples(ports, request, plan, number).take,
+                cancelled=lambda: bool(ports.records.cancel_asked(request.id)),
+            )  # fmt: skip
+        except Stopped as error:
+            return TransferEnd(f"cancelled by {ports.records.cancel_asked(request.id)}", str(error), cancelled=True)
+        except DriverError as error:
+            return TransferEnd(
+                f"disk {disk.target} was not copied: {error.what}: {error.why}", str(error), error.remedy
+            )
+        done = ports.records.facts(request.id).get("copies", {})
+        ports.records.keep_facts(request.id, {"copies": {**done, disk.target: to_plain(result)}})
+    return _still_untouched(ports, request, plan)
+
+
+def results(ports: Ports, request: Request) -> dict[str, CopyResult]:
+    """What was copied so far, by the disks' targets."""
+    done = ports.records.facts(request.id).get("copies", {})
+    return {target: from_plain(CopyResult, one) for target, one in done.items()}
+
+
+def forget_journals(ports: Ports, request: Request, plan: Plan) -> None:
+    """The copies are complete: their ids are free again. A journal that stays is no harm."""
+    host = ports.hypervisor(request.destination).host
+    made = {target: from_plain(Volume, one) for target, one in ports.records.facts(request.id)["volumes"].items()}
+    for disk in plan.new_disks:
+        with suppress(DriverError):
+            ports.copier.forget(_task(request, disk, made[disk.target]), host)
+
+
+def _still_untouched(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+    """A host that restarted has lost its holds: then somebody may have started the guest, and stopped it again."""
+    source = ports.hypervisor(request.source)
+    here = look(source, request.guest_uuid)
+    if here.where is not Where.OFF:
+        return TransferEnd(f"it is {here.where.words} at the source by now: what was copied is not what it has")
+    lost = {image.target for image in plan.held} - set(ports.keeper.held(source.host, request.id))
+    if lost:
+        return TransferEnd(f"{', '.join(sorted(lost))} was not held all the time at {request.source}: it may have been written to")  # fmt: skip
+    return TransferEnd("")
+
+
+def _task(request: Request, disk: NewDisk, volume: Volume) -> CopyTask:
+    """The volume was made for this disk alone, so anything in it may be written over."""
+    return CopyTask(
+        id=f"{request.id}-{disk.target}",
+        source=Image(disk.source, disk.format),
+        destination=Image(volume.path, disk.format),
+        verify=request.options.verify,
+        bandwidth=request.options.bandwidth,
+        existing="overwrite",
+        insecure=request.options.insecure,
+    )
+
+
+class _Samples:
+    """The engine's progress as samples: one disk is one round."""
+
+    def __init__(self, ports: Ports, request: Request, plan: Plan, number: int) -> None:
+        self._ports, self._request, self._number = ports, request, number
+        before = results(ports, request).values()
+        self._before = sum(result.size for result in before)
+        self._later = sum(disk.capacity for disk in plan.new_disks[number:])
+        self._began = ports.clock.now()
+        last = ports.records.last_sample(request.id)
+        self._elapsed = last.elapsed if last else 0.0
+        self._kept = 0.0
+        self._last: CopyProgress | None = None
+
+    def take(self, now: CopyProgress) -> None:
+        at = self._ports.clock.now()
+        if at - self._kept < SAMPLE_EVERY or now.phase == "verifying":
+            return
+        passed, before = at - (self._kept or self._began), self._last.done if self._last else 0
+        rate = (now.done - before) / passed if passed > 0 and now.done >= before else None
+        self._kept, self._last = at, now
+        sample = Sample(
+            at=at, elapsed=self._elapsed + at - self._began, setup=False, memory_total=0, memory_processed=0, memory_remaining=0,
+            memory_rate=rate, dirty_rate=None, iteration=self._number, disk_total=self._before + now.total + self._later,
+            disk_processed=self._before + now.done, disk_remaining=now.total - now.done + self._later, guest_paused=True,
+        )  # fmt: skip
+        self._ports.records.keep_sample(self._request.id, sample)

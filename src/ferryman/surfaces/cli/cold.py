@@ -1,0 +1,34 @@
+"""The options of a cold move, which `migrate` and `assess` share."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+Cold = Annotated[
+    bool,
+    typer.Option(
+        "--cold", help="Stop the guest, copy its disks, start it at the destination; one that is off stays off."
+    ),
+]
+StopTimeout = Annotated[
+    str, typer.Option("--stop-timeout", help="How long the guest may take to shut down, such as 5min. Default: 2min.")
+]
+ForceOff = Annotated[
+    bool,
+    typer.Option("--force-off", help="Switch the guest off if it does not shut down in time: unwritten data are lost."),
+]
+
+
+class VerifyChoice(StrEnum):
+    """How much of a copied disk is read back from the destination's storage."""
+
+    FULL = "full"
+    WRITTEN = "written"
+    NONE = "none"
+
+
+Verify = Annotated[
+    VerifyChoice,
+    typer.Option("--verify", help="Read back at the destination: the whole disk, what was written, or nothing."),
+]
