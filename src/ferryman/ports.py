@@ -91,6 +91,10 @@ class Hypervisor(Protocol):
         """Whether the guest's agent is connected and answers now."""
         ...
 
+    def adapt_saved(self, path: str, changes: Changes) -> None:
+        """Change the definition inside a file of saved memory."""
+        ...
+
     def open_links(self, uuid: str, definition: str) -> None:
         """Give the running guest's interfaces the link states that the definition names."""
         ...
@@ -253,6 +257,26 @@ class Keeper(Protocol):
         """Let them go, all when none is named. Nothing held: nothing happens."""
         ...
 
+    def pack(self, host: Host, directory: str) -> str:
+        """A small directory of the host with owners and modes, as text; empty when there is none."""
+        ...
+
+    def unpack(self, host: Host, directory: str, packed: str, request: str) -> bool:
+        """Put it in its place; True when what was there before is kept beside it under a name with the request's id."""
+        ...
+
+    def take_back(self, host: Host, directory: str, request: str) -> None:
+        """Remove what was unpacked for that request, and put back what was there before."""
+        ...
+
+    def move_file(self, host: Host, path: str, to: str) -> None:
+        """Give a file another name in its file system. Done already: nothing happens."""
+        ...
+
+    def size_of(self, host: Host, path: str) -> int | None:
+        """Bytes of a file; None when there is none."""
+        ...
+
     def check_image(self, host: Host, image: Held) -> str:
         """What is wrong with an image's own structure; empty when nothing is, or when its format has none to check."""
         ...
@@ -274,6 +298,10 @@ class Network(Protocol):
     def watch(self, probe: str) -> Watcher: ...
     def answers(self, probe: str, within: float) -> bool | None:
         """Whether ADDRESS[:PORT] answers within that many seconds; None: this machine may not send echoes."""
+        ...
+
+    def check(self, check: str, within: float) -> str:
+        """Try an operator's check (tcp:, http:, command:) until it is good; empty when it was, else what was seen last."""
         ...
 
     def address_of(self, macs: Sequence[str]) -> str:

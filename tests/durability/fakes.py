@@ -217,6 +217,9 @@ class FakeHypervisor:
     def agent_answers(self, uuid: str) -> bool:
         return False
 
+    def adapt_saved(self, path: str, changes: Changes) -> None:
+        pass
+
     def open_links(self, uuid: str, definition: str) -> None:
         with self.world.opened() as content:
             assert content[self.host.name]["state"] == "running"
@@ -376,6 +379,30 @@ class FakeKeeper:
             held = content.get("held", {})
             held[host.name] = [one for one in held.get(host.name, ()) if targets and one not in targets]
 
+    def pack(self, host: Host, directory: str) -> str:
+        return str(self.world.read().get("tpm", {}).get(host.name, ""))
+
+    def unpack(self, host: Host, directory: str, packed: str, request: str) -> bool:
+        with self.world.opened() as content:
+            before = content["tpm"].get(host.name, "")
+            content["tpm"][host.name] = packed
+            if before and before != packed:
+                content["tpm"]["before"] = before
+            return bool(before)
+
+    def take_back(self, host: Host, directory: str, request: str) -> None:
+        with self.world.opened() as content:
+            content["tpm"][host.name] = content["tpm"].pop("before", "")
+
+    def move_file(self, host: Host, path: str, to: str) -> None:
+        with self.world.opened() as content:
+            files = content["files"][host.name]
+            if path in files:
+                files[to] = files.pop(path)
+
+    def size_of(self, host: Host, path: str) -> int | None:
+        return None
+
     def check_image(self, host: Host, image: Held) -> str:
         return ""
 
@@ -397,6 +424,9 @@ class FakeNetwork:
 
     def answers(self, probe: str, within: float) -> bool | None:
         return True
+
+    def check(self, check: str, within: float) -> str:
+        return ""
 
     def address_of(self, macs: Sequence[str]) -> str:
         return "192.0.2.1"

@@ -239,6 +239,11 @@ class Site:
 
         if options.probe:
             parse(options.probe)
+        if options.checks:
+            from ferryman.drivers import checks
+
+            for check in options.checks:
+                checks.parse(check)
         for name in ("bandwidth", "max_downtime", "timeout"):
             if getattr(options, name) < 0:
                 raise BadInput(f"--{name.replace('_', '-')}", "it is negative", "0 means no limit, or the default")

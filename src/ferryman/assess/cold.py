@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from ferryman.assess.definition import ALSO
 from ferryman.model.finding import Finding, blocker, note, warning
 from ferryman.model.guest import State
-from ferryman.model.request import CopyStorage, Options
+from ferryman.model.request import Options
 from ferryman.model.site import Reach, Site
 from ferryman.plan import disks
 from ferryman.plan.cold import can_be_held
@@ -25,6 +25,18 @@ _AND = frozenset(
         "mark-stale",
         "mark-left",
         "tpm-missing",
+        "tpm",
+    )
+)
+_AND_WHERE_IT_STARTS = frozenset(
+    (
+        "memory-room",
+        "memory-tight",
+        "memory-overcommitted",
+        "hugepages-room",
+        "hugepages-unknown",
+        "vcpus-crowded",
+        "vcpus-overcommitted",
     )
 )
 
@@ -32,7 +44,8 @@ _AND = frozenset(
 def findings(site: Site, options: Options, live: Iterable[Finding]) -> Iterator[Finding]:
     """Of what a live move would find, what holds here too; then what only matters to a guest that is stopped and copied."""
     found = tuple(live)
-    yield from (finding for finding in found if finding.code in ALSO | _AND)
+    wanted = ALSO | _AND | (frozenset() if site.guest.off else _AND_WHERE_IT_STARTS)
+    yield from (finding for finding in found if finding.code in wanted)
     if site.guest.cpu_mode == "custom":  # another mode is made anew where the guest starts
         yield from (finding for finding in found if finding.code == "cpu-incompatible")
     yield from _state(site, options)
@@ -58,7 +71,6 @@ def _state(site: Site, options: Options) -> Iterator[Finding]:
 
 def _disks(site: Site, options: Options) -> Iterator[Finding]:
     copied = disks.to_copy(site, options)
-    reach = {one.target: one.reach for one in site.ground.disks}
     for disk in site.guest.disks:
         if not disk.source or disk.read_only:
             continue
@@ -69,8 +81,6 @@ def _disks(site: Site, options: Options) -> Iterator[Finding]:
         if disk in copied and disk.kind not in ("file", "block"):
             yield blocker("disk-kind", what, f"the copy opens a disk by its path, and this one is named by its {disk.kind}",
                           f"name it by its path: virsh edit {site.guest.name}, <disk type='file'>, <source file='…'/>")  # fmt: skip
-        if reach.get(disk.target) is Reach.DIFFERENT and options.copy_storage is CopyStorage.NEVER:
-            continue  # disk-not-shared says so
 
 
 def _left_behind(site: Site) -> Iterator[Finding]:
@@ -82,12 +92,9 @@ def _left_behind(site: Site) -> Iterator[Finding]:
     if guest.checkpoints:
         yield note("checkpoints-left", what, f"its checkpoints ({', '.join(guest.checkpoints)}) stay behind: the next backup at the destination is a full one",
                    "make the incremental backup that is due before the move")  # fmt: skip
-    if guest.managed_save:
-        yield blocker("managed-save-stays", what, "it was put to sleep with its memory saved at the source: that does not travel",
-                      f"virsh start {guest.name}, or virsh managedsave-remove {guest.name} if its memory may be lost")  # fmt: skip
-    if guest.tpm == "emulator":
-        yield blocker("tpm-state-stays", f"TPM of guest {guest.name}", "its state is a directory of the source, which is not copied",
-                      f"start the guest (virsh start {guest.name}) and move it live: then the state travels")  # fmt: skip
+    if guest.managed_save and guest.off:
+        yield note("saved-memory", what, "it was put to sleep with its memory saved: that moves along, and it wakes up at the destination when it is started",
+                   "it stays asleep in the move: start it when you are ready")  # fmt: skip
     for device in guest.host_devices:
         yield blocker("device-stays", f"{device.kind} {device.name} of guest {guest.name}", "it belongs to the source host; the guest would not start without it",
                       f"virsh detach-device {guest.name} FILE --config before the move")  # fmt: skip

@@ -1,4 +1,5 @@
-"""Images held at a host by detached qemu-nbd processes, so that no guest can start on them; found again by their pid files."""
+"""What is done at a host itself: images held by detached qemu-nbd processes, found again by their pid files; small directories
+packed and put in their place."""
 
 import shlex
 from collections.abc import Sequence
@@ -49,6 +50,38 @@ exit 0
 """
 )
 
+LARGEST = 32 * 1024**2  # bytes of a directory that is packed: a TPM's state has some hundred KiB
+_PACK = """
+set -eu
+[ -d "$1" ] || exit 0
+[ "$(du -sb "$1" | cut -f1)" -lt "$2" ] || { echo "$1 holds more than $2 bytes" >&2; exit 1; }
+cd "$1"
+tar --sort=name --mtime=@0 -cf - . | base64
+"""
+# A mark inside says whose it is, so that done twice it is done once, and that only it is taken back.
+_UNPACK = """
+set -eu
+directory=$1 request=$2
+if [ -e "$directory/.ferryman-$request" ]; then exit 0; fi
+fresh=$directory.new-$request
+rm -rf "$fresh"
+mkdir -p "$fresh"
+base64 -d | tar -C "$fresh" -xpf -
+: >"$fresh/.ferryman-$request"
+if [ -e "$directory" ]; then
+    if [ -n "$(ls -A "$directory")" ]; then mv "$directory" "$directory.before-$request"; echo kept; else rmdir "$directory"; fi
+fi
+mv "$fresh" "$directory"
+"""
+_TAKE_BACK = """
+set -eu
+directory=$1 request=$2
+rm -rf "$directory.new-$request"
+if [ -e "$directory/.ferryman-$request" ]; then rm -rf "$directory"; fi
+if [ -e "$directory.before-$request" ] && [ ! -e "$directory" ]; then mv "$directory.before-$request" "$directory"; fi
+"""
+_MOVE = """[ -e "$1" ] || exit 0; [ ! -e "$2" ] || { echo "$2 is there already" >&2; exit 1; }; mv "$1" "$2" """
+
 
 class SshKeeper:
     """Implements ports.Keeper, over ssh; at the local host directly."""
@@ -72,6 +105,30 @@ class SshKeeper:
         answer = self._run(host, _RELEASE, request, *targets)
         if answer.code != 0:
             raise errors.DriverError(f"images held at host {host.name}", _words(answer), f"end it by hand: the process ids are in {DIRECTORY}/{request}")  # fmt: skip
+
+    def pack(self, host: Host, directory: str) -> str:
+        return self._do(host, _PACK, directory, str(LARGEST), what=f"directory {directory}").out
+
+    def unpack(self, host: Host, directory: str, packed: str, request: str) -> bool:
+        answer = self._do(host, _UNPACK, directory, request, what=f"directory {directory}", text=packed)
+        return "kept" in answer.out
+
+    def take_back(self, host: Host, directory: str, request: str) -> None:
+        self._do(host, _TAKE_BACK, directory, request, what=f"directory {directory}")
+
+    def move_file(self, host: Host, path: str, to: str) -> None:
+        self._do(host, _MOVE, path, to, what=f"file {path}")
+
+    def size_of(self, host: Host, path: str) -> int | None:
+        answer = ssh.run(host, ["stat", "-c", "%s", path], timeout=WITHIN)
+        return int(answer.out) if answer.code == 0 else None
+
+    @staticmethod
+    def _do(host: Host, script: str, *arguments: str, what: str, text: str = "") -> ssh.Answer:
+        answer = ssh.run(host, ["sh", "-c", script, "ferryman", *arguments], timeout=WITHIN, text=text)
+        if answer.code != 0:
+            raise errors.DriverError(f"{what} at host {host.name}", _words(answer), "look at the file system there: df, mount, dmesg")  # fmt: skip
+        return answer
 
     def check_image(self, host: Host, image: Held) -> str:
         if image.format == "raw":

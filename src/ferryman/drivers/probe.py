@@ -153,6 +153,11 @@ class HostNetwork:
             return None
         return True
 
+    def check(self, check: str, within: float) -> str:
+        from ferryman.drivers import checks
+
+        return checks.ask(check, within)
+
     def address_of(self, macs: Sequence[str]) -> str:
         wanted = {mac.lower() for mac in macs}
         known = (entry["dst"] for entry in _neighbours() if entry.get("lladdr", "").lower() in wanted)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ferryman.errors import DriverError, Refused
 from ferryman.execute import definition, live, mark, storage, undo
-from ferryman.execute.copying import copy_disks, forget_journals, results
+from ferryman.execute.copying import copy_disks, copy_saved, copy_tpm, forget_journals, results
 from ferryman.execute.follow import TransferEnd, not_ours_any_more
 from ferryman.execute.runtime import step
 from ferryman.execute.settle import PATIENCE, Judge, confirm, look, settle
@@ -60,6 +60,10 @@ def _acts(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> Iterato
         yield "hold", partial(hold, ports, request, plan)
     if plan.nvram:
         yield "copy-nvram", partial(copy_nvram, ports, request, plan)
+    if plan.tpm:
+        yield "copy-tpm", partial(copy_tpm, ports, request, plan)
+    if plan.saved:
+        yield "copy-saved", partial(copy_saved, ports, request, plan)
     if plan.new_disks:
         yield "copy-disks", partial(copy_disks, ports, request, plan)
     yield "arrive", partial(arrive, ports, request, plan)
@@ -141,7 +145,7 @@ def arrive(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     here, there = look(ports.hypervisor(request.source), request.guest_uuid), look(destination, request.guest_uuid)
     match here.where, there.where:
         case Where.OFF, Where.OFF if definition.made(ports, request):
-            return GOOD  # run again after a crash
+            pass  # run again after a crash
         case Where.OFF, Where.ABSENT:
             pass
         case _:
@@ -149,6 +153,8 @@ def arrive(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     records.register_undo(request.id, undo.REMOVE_NEW_DEFINITION, {"host": request.destination})
     changes = storage.changes(ports, request, plan, links_down=plan.starts)
     destination.define(records.definition(request.id, request.source), changes)
+    if plan.saved:
+        destination.adapt_saved(plan.saved, changes)
     return GOOD
 
 
@@ -162,6 +168,7 @@ def leave(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
             pass  # run again after a crash
         case Where.OFF, Where.OFF:
             records.register_undo(request.id, undo.DEFINE_SOURCE, {"host": request.source})
+            _put_saved_aside(ports, request, plan)
             source.undefine(request.guest_uuid)
         case _:
             return TransferEnd(f"the guest is {here.where.words} at the source, {there.where.words} at the destination")
@@ -173,6 +180,17 @@ def leave(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     if shared := [image.target for image in plan.held if image.shared]:
         ports.keeper.release(source.host, request.id, shared)
     return GOOD
+
+
+def _put_saved_aside(ports: Ports, request: Request, plan: Plan) -> None:
+    """libvirt removes no definition beside a saved memory, or it removes both: under another name it is kept."""
+    if plan.saved:
+        aside = f"{plan.saved}.left-{request.id}"
+        ports.records.register_undo(
+            request.id, undo.MOVE_BACK, {"host": request.source, "path": plan.saved, "to": aside}
+        )
+        ports.keeper.move_file(ports.hypervisor(request.source).host, plan.saved, aside)
+        ports.records.keep_decision(request.id, f"the saved memory stays at {request.source} as {aside}: remove it once it is not wanted any more")  # fmt: skip
 
 
 def start(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
@@ -210,7 +228,7 @@ def forward(ports: Ports, request: Request, plan: Plan) -> None:
         step("autostart-on", live.autostart_on, ports, request)
     if plan.held:
         step("release", release, ports, request)
-    if plan.new_disks or (plan.nvram and plan.starts):
+    if plan.new_disks or plan.saved or (plan.nvram and plan.starts):
         step("note-left", note_left, ports, request, plan)
     step("drop-undo", live.drop_undo, ports, request)
 
@@ -243,8 +261,7 @@ def release(ports: Ports, request: Request) -> None:
 def note_left(ports: Ports, request: Request, plan: Plan) -> None:
     """Name what stays at the source, and forget the journals of the copies that are complete."""
     live.note_left(ports, request, plan)
-    if plan.new_disks:
-        forget_journals(ports, request, plan)
+    forget_journals(ports, request, plan)
 
 
 def figures(ports: Ports, request: Request) -> Figures:

@@ -1,5 +1,6 @@
 """The disks of a stopped guest, copied one after another; what is done is noted, so that a later process goes on behind it."""
 
+from collections.abc import Callable
 from contextlib import suppress
 
 from ferryman.errors import DriverError, Stopped
@@ -16,6 +17,7 @@ from ferryman.plain import from_plain, to_plain
 from ferryman.ports import Ports
 
 SAMPLE_EVERY = 0.5  # seconds
+SAVED = "memory"  # the name of what is not a disk
 
 
 def copy_disks(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
@@ -26,27 +28,59 @@ def copy_disks(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
         if disk.target in results(ports, request):
             continue
         task = _task(request, disk, made[disk.target])
-        arguments = {"host": request.destination, "copy": task.id, "path": task.destination.location}
-        ports.records.register_undo(request.id, undo.DISCARD_COPY, arguments)
-        try:
-            result = ports.copier.copy(
-                task, ports.hypervisor(request.source).host, ports.hypervisor(request.destination).host,
-                progress=_Samples(ports, request, plan, number).take,
-                cancelled=lambda: bool(ports.records.cancel_asked(request.id)),
-            )  # fmt: skip
-        except Stopped as error:
-            return TransferEnd(f"cancelled by {ports.records.cancel_asked(request.id)}", str(error), cancelled=True)
-        except DriverError as error:
-            return TransferEnd(
-                f"disk {disk.target} was not copied: {error.what}: {error.why}", str(error), error.remedy
-            )
-        done = ports.records.facts(request.id).get("copies", {})
-        ports.records.keep_facts(request.id, {"copies": {**done, disk.target: to_plain(result)}})
+        end = _copy(ports, request, task, disk.target, _Samples(ports, request, plan, number).take)
+        if end.reason:
+            return end
     return _still_untouched(ports, request, plan)
 
 
+def copy_saved(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+    """The saved memory of a guest that was put to sleep: the bytes of its file, under the same name."""
+    if SAVED in results(ports, request):
+        return TransferEnd("")
+    return _copy(ports, request, _saved_task(request, plan), SAVED, lambda _: None)
+
+
+def copy_tpm(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+    """The TPM's state, read back before anybody relies on it. What the destination had there is kept beside."""
+    keeper = ports.keeper
+    source, destination = ports.hypervisor(request.source).host, ports.hypervisor(request.destination).host
+    packed = keeper.pack(source, plan.tpm)
+    if not packed:  # a guest that never ran: its TPM is made at the first start
+        return TransferEnd("")
+    ports.records.register_undo(request.id, undo.TAKE_BACK_DIRECTORY, {"host": request.destination, "path": plan.tpm})
+    if keeper.unpack(destination, plan.tpm, packed, request.id):
+        text = f"kept what {request.destination} had as {plan.tpm}: {plan.tpm}.before-{request.id}"
+        ports.records.keep_decision(request.id, text)
+    if keeper.pack(destination, plan.tpm) != packed:
+        return TransferEnd(f"TPM state {plan.tpm}: {request.destination} does not read back what was written",
+                           remedy=f"look whether its file system is full or read-only: df and dmesg at {request.destination}")  # fmt: skip
+    return TransferEnd("")
+
+
+def _copy(
+    ports: Ports, request: Request, task: CopyTask, name: str, progress: Callable[[CopyProgress], None]
+) -> TransferEnd:
+    """One copy, its undo registered before and its result noted under that name."""
+    arguments = {"host": request.destination, "copy": task.id, "path": task.destination.location}
+    ports.records.register_undo(request.id, undo.DISCARD_COPY, arguments)
+    source, destination = ports.hypervisor(request.source).host, ports.hypervisor(request.destination).host
+    try:
+        result = ports.copier.copy(
+            task, source, destination, progress=progress,
+            cancelled=lambda: bool(ports.records.cancel_asked(request.id)),
+        )  # fmt: skip
+    except Stopped as error:
+        return TransferEnd(f"cancelled by {ports.records.cancel_asked(request.id)}", str(error), cancelled=True)
+    except DriverError as error:
+        return TransferEnd(f"{name} was not copied: {error.what}: {error.why}", str(error), error.remedy)
+    done = ports.records.facts(request.id).get("copies", {})
+    ports.records.keep_facts(request.id, {"copies": {**done, name: to_plain(result)}})
+    return TransferEnd("")
+
+
 def results(ports: Ports, request: Request) -> dict[str, CopyResult]:
-    """What was copied so far, by the disks' targets."""
+    """What was copied so far, by the disks' targets and SAVED."""
     done = ports.records.facts(request.id).get("copies", {})
     return {target: from_plain(CopyResult, one) for target, one in done.items()}
 
@@ -54,10 +88,13 @@ def results(ports: Ports, request: Request) -> dict[str, CopyResult]:
 def forget_journals(ports: Ports, request: Request, plan: Plan) -> None:
     """The copies are complete: their ids are free again. A journal that stays is no harm."""
     host = ports.hypervisor(request.destination).host
-    made = {target: from_plain(Volume, one) for target, one in ports.records.facts(request.id)["volumes"].items()}
-    for disk in plan.new_disks:
+    made = {
+        target: from_plain(Volume, one) for target, one in ports.records.facts(request.id).get("volumes", {}).items()
+    }
+    tasks = [_task(request, disk, made[disk.target]) for disk in plan.new_disks if disk.target in made]
+    for task in [*tasks, *([_saved_task(request, plan)] if plan.saved else [])]:
         with suppress(DriverError):
-            ports.copier.forget(_task(request, disk, made[disk.target]), host)
+            ports.copier.forget(task, host)
 
 
 def _still_untouched(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
@@ -81,6 +118,18 @@ def _task(request: Request, disk: NewDisk, volume: Volume) -> CopyTask:
         verify=request.options.verify,
         bandwidth=request.options.bandwidth,
         existing="overwrite",
+        insecure=request.options.insecure,
+    )
+
+
+def _saved_task(request: Request, plan: Plan) -> CopyTask:
+    return CopyTask(
+        id=f"{request.id}-saved",
+        source=Image(plan.saved),
+        destination=Image(plan.saved),
+        as_file=True,
+        verify=request.options.verify,
+        bandwidth=request.options.bandwidth,
         insecure=request.options.insecure,
     )
 

@@ -24,7 +24,7 @@ from ferryman.plain import from_plain, to_plain
 from ferryman.plan.method import plan_for
 from ferryman.ports import Ports, Watcher
 from ferryman.verify.location import Action, Verdict
-from ferryman.verify.network import network_findings
+from ferryman.verify.network import check_findings, network_findings
 
 AT_HOME = (Where.RUNNING, Where.HALTED, Where.OFF)  # the guest is at its source, whatever it is doing there
 ANSWERS_WITHIN = 15.0  # seconds after the switchover within which a client must be answered
@@ -193,6 +193,11 @@ class Fulfilment:
             blackout=blackout,
             downtime=figures.downtime,
         )
+        deadline = self.ports.clock.now() + BOOTED_WITHIN
+        seen = {
+            check: network.check(check, max(deadline - self.ports.clock.now(), 0.0)) for check in request.options.checks
+        }
+        findings += check_findings(seen, request.destination)
         records.keep_findings(request.id, "after", findings)
         place = destination.place(request.guest_uuid)
         if place.where not in (Where.RUNNING, Where.HALTED):
@@ -200,11 +205,11 @@ class Fulfilment:
                 f"guest {request.guest}", f"it arrived at {request.destination}, and is {place.where} there now ({place.detail})",
                 f"look why it stopped (its log at {request.destination}, in /var/log/libvirt/qemu), then ferryman recover",
             )  # fmt: skip
-        dark = next((finding for finding in findings if finding.code == "guest-dark"), None)
+        dark = next((finding for finding in findings if finding.code in ("guest-dark", "check-failed")), None)
         return to_plain(
             Outcome(
                 status=Status.NEEDS_ATTENTION if dark else Status.SUCCEEDED,
-                reason=dark.why if dark else f"the guest runs at {request.destination}",
+                reason=f"{dark.what}: {dark.why}" if dark else f"the guest runs at {request.destination}",
                 running_at=request.destination,
                 downtime=figures.downtime,
                 blackout=blackout,

@@ -24,6 +24,8 @@ RELEASE_IMAGES = "release-images"
 DEFINE_SOURCE = "define-source"
 STOP_DESTINATION = "stop-destination"
 DISCARD_COPY = "discard-copy"
+TAKE_BACK_DIRECTORY = "take-back-directory"
+MOVE_BACK = "move-back"
 
 
 def undo_all(ports: Ports, request: Request) -> list[str]:
@@ -207,6 +209,15 @@ def _discard_copy(ports: Ports, request: Request, arguments: dict[str, Any]) -> 
     ports.copier.discard(task, ports.hypervisor(arguments["host"]).host)
 
 
+def _take_back_directory(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    host = _must_not_need(ports, request, arguments).host
+    ports.keeper.take_back(host, arguments["path"], request.id)
+
+
+def _move_back(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    ports.keeper.move_file(ports.hypervisor(arguments["host"]).host, arguments["to"], arguments["path"])
+
+
 def _release_images(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
     ports.keeper.release(ports.hypervisor(arguments["host"]).host, request.id)
 
@@ -233,4 +244,6 @@ _ACTS: dict[str, Callable[[Ports, Request, dict[str, Any]], None]] = {
     RELEASE_IMAGES: _release_images,
     LET_REBOOT: _let_reboot,
     DISCARD_COPY: _discard_copy,
+    TAKE_BACK_DIRECTORY: _take_back_directory,
+    MOVE_BACK: _move_back,
 }

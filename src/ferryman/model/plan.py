@@ -98,6 +98,8 @@ class Plan:
     vouched: tuple[str, ...] = ()  # disks proved to be shared, where the source's libvirt cannot be told so
     starts: bool = False  # cold: it runs, so it is stopped and started again; one that is off stays off
     held: tuple[Held, ...] = ()  # cold
+    tpm: str = ""  # cold: directory of the emulated TPM's state; empty: none
+    saved: str = ""  # cold: path of the guest's saved memory (managed save); empty: none
 
 
 @dataclass(frozen=True)

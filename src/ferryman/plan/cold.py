@@ -54,6 +54,13 @@ def cold_plan(site: Site, options: Options) -> Plan:
                 f"remove the copy, or put back what {destination} had there",
             )
         )
+    tpm, saved = tpm_state(guest), saved_memory(guest)
+    if tpm:
+        steps.append(
+            Step("copy-tpm", f"copy the TPM's state ({tpm}) to {destination}", "put back what was there before")
+        )
+    if saved:
+        steps.append(Step("copy-saved", f"copy the saved memory ({saved}) to {destination}", "remove the copy"))
     if new:
         steps.append(Step("copy-disks", _how_it_is_copied(new, options), "they are removed with their volumes"))
     down = ", its network links down" if starts else ", shut off"
@@ -88,6 +95,8 @@ def cold_plan(site: Site, options: Options) -> Plan:
         networks=disks.networks(guest, options),
         starts=starts,
         held=held,
+        tpm=tpm,
+        saved=saved,
     )
 
 
@@ -119,15 +128,28 @@ def _past_return(
     return steps
 
 
+def tpm_state(guest: Guest) -> str:
+    """Where libvirt keeps the state of an emulated TPM; empty when the guest has none."""
+    return f"/var/lib/libvirt/swtpm/{guest.uuid}" if guest.tpm == "emulator" else ""
+
+
+def saved_memory(guest: Guest) -> str:
+    """Where libvirt keeps the memory of a guest that it saved to be started again later; empty when there is none."""
+    return f"/var/lib/libvirt/qemu/save/{guest.name}.save" if guest.managed_save and guest.off else ""
+
+
 def images_to_hold(site: Site, options: Options) -> tuple[Held, ...]:
     """The images that the guest writes to and that its host opens by a path; each once."""
     copied = disks.to_copy(site, options)
-    found = [
+    found = (
         Held(disk.target, disk.source, disk.format, shared=disk not in copied)
         for disk in site.guest.disks
         if can_be_held(disk)
-    ]
-    return tuple({image.path: image for image in reversed(found)}.values())[::-1]
+    )
+    by_path: dict[str, Held] = {}
+    for image in found:
+        by_path.setdefault(image.path, image)
+    return tuple(by_path.values())
 
 
 def can_be_held(disk: Disk) -> bool:

@@ -107,6 +107,8 @@ WORKFLOW_STEPS = (
     "stop",
     "hold",
     "copy-nvram",
+    "copy-tpm",
+    "copy-saved",
     "copy-disks",
     "define-destination",
     "arrive",

@@ -1,5 +1,7 @@
 """Does the network know the guest's new place? Evidence of probes in, findings out."""
 
+from collections.abc import Mapping
+
 from ferryman.model.finding import Finding, note, warning
 
 LONG_BLACKOUT_FACTOR = 5.0  # a blackout this many times the hypervisor's downtime is the network's doing
@@ -70,3 +72,17 @@ def network_findings(
             )
         )
     return tuple(findings)
+
+
+def check_findings(seen: Mapping[str, str], destination: str) -> tuple[Finding, ...]:
+    """The operator's checks that were not good, with what was seen."""
+    return tuple(
+        warning(
+            "check-failed",
+            f"check {check}",
+            f"the guest runs at {destination}, and this was not good: {words}",
+            "look at the guest; its source's disks are kept until ferryman retire",
+        )
+        for check, words in seen.items()
+        if words
+    )

@@ -154,6 +154,14 @@ class LibvirtHypervisor:
     def agent_answers(self, uuid: str) -> bool:
         return self._look(uuid, "agent", power.agent_answers)
 
+    def adapt_saved(self, path: str, changes: Changes) -> None:
+        def act(link: libvirt.virConnect) -> None:
+            text = link.saveImageGetXMLDesc(path, libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE)
+            if (wanted := adapted(text, changes)) != text:
+                link.saveImageDefineXML(path, wanted, 0)
+
+        self.connection.act(f"change the definition in {path} at {self.host.name}", act)
+
     def open_links(self, uuid: str, definition: str) -> None:
         self._act(uuid, Call.LINK, lambda domain: power.open_links(domain, definition))
 

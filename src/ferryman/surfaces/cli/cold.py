@@ -20,6 +20,12 @@ ForceOff = Annotated[
 ]
 
 
+Checks = Annotated[
+    list[str] | None,
+    typer.Option("--check", help="Ask this once the guest runs there: tcp:ADDRESS:PORT, http:URL or command:WORDS."),
+]
+
+
 class VerifyChoice(StrEnum):
     """How much of a copied disk is read back from the destination's storage."""
 

@@ -12,7 +12,7 @@ from ferryman.model.finding import blockers
 from ferryman.model.request import DEFAULT_STOP_TIMEOUT, CopyStorage, Options, Request
 from ferryman.surfaces.cli import complete, display, render, terminal
 from ferryman.surfaces.cli.assess import CopyDisks, Eject, HandshakeChoice, Handshakes, MapNetwork, MapPool, pairs
-from ferryman.surfaces.cli.cold import Cold, ForceOff, StopTimeout, Verify, VerifyChoice
+from ferryman.surfaces.cli.cold import Checks, Cold, ForceOff, StopTimeout, Verify, VerifyChoice
 from ferryman.surfaces.cli.values import Json, duration, size
 
 
@@ -68,6 +68,7 @@ def migrate(
     probe: Annotated[
         str, typer.Option(help="ADDRESS or ADDRESS:PORT that a client would use. Default: found by itself.")
     ] = "",
+    check: Checks = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON event a line.")] = False,
 ) -> int:
@@ -91,6 +92,7 @@ def migrate(
         stop_timeout=duration(stop_timeout, "--stop-timeout") if stop_timeout else DEFAULT_STOP_TIMEOUT,
         force_off=force_off,
         verify=verify.value,
+        checks=tuple(check or ()),
     )
     names = here.site.names_at(source) if everything else tuple(dict.fromkeys(guests or ()))
     if not names:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ferryman.model.copy import CopyResult
 from ferryman.model.finding import Finding, Severity
 from ferryman.model.host import Answer, Check
 from ferryman.model.outcome import Outcome, Report, Status
@@ -113,6 +114,25 @@ def outcome(ended: Outcome) -> None:
         print(f"  {', '.join(figures)}")
 
 
+_WAYS = {
+    "tls": "encrypted, from host to host",
+    "plain": "NOT ENCRYPTED, from host to host",
+    "ssh": "by ssh, through this machine",
+    "local": "on one host",
+}
+
+
+def copy(target: str, copied: CopyResult) -> None:
+    """What was copied of a disk, how it went, and its proof."""
+    again = f", {format_size(copied.sent_again)} of them again after {copied.attempts - 1} cuts" if copied.attempts > 1 else ""  # fmt: skip
+    print(f"copy of {target}: {format_size(copied.size)} in {format_duration(copied.seconds)}, {format_size(copied.wire)} on the wire{again} ({_WAYS.get(copied.way, copied.way)})")  # fmt: skip
+    if copied.destination_digest:
+        same = "the same at both ends" if copied.destination_digest == copied.source_digest else "NOT THE SAME as the source's"  # fmt: skip
+        print(f"  digest {copied.destination_digest}: {same}, read back in {format_duration(copied.verify_seconds)}")
+    else:
+        print(f"  digest {copied.source_digest} at the source; not read back")
+
+
 def standstills(ended: Outcome | None) -> tuple[str, str]:
     """Downtime and blackout for a table."""
     figures = (ended.downtime, ended.blackout) if ended else (None, None)
@@ -166,6 +186,8 @@ def report(told: Report) -> None:
     for volume in told.volumes:
         taken = "" if volume.allocation is None else f", {format_size(volume.allocation)} allocated"
         print(f"disk {volume.target}: {volume.path} at {request.destination}{taken}")
+    for target, copied in told.copies.items():
+        copy(target, copied)
     left = [f"{one.path} at {one.host} ({format_size(one.size)})" for one in told.left_to_retire]
     print(f"left to retire: {', '.join(left) or 'nothing'}")
 
