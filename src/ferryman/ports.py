@@ -139,6 +139,46 @@ class Hypervisor(Protocol):
         """Remove a file, if it is there."""
         ...
 
+    # What is done at the host itself, because its libvirtd cannot
+
+    def hold(self, request: str, images: Sequence[Held]) -> None:
+        """Open each image so that no guest can start on it; outlives this process. Held already by us: nothing happens."""
+        ...
+
+    def held(self, request: str) -> tuple[str, ...]:
+        """The targets that are held for that request now."""
+        ...
+
+    def release(self, request: str, targets: Sequence[str] = ()) -> None:
+        """Let them go, all when none is named. Nothing held: nothing happens."""
+        ...
+
+    def pack(self, directory: str) -> str:
+        """A small directory of the host with owners and modes, as text; empty when there is none."""
+        ...
+
+    def unpack(self, directory: str, packed: str, request: str) -> bool:
+        """Put it in its place; True when what was there before is kept beside it under a name with the request's id."""
+        ...
+
+    def take_back(self, directory: str, request: str) -> None:
+        """Remove what was unpacked for that request, and put back what was there before."""
+        ...
+
+    def move_file(self, path: str, to: str) -> None:
+        """Give a file another name in its file system. Done already: nothing happens."""
+        ...
+
+    def size_of(self, path: str) -> int | None:
+        """Bytes of a file; None when there is none."""
+        ...
+
+    def check_image(self, image: Held) -> str:
+        """What is wrong with an image's own structure; empty when nothing is, or when its format has none to check."""
+        ...
+
+    # What it can be
+
     def machine(self, guest: Guest) -> Machine:
         """Whether this host can be the guest's machine."""
         ...
@@ -215,70 +255,6 @@ class Between(Protocol):
 
     def check(self, host: Hypervisor, others: Sequence[Hypervisor], *, measure_link: bool = False) -> tuple[Check, ...]:
         """What `host check` prints: what the host lacks to be a source or a destination."""
-        ...
-
-
-class Copier(Protocol):
-    """Copying disks from host to host."""
-
-    def copy(
-        self,
-        task: CopyTask,
-        source: Host,
-        destination: Host,
-        *,
-        progress: Callable[[CopyProgress], None],
-        cancelled: Callable[[], bool],
-    ) -> CopyResult:
-        """Carry a copy out, or on where it was. Raises errors.DriverError; what was done stays done then."""
-        ...
-
-    def discard(self, task: CopyTask, destination: Host) -> None:
-        """Forget a copy that shall not be carried on, with what it made."""
-        ...
-
-    def forget(self, task: CopyTask, destination: Host) -> None:
-        """Remove the journal of a copy that is complete."""
-        ...
-
-
-class Keeper(Protocol):
-    """What is done at a host itself because its libvirtd cannot. Raises errors.DriverError."""
-
-    def hold(self, host: Host, request: str, images: Sequence[Held]) -> None:
-        """Open each image so that no guest can start on it; outlives this process. Held already by us: nothing happens."""
-        ...
-
-    def held(self, host: Host, request: str) -> tuple[str, ...]:
-        """The targets that are held for that request now."""
-        ...
-
-    def release(self, host: Host, request: str, targets: Sequence[str] = ()) -> None:
-        """Let them go, all when none is named. Nothing held: nothing happens."""
-        ...
-
-    def pack(self, host: Host, directory: str) -> str:
-        """A small directory of the host with owners and modes, as text; empty when there is none."""
-        ...
-
-    def unpack(self, host: Host, directory: str, packed: str, request: str) -> bool:
-        """Put it in its place; True when what was there before is kept beside it under a name with the request's id."""
-        ...
-
-    def take_back(self, host: Host, directory: str, request: str) -> None:
-        """Remove what was unpacked for that request, and put back what was there before."""
-        ...
-
-    def move_file(self, host: Host, path: str, to: str) -> None:
-        """Give a file another name in its file system. Done already: nothing happens."""
-        ...
-
-    def size_of(self, host: Host, path: str) -> int | None:
-        """Bytes of a file; None when there is none."""
-        ...
-
-    def check_image(self, host: Host, image: Held) -> str:
-        """What is wrong with an image's own structure; empty when nothing is, or when its format has none to check."""
         ...
 
 
@@ -428,4 +404,3 @@ class Ports:
     network: Network
     clock: Clock
     copier: Copier
-    keeper: Keeper

@@ -266,6 +266,46 @@ class FakeHypervisor:
         with self.world.opened() as world:
             world["files"][self.host.name].pop(path, None)
 
+    def hold(self, request: str, images: Sequence[Held]) -> None:
+        with self.world.opened() as content:
+            assert content[self.host.name]["state"] == "off", "it is in use"
+            content.setdefault("held", {})[self.host.name] = [image.target for image in images]
+
+    def held(self, request: str) -> tuple[str, ...]:
+        return tuple(self.world.read().get("held", {}).get(self.host.name, ()))
+
+    def release(self, request: str, targets: Sequence[str] = ()) -> None:
+        with self.world.opened() as content:
+            held = content.get("held", {})
+            held[self.host.name] = [one for one in held.get(self.host.name, ()) if targets and one not in targets]
+
+    def pack(self, directory: str) -> str:
+        return str(self.world.read().get("tpm", {}).get(self.host.name, ""))
+
+    def unpack(self, directory: str, packed: str, request: str) -> bool:
+        with self.world.opened() as content:
+            before = content["tpm"].get(self.host.name, "")
+            content["tpm"][self.host.name] = packed
+            if before and before != packed:
+                content["tpm"]["before"] = before
+            return bool(before)
+
+    def take_back(self, directory: str, request: str) -> None:
+        with self.world.opened() as content:
+            content["tpm"][self.host.name] = content["tpm"].pop("before", "")
+
+    def move_file(self, path: str, to: str) -> None:
+        with self.world.opened() as content:
+            files = content["files"][self.host.name]
+            if path in files:
+                files[to] = files.pop(path)
+
+    def size_of(self, path: str) -> int | None:
+        return None
+
+    def check_image(self, image: Held) -> str:
+        return ""
+
     def machine(self, guest: Guest) -> Machine:
         return good_site().machine
 
@@ -360,53 +400,6 @@ class FakeCopier:
     forget = discard
 
 
-class FakeKeeper:
-    """Implements ports.Keeper."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-
-    def hold(self, host: Host, request: str, images: Sequence[Held]) -> None:
-        with self.world.opened() as content:
-            assert content[host.name]["state"] == "off", "it is in use"
-            content.setdefault("held", {})[host.name] = [image.target for image in images]
-
-    def held(self, host: Host, request: str) -> tuple[str, ...]:
-        return tuple(self.world.read().get("held", {}).get(host.name, ()))
-
-    def release(self, host: Host, request: str, targets: Sequence[str] = ()) -> None:
-        with self.world.opened() as content:
-            held = content.get("held", {})
-            held[host.name] = [one for one in held.get(host.name, ()) if targets and one not in targets]
-
-    def pack(self, host: Host, directory: str) -> str:
-        return str(self.world.read().get("tpm", {}).get(host.name, ""))
-
-    def unpack(self, host: Host, directory: str, packed: str, request: str) -> bool:
-        with self.world.opened() as content:
-            before = content["tpm"].get(host.name, "")
-            content["tpm"][host.name] = packed
-            if before and before != packed:
-                content["tpm"]["before"] = before
-            return bool(before)
-
-    def take_back(self, host: Host, directory: str, request: str) -> None:
-        with self.world.opened() as content:
-            content["tpm"][host.name] = content["tpm"].pop("before", "")
-
-    def move_file(self, host: Host, path: str, to: str) -> None:
-        with self.world.opened() as content:
-            files = content["files"][host.name]
-            if path in files:
-                files[to] = files.pop(path)
-
-    def size_of(self, host: Host, path: str) -> int | None:
-        return None
-
-    def check_image(self, host: Host, image: Held) -> str:
-        return ""
-
-
 class FakeWatcher:
     """Saw nothing."""
 
@@ -473,5 +466,4 @@ class FakeSite(Site):
             FakeNetwork(),
             self.clock,
             FakeCopier(self.world),
-            FakeKeeper(self.world),
         )

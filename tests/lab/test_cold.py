@@ -1,13 +1,15 @@
 """A guest is stopped, its disks are copied with proof, and it starts at the other host; put back at every point before its links are up."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
-from lab import guests
+from lab import faults, firmware, guests, witness
 from lab.guests import Guest, GuestSpec
 from lab.host import Lab
-from tests.lab.operators import SUCCEEDED, Operator, judge
+from tests.lab.operators import PUT_BACK, REFUSED, SUCCEEDED, Operator, judge
 
 pytestmark = pytest.mark.lab
 
@@ -17,19 +19,27 @@ SPEC = GuestSpec(
 )  # fmt: skip
 
 
-@pytest.fixture
-def local(whole: Lab) -> Iterator[Guest]:
-    """A guest at host a with a local disk, a shared one and a local raw one."""
-    clean(whole)
-    guest = guests.start(whole, "a", SPEC)
-    yield guest
-    guests.remove(whole, guest)
-    clean(whole)
+@contextmanager
+def started(lab: Lab, spec: GuestSpec) -> Iterator[Guest]:
+    """A guest of that kind at host a; afterwards nothing of it is left."""
+    clean(lab)
+    guest = guests.start(lab, "a", spec)
+    try:
+        yield guest
+    finally:
+        guests.remove(lab, guest)
+        clean(lab)
 
 
 def clean(lab: Lab) -> None:
     for host in lab.hosts:
-        host.run(["sh", "-c", f"rm -f {IMAGES}/stood-* /srv/shared/stood-*; virsh pool-refresh local"])
+        host.run(
+            [
+                "sh",
+                "-c",
+                f"rm -f {IMAGES}/stood-* /srv/shared/stood-* /var/lib/libvirt/qemu/save/stood.save*; virsh pool-refresh local",
+            ]
+        )
 
 
 def image_of(lab: Lab, host: str, target: str) -> str:
@@ -37,17 +47,118 @@ def image_of(lab: Lab, host: str, target: str) -> str:
     return next(row.split()[1] for row in rows if row.split()[:1] == [target])
 
 
-def nothing_is_held(lab: Lab) -> None:
+def judged(lab: Lab, guest: Guest, operator: Operator, at: str) -> None:
+    """As everywhere; and nothing is held, no journal is left, no link is down."""
+    guests.wait_healthy(lab, guest)
+    judge(lab, guest, at=at, operator=operator, image=image_of(lab, at, "vda"))
+    for flag in ("--inactive", "--migratable"):
+        assert "<link state='down'/>" not in lab.host(at).run(["virsh", "dumpxml", flag, guest.name]).stdout
     for host in lab.hosts:
         assert "qemu-nbd" not in host.run(["ps", "ax", "-o", "args"]).stdout
-        assert host.run(["ls", "/run/ferryman/holds"], check=False).stdout.split() == []
+        for left in ("/run/ferryman/holds", "/var/lib/ferryman/copies"):
+            assert host.run(["ls", left], check=False).stdout.split() == [], (host.name, left)
 
 
-def test_a_running_guest_goes_over_with_its_disks_and_their_digests(
-    whole: Lab, local: Guest, operator: Operator
+def test_a_running_guest_goes_over_with_its_disks_and_nobody_can_start_it_meanwhile(
+    whole: Lab, operator: Operator
 ) -> None:
-    there = operator.migrate(local, "b", "--cold")
-    assert there.returncode == SUCCEEDED, there.stdout + there.stderr
-    judge(whole, local, at="b", operator=operator, image=image_of(whole, "b", "vda"))
-    nothing_is_held(whole)
-    print(there.stdout)
+    with started(whole, SPEC) as guest:
+        a = whole.host("a")
+        moving = operator.start("migrate", guest.name, "--to", "b", "--yes", "--cold", "--retire", "--probe", f"{guest.address}:7001",
+                                "--check", f"http:http://{guest.address}:7001/", crash="hold=copy-disks:before")  # fmt: skip
+        operator.wait_until_held(moving)
+        refused = a.run(["virsh", "start", guest.name], check=False)
+        assert "lock" in refused.stderr, refused.stderr
+        assert "enable" not in a.run(["virsh", "dominfo", guest.name]).stdout.split("Autostart:")[1].split("\n")[0]
+        operator.let_go()
+        assert moving.wait(120) == SUCCEEDED, moving.communicate()[0]
+        judged(whole, guest, operator, "b")
+        report = operator.last()
+        assert set(report["copies"]) == {"vda", "vdc"}  # vdb is shared
+        for copied in report["copies"].values():
+            assert copied["source_digest"] == copied["destination_digest"] != ""
+            assert copied["way"] == "tls"
+        assert report["outcome"]["downtime"] > 1
+        assert not a.run(["sh", "-c", f"ls {IMAGES}"]).stdout.split()  # retired
+        assert image_of(whole, "b", "vdb") == guest.disk_path(1)
+
+
+def test_a_guest_that_crashes_at_the_destination_runs_at_its_source_again(whole: Lab, operator: Operator) -> None:
+    with started(whole, SPEC) as guest:
+        acknowledged = guests.health(whole, guest)["acknowledged"]
+        moving = operator.start_migration(guest, "b", "--cold")
+        witness.wait_until_executing(whole, guest, "b")
+        with pytest.raises(RuntimeError):  # its links are down
+            guests.health(whole, guest, timeout=1)
+        faults.kill_guest_process(whole, "b", guest)
+        assert moving.wait(120) == PUT_BACK, moving.communicate()[0]
+        judged(whole, guest, operator, "a")
+        assert guests.health(whole, guest)["acknowledged"] >= acknowledged
+        assert not whole.host("b").run(["sh", "-c", f"ls {IMAGES}"]).stdout.split()
+        assert "after its start at b" in operator.last()["outcome"]["reason"]
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize(
+    ("power", "more", "code", "at"),
+    [
+        ("ignore", ("--stop-timeout", "3s"), PUT_BACK, "a"),
+        ("ignore", ("--stop-timeout", "3s", "--force-off"), SUCCEEDED, "b"),
+        ("reboot", (), SUCCEEDED, "b"),
+    ],
+)
+def test_a_guest_that_does_not_shut_down(
+    whole: Lab, operator: Operator, power: str, more: tuple[str, ...], code: int, at: str
+) -> None:
+    with started(whole, replace(SPEC, power=power)) as guest:
+        ended = operator.migrate(guest, "b", "--cold", *more)
+        assert ended.returncode == code, ended.stdout + ended.stderr
+        judged(whole, guest, operator, at)
+        told = " ".join(operator.records.decisions(operator.request_id()))
+        assert ("switched it off" in told) is ("--force-off" in more)
+        assert ("sound after it was switched off" in told) is ("--force-off" in more)
+        if code == PUT_BACK:  # it was never off, and reboots as its definition says
+            live = whole.host("a").run(["virsh", "dumpxml", guest.name]).stdout
+            assert "<on_reboot>restart</on_reboot>" in live
+
+
+@pytest.mark.whole
+def test_a_paused_guest_goes_only_if_it_may_be_switched_off(whole: Lab, operator: Operator) -> None:
+    with started(whole, SPEC) as guest:
+        whole.host("a").run(["virsh", "suspend", guest.name])
+        assert operator.migrate(guest, "b", "--cold").returncode == REFUSED
+        moved = operator.migrate(guest, "b", "--cold", "--force-off")
+        assert moved.returncode == SUCCEEDED, moved.stdout + moved.stderr
+        judged(whole, guest, operator, "b")
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("asleep", [False, True])
+def test_a_guest_that_is_off_stays_off_and_one_that_sleeps_goes_on_where_it_was(
+    whole: Lab, operator: Operator, asleep: bool
+) -> None:
+    with started(whole, SPEC) as guest:
+        a, b = whole.host("a"), whole.host("b")
+        count = guests.health(whole, guest)["count"]
+        a.run(["virsh", "managedsave" if asleep else "destroy", guest.name])
+        moved = operator.migrate(guest, "b", "--cold")
+        assert moved.returncode == SUCCEEDED, moved.stdout + moved.stderr
+        assert witness.copies(whole, guest) == ()
+        assert guest.name not in a.run(["virsh", "list", "--all", "--name"]).stdout
+        assert b.run(["virsh", "domstate", guest.name]).stdout.strip() == "shut off"
+        b.run(["virsh", "start", guest.name])
+        judged(whole, guest, operator, "b")
+        assert (guests.health(whole, guest)["count"] > count) is asleep
+
+
+@pytest.mark.whole
+def test_firmware_variables_and_tpm_state_move_with_a_stopped_guest(whole: Lab, operator: Operator) -> None:
+    spec = replace(SPEC, nvram=True, tpm=True, memory_mib=256, mark="0123456789abcdef", disks=("local",))
+    with started(whole, spec) as guest:
+        moved = operator.migrate(guest, "b", "--cold")
+        assert moved.returncode == SUCCEEDED, moved.stdout + moved.stderr
+        judged(whole, guest, operator, "b")
+        assert firmware.variables(whole, guest, "b").count(spec.mark.encode()) >= 1
+        assert firmware.tpm_state(whole, guest, "b").count(spec.mark.encode()) == 1
+        console = whole.host("b").run(["cat", f"/var/log/libvirt/qemu/{guest.name}-console.log"]).stdout
+        assert "TPM answers 80010000000a0000014c" in console  # its index was there already

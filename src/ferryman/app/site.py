@@ -206,14 +206,11 @@ class Site:
         """The outside world as the workflows see it."""
         from ferryman.drivers.clock import SteadyClock
         from ferryman.drivers.copy import SshCopier
-        from ferryman.drivers.keeper import SshKeeper
         from ferryman.drivers.libvirt.between import LibvirtBetween
         from ferryman.drivers.probe import HostNetwork
         from ferryman.ports import Ports
 
-        return Ports(
-            self.records, self.hypervisor, LibvirtBetween(), HostNetwork(), SteadyClock(), SshCopier(), SshKeeper()
-        )
+        return Ports(self.records, self.hypervisor, LibvirtBetween(), HostNetwork(), SteadyClock(), SshCopier())
 
     def assess(
         self, guest: str, destination: str, options: Options, *, source: str = "", measure_link: bool = False
@@ -235,7 +232,7 @@ class Site:
     @staticmethod
     def usable(options: Options) -> None:
         """Raises BadInput when an option cannot be used."""
-        from ferryman.drivers.probe import parse
+        from ferryman.drivers.address import parse
 
         if options.probe:
             parse(options.probe)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from ferryman import errors
-from ferryman.drivers import probe
+from ferryman.drivers import address
 
 ONE_TRY = 10.0  # seconds for a connection or an answer
 COMMAND_WITHIN = 120.0  # seconds for one run of a command
@@ -21,9 +21,9 @@ def parse(check: str) -> Callable[[], str]:
     """One try of a check: empty when it is good, else what was seen. Raises errors.BadInput."""
     kind, _, rest = check.partition(":")
     if kind == "tcp" and rest:
-        address, port = probe.parse(rest)
+        host, port = address.parse(rest)
         if port:
-            return lambda: _tcp(address, port)
+            return lambda: _tcp(host, port)
     if kind == "http" and urlsplit(rest).scheme in ("http", "https") and urlsplit(rest).hostname:
         return lambda: _http(rest)
     if kind == "command" and rest.strip():
@@ -39,9 +39,9 @@ def ask(check: str, within: float) -> str:
     return seen
 
 
-def _tcp(address: str, port: int) -> str:
+def _tcp(host: str, port: int) -> str:
     try:
-        socket.create_connection((address, port), ONE_TRY).close()
+        socket.create_connection((host, port), ONE_TRY).close()
     except OSError as error:
         return str(error)
     return ""

@@ -56,7 +56,7 @@ set -eu
 [ -d "$1" ] || exit 0
 [ "$(du -sb "$1" | cut -f1)" -lt "$2" ] || { echo "$1 holds more than $2 bytes" >&2; exit 1; }
 cd "$1"
-tar --sort=name --mtime=@0 -cf - . | base64
+tar --sort=name --mtime=@0 --exclude='./.ferryman-*' -cf - . | base64
 """
 # A mark inside says whose it is, so that done twice it is done once, and that only it is taken back.
 _UNPACK = """
@@ -83,63 +83,77 @@ if [ -e "$directory.before-$request" ] && [ ! -e "$directory" ]; then mv "$direc
 _MOVE = """[ -e "$1" ] || exit 0; [ ! -e "$2" ] || { echo "$2 is there already" >&2; exit 1; }; mv "$1" "$2" """
 
 
-class SshKeeper:
-    """Implements ports.Keeper, over ssh; at the local host directly."""
-
-    def hold(self, host: Host, request: str, images: Sequence[Held]) -> None:
-        for image in images:
-            # A read-only qcow2 locks writers out; a read-only raw image locks nobody out, so it is opened writable, and
-            # nobody writes to it.
-            mode = "" if image.format == "raw" else "--read-only"
-            answer = self._run(host, _HOLD, request, image.target, image.format, image.path, mode)
-            if answer.code != 0:
-                raise errors.DriverError(
-                    f"image {image.path} at host {host.name}", f"it cannot be held: {_words(answer)}",
-                    f"look who uses it: fuser -v {shlex.quote(image.path)}; qemu-nbd comes with qemu-utils",
-                )  # fmt: skip
-
-    def held(self, host: Host, request: str) -> tuple[str, ...]:
-        return tuple(self._run(host, _HELD, request).out.split())
-
-    def release(self, host: Host, request: str, targets: Sequence[str] = ()) -> None:
-        answer = self._run(host, _RELEASE, request, *targets)
+def hold(host: Host, request: str, images: Sequence[Held]) -> None:
+    """Open each image so that no guest can start on it; the processes outlive this one."""
+    for image in images:
+        # A read-only qcow2 locks writers out; a read-only raw image locks nobody out, so it is opened writable, and
+        # nobody writes to it.
+        mode = "" if image.format == "raw" else "--read-only"
+        answer = _run(host, _HOLD, request, image.target, image.format, image.path, mode)
         if answer.code != 0:
-            raise errors.DriverError(f"images held at host {host.name}", _words(answer), f"end it by hand: the process ids are in {DIRECTORY}/{request}")  # fmt: skip
+            raise errors.DriverError(
+                f"image {image.path} at host {host.name}", f"it cannot be held: {_words(answer)}",
+                f"look who uses it: fuser -v {shlex.quote(image.path)}; qemu-nbd comes with qemu-utils",
+            )  # fmt: skip
 
-    def pack(self, host: Host, directory: str) -> str:
-        return self._do(host, _PACK, directory, str(LARGEST), what=f"directory {directory}").out
 
-    def unpack(self, host: Host, directory: str, packed: str, request: str) -> bool:
-        answer = self._do(host, _UNPACK, directory, request, what=f"directory {directory}", text=packed)
-        return "kept" in answer.out
+def held(host: Host, request: str) -> tuple[str, ...]:
+    """The targets that are held for that request now."""
+    return tuple(_run(host, _HELD, request).out.split())
 
-    def take_back(self, host: Host, directory: str, request: str) -> None:
-        self._do(host, _TAKE_BACK, directory, request, what=f"directory {directory}")
 
-    def move_file(self, host: Host, path: str, to: str) -> None:
-        self._do(host, _MOVE, path, to, what=f"file {path}")
+def release(host: Host, request: str, targets: Sequence[str] = ()) -> None:
+    """Let them go, all when none is named."""
+    answer = _run(host, _RELEASE, request, *targets)
+    if answer.code != 0:
+        raise errors.DriverError(f"images held at host {host.name}", _words(answer), f"end it by hand: the process ids are in {DIRECTORY}/{request}")  # fmt: skip
 
-    def size_of(self, host: Host, path: str) -> int | None:
-        answer = ssh.run(host, ["stat", "-c", "%s", path], timeout=WITHIN)
-        return int(answer.out) if answer.code == 0 else None
 
-    @staticmethod
-    def _do(host: Host, script: str, *arguments: str, what: str, text: str = "") -> ssh.Answer:
-        answer = ssh.run(host, ["sh", "-c", script, "ferryman", *arguments], timeout=WITHIN, text=text)
-        if answer.code != 0:
-            raise errors.DriverError(f"{what} at host {host.name}", _words(answer), "look at the file system there: df, mount, dmesg")  # fmt: skip
-        return answer
+def pack(host: Host, directory: str) -> str:
+    """A small directory with owners and modes, as text; empty when there is none."""
+    return _do(host, _PACK, directory, str(LARGEST), what=f"directory {directory}").out
 
-    def check_image(self, host: Host, image: Held) -> str:
-        if image.format == "raw":
-            return ""
-        command = ["qemu-img", "check", "-q", "-U", "-f", image.format, image.path]
-        answer = ssh.run(host, command, timeout=CHECK_WITHIN)
-        return "" if answer.code in (0, 63) else _words(answer)  # 63: the format has nothing to check
 
-    @staticmethod
-    def _run(host: Host, script: str, request: str, *arguments: str) -> ssh.Answer:
-        return ssh.run(host, ["sh", "-c", script, "ferryman", f"{DIRECTORY}/{request}", *arguments], timeout=WITHIN)
+def unpack(host: Host, directory: str, packed: str, request: str) -> bool:
+    """Put it in its place; True when what was there before is kept beside it."""
+    answer = _do(host, _UNPACK, directory, request, what=f"directory {directory}", text=packed)
+    return "kept" in answer.out
+
+
+def take_back(host: Host, directory: str, request: str) -> None:
+    """Remove what was unpacked for that request, and put back what was there before."""
+    _do(host, _TAKE_BACK, directory, request, what=f"directory {directory}")
+
+
+def move_file(host: Host, path: str, to: str) -> None:
+    """Give a file another name in its file system."""
+    _do(host, _MOVE, path, to, what=f"file {path}")
+
+
+def size_of(host: Host, path: str) -> int | None:
+    """Bytes of a file; None when there is none."""
+    answer = ssh.run(host, ["stat", "-c", "%s", path], timeout=WITHIN)
+    return int(answer.out) if answer.code == 0 else None
+
+
+def _do(host: Host, script: str, *arguments: str, what: str, text: str = "") -> ssh.Answer:
+    answer = ssh.run(host, ["sh", "-c", script, "ferryman", *arguments], timeout=WITHIN, text=text)
+    if answer.code != 0:
+        raise errors.DriverError(f"{what} at host {host.name}", _words(answer), "look at the file system there: df, mount, dmesg")  # fmt: skip
+    return answer
+
+
+def check_image(host: Host, image: Held) -> str:
+    """What is wrong with an image's own structure; empty for nothing."""
+    if image.format == "raw":
+        return ""
+    command = ["qemu-img", "check", "-q", "-U", "-f", image.format, image.path]
+    answer = ssh.run(host, command, timeout=CHECK_WITHIN)
+    return "" if answer.code in (0, 63) else _words(answer)  # 63: the format has nothing to check
+
+
+def _run(host: Host, script: str, request: str, *arguments: str) -> ssh.Answer:
+    return ssh.run(host, ["sh", "-c", script, "ferryman", f"{DIRECTORY}/{request}", *arguments], timeout=WITHIN)
 
 
 def _words(answer: ssh.Answer) -> str:

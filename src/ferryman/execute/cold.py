@@ -3,7 +3,7 @@
 Until its network links go up at the destination everything is put back by the undo rows; from then on there is only forward.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,6 @@ from ferryman.verify.cold import judge_cold
 from ferryman.verify.location import Action, Verdict
 
 GOOD = TransferEnd("")
-Act = Callable[[], TransferEnd]
 
 
 def carry_out(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> tuple[TransferEnd, Verdict]:
@@ -42,38 +41,45 @@ def carry_out(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> tup
         step("make-volumes", storage.make_volumes, ports, request, plan)
     if plan.autostart:
         step("autostart-off", live.autostart_off, ports, request)
-    end = GOOD
-    for name, act in _acts(ports, request, plan, fresh=fresh):
-        end = from_plain(TransferEnd, step(name, _tried, ports, request, act))
-        if end.reason:
-            break
+    end = _brought(ports, request, plan, fresh=fresh)
     verdict = settled(ports, request, put_back=bool(end.reason))
     if verdict.action is Action.BACK and not end.reason:
         end = _why_back(ports, request)
     return end, verdict
 
 
-def _acts(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> Iterator[tuple[str, Act]]:
+def _brought(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> TransferEnd:
+    """From the running guest to one that runs unseen at the destination. An end with a reason ends the row of steps."""
+
+    def tried(act: Callable[..., TransferEnd], **more: Any) -> tuple[Any, ...]:
+        return _tried, ports, request, partial(act, ports, request, plan, **more)
+
+    end = GOOD
     if plan.starts:
-        yield "stop", partial(stop, ports, request, plan, fresh=fresh)
+        end = _then(end, lambda: step("stop", *tried(stop, fresh=fresh)))
     if plan.held:
-        yield "hold", partial(hold, ports, request, plan)
+        end = _then(end, lambda: step("hold", *tried(hold)))
     if plan.nvram:
-        yield "copy-nvram", partial(copy_nvram, ports, request, plan)
+        end = _then(end, lambda: step("copy-nvram", *tried(copy_nvram)))
     if plan.tpm:
-        yield "copy-tpm", partial(copy_tpm, ports, request, plan)
+        end = _then(end, lambda: step("copy-tpm", *tried(copy_tpm)))
     if plan.saved:
-        yield "copy-saved", partial(copy_saved, ports, request, plan)
+        end = _then(end, lambda: step("copy-saved", *tried(copy_saved)))
     if plan.new_disks:
-        yield "copy-disks", partial(copy_disks, ports, request, plan)
-    yield "arrive", partial(arrive, ports, request, plan)
-    yield "leave", partial(leave, ports, request, plan)
+        end = _then(end, lambda: step("copy-disks", *tried(copy_disks)))
+    end = _then(end, lambda: step("arrive", *tried(arrive)))
+    end = _then(end, lambda: step("leave", *tried(leave)))
     if plan.starts:
-        yield "start", partial(start, ports, request, plan)
-        yield "health", partial(health, ports, request, plan)
+        end = _then(end, lambda: step("start", *tried(start)))
+        end = _then(end, lambda: step("health", *tried(health)))
+    return end
 
 
-def _tried(ports: Ports, request: Request, act: Act) -> Any:
+def _then(end: TransferEnd, following: Callable[[], Any]) -> TransferEnd:
+    return end if end.reason else from_plain(TransferEnd, following())
+
+
+def _tried(ports: Ports, request: Request, act: Callable[[], TransferEnd]) -> Any:
     """A step before the point of no return: whatever goes wrong in it, the guest shall be put back."""
     if by := ports.records.cancel_asked(request.id):
         return to_plain(TransferEnd(f"cancelled by {by}", cancelled=True))
@@ -117,13 +123,13 @@ def hold(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     """From here on a start of the guest at its source fails, whoever asks for it."""
     source = ports.hypervisor(request.source)
     ports.records.register_undo(request.id, undo.RELEASE_IMAGES, {"host": request.source})
-    ports.keeper.hold(source.host, request.id, plan.held)
+    source.hold(request.id, plan.held)
     here = look(source, request.guest_uuid)
     if here.where is not Where.OFF:
         return TransferEnd(f"it is {here.where.words} at the source: somebody started it")
     if ports.records.facts(request.id).get("forced_off"):
         for image in plan.held:
-            wrong = ports.keeper.check_image(source.host, image)
+            wrong = source.check_image(image)
             told = f"damaged after it was switched off: {wrong}" if wrong else "sound after it was switched off"
             ports.records.keep_decision(request.id, f"image of {image.target}: {told}")
     return GOOD
@@ -178,7 +184,7 @@ def leave(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
             source.define(records.definition(request.id, request.source))
         return TransferEnd(f"somebody started it at the source: it is {now.where.words} there")
     if shared := [image.target for image in plan.held if image.shared]:
-        ports.keeper.release(source.host, request.id, shared)
+        source.release(request.id, shared)
     return GOOD
 
 
@@ -189,7 +195,7 @@ def _put_saved_aside(ports: Ports, request: Request, plan: Plan) -> None:
         ports.records.register_undo(
             request.id, undo.MOVE_BACK, {"host": request.source, "path": plan.saved, "to": aside}
         )
-        ports.keeper.move_file(ports.hypervisor(request.source).host, plan.saved, aside)
+        ports.hypervisor(request.source).move_file(plan.saved, aside)
         ports.records.keep_decision(request.id, f"the saved memory stays at {request.source} as {aside}: remove it once it is not wanted any more")  # fmt: skip
 
 
@@ -238,8 +244,9 @@ def open_links(ports: Ports, request: Request, plan: Plan) -> None:
     records, destination = ports.records, ports.hypervisor(request.destination)
     if confirm(ports, request, Action.FORWARD, judge=_judge(ports, request, put_back=False)) is None:
         raise live.changed(request)
+    ours = definition.made(ports, request)
     records.mark_asked(request.id)
-    if not plan.starts:
+    if not plan.starts or not ours:  # what somebody else brought there is theirs to set up
         return
     text = records.definition(request.id, request.source)
     if destination.place(request.guest_uuid).where is Where.RUNNING:
@@ -251,9 +258,8 @@ def open_links(ports: Ports, request: Request, plan: Plan) -> None:
 
 def release(ports: Ports, request: Request) -> None:
     """A source that does not answer now keeps its holds: they harm nobody, and are named."""
-    host = ports.hypervisor(request.source).host
     try:
-        ports.keeper.release(host, request.id)
+        ports.hypervisor(request.source).release(request.id)
     except DriverError as error:
         ports.records.keep_decision(request.id, f"the images at {request.source} are still held: {error.why}; {error.remedy}")  # fmt: skip
 

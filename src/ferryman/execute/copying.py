@@ -43,16 +43,15 @@ def copy_saved(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
 
 def copy_tpm(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     """The TPM's state, read back before anybody relies on it. What the destination had there is kept beside."""
-    keeper = ports.keeper
-    source, destination = ports.hypervisor(request.source).host, ports.hypervisor(request.destination).host
-    packed = keeper.pack(source, plan.tpm)
+    source, destination = ports.hypervisor(request.source), ports.hypervisor(request.destination)
+    packed = source.pack(plan.tpm)
     if not packed:  # a guest that never ran: its TPM is made at the first start
         return TransferEnd("")
     ports.records.register_undo(request.id, undo.TAKE_BACK_DIRECTORY, {"host": request.destination, "path": plan.tpm})
-    if keeper.unpack(destination, plan.tpm, packed, request.id):
+    if destination.unpack(plan.tpm, packed, request.id):
         text = f"kept what {request.destination} had as {plan.tpm}: {plan.tpm}.before-{request.id}"
         ports.records.keep_decision(request.id, text)
-    if keeper.pack(destination, plan.tpm) != packed:
+    if destination.pack(plan.tpm) != packed:
         return TransferEnd(f"TPM state {plan.tpm}: {request.destination} does not read back what was written",
                            remedy=f"look whether its file system is full or read-only: df and dmesg at {request.destination}")  # fmt: skip
     return TransferEnd("")
@@ -103,7 +102,7 @@ def _still_untouched(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     here = look(source, request.guest_uuid)
     if here.where is not Where.OFF:
         return TransferEnd(f"it is {here.where.words} at the source by now: what was copied is not what it has")
-    lost = {image.target for image in plan.held} - set(ports.keeper.held(source.host, request.id))
+    lost = {image.target for image in plan.held} - set(source.held(request.id))
     if lost:
         return TransferEnd(f"{', '.join(sorted(lost))} was not held all the time at {request.source}: it may have been written to")  # fmt: skip
     return TransferEnd("")

@@ -210,16 +210,15 @@ def _discard_copy(ports: Ports, request: Request, arguments: dict[str, Any]) -> 
 
 
 def _take_back_directory(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
-    host = _must_not_need(ports, request, arguments).host
-    ports.keeper.take_back(host, arguments["path"], request.id)
+    _must_not_need(ports, request, arguments).take_back(arguments["path"], request.id)
 
 
 def _move_back(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
-    ports.keeper.move_file(ports.hypervisor(arguments["host"]).host, arguments["to"], arguments["path"])
+    ports.hypervisor(arguments["host"]).move_file(arguments["to"], arguments["path"])
 
 
 def _release_images(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
-    ports.keeper.release(ports.hypervisor(arguments["host"]).host, request.id)
+    ports.hypervisor(arguments["host"]).release(request.id)
 
 
 def _let_reboot(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:

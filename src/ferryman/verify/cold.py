@@ -38,9 +38,7 @@ def judge_cold(source: Place, destination: Place, *, made: bool, put_back: bool,
             return Verdict(Action.FORWARD, f"the destination alone has the guest ({destination.where.words})")
         case Where.ABSENT, _ if not made:
             return Verdict(
-                Action.ATTENTION,
-                f"the guest is {destination.where.words} at the destination, and this move did not bring it there",
-                "somebody moved it meanwhile: nothing was touched; ferryman close ID once you have looked",
+                Action.FORWARD, f"somebody else brought it to the destination alone ({destination.where.words})"
             )
         case Where.ABSENT, _ if put_back:
             return Verdict(

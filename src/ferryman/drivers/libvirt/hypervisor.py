@@ -6,6 +6,7 @@ from typing import TypeVar
 import libvirt
 
 from ferryman import errors
+from ferryman.drivers import keeper
 from ferryman.drivers.libvirt import files, inventory, media, migration, power, storage, xml
 from ferryman.drivers.libvirt.adapt import adapted
 from ferryman.drivers.libvirt.calls import Call, guard
@@ -17,7 +18,7 @@ from ferryman.model.guest import Guest
 from ferryman.model.host import GuestOnHost, Host, HostFacts, Machine
 from ferryman.model.mark import Mark
 from ferryman.model.place import ABSENT, Place, Where
-from ferryman.model.plan import Changes, NewDisk, Order, Volume
+from ferryman.model.plan import Changes, Held, NewDisk, Order, Volume
 from ferryman.model.sample import Sample
 from ferryman.model.site import CpuComparison
 from ferryman.model.units import MIB
@@ -231,6 +232,35 @@ class LibvirtHypervisor:
 
     def remove_file(self, path: str) -> None:
         self.connection.act(f"remove {path} at {self.host.name}", lambda link: files.remove(link, path))
+
+    # At the host itself, over ssh
+
+    def hold(self, request: str, images: Sequence[Held]) -> None:
+        keeper.hold(self.host, request, images)
+
+    def held(self, request: str) -> tuple[str, ...]:
+        return keeper.held(self.host, request)
+
+    def release(self, request: str, targets: Sequence[str] = ()) -> None:
+        keeper.release(self.host, request, targets)
+
+    def pack(self, directory: str) -> str:
+        return keeper.pack(self.host, directory)
+
+    def unpack(self, directory: str, packed: str, request: str) -> bool:
+        return keeper.unpack(self.host, directory, packed, request)
+
+    def take_back(self, directory: str, request: str) -> None:
+        keeper.take_back(self.host, directory, request)
+
+    def move_file(self, path: str, to: str) -> None:
+        keeper.move_file(self.host, path, to)
+
+    def size_of(self, path: str) -> int | None:
+        return keeper.size_of(self.host, path)
+
+    def check_image(self, image: Held) -> str:
+        return keeper.check_image(self.host, image)
 
     # Migration
 
