@@ -12,9 +12,9 @@ from ferryman.execute.stop import Asked, Then, decide
 from ferryman.model.finding import Severity
 from ferryman.model.guest import Disk, HostDevice, State
 from ferryman.model.place import Place, Where
-from ferryman.model.plan import Changes, Method, Travel
+from ferryman.model.plan import Adaption, Changes, Method, Travel
 from ferryman.model.request import CopyStorage, Options
-from ferryman.model.site import DiskReach, Reach, Site
+from ferryman.model.site import CpuComparison, CpuMatch, DiskReach, Reach, Site
 from ferryman.plan.cold import images_to_hold
 from ferryman.plan.method import plan_for
 from ferryman.verify.cold import judge_cold
@@ -33,7 +33,7 @@ def local(**changes: Any) -> Site:
 
 # Findings that only a cold move has, each with a test here.
 OF_COLD = {
-    "transient-cold", "cannot-answer", "may-be-forced-off", "not-held", "disk-kind", "saved-memory", "checkpoints-left", "link-without-switch",
+    "emulator-adapted", "machine-adapted", "cpu-adapted", "transient-cold", "cannot-answer", "may-be-forced-off", "not-held", "disk-kind", "saved-memory", "checkpoints-left", "link-without-switch",
 }  # fmt: skip
 REFUSED: dict[str, tuple[Site, Options]] = {
     "transient-cold": (with_guest(persistent=False), COLD),
@@ -158,6 +158,38 @@ def test_every_pair_has_a_verdict_and_none_makes_two_owners() -> None:
 )
 def test_a_guest_is_asked_before_it_is_forced_and_forced_only_where_that_is_allowed(asked: Asked, then: Then) -> None:
     assert decide(asked) is then
+
+
+def test_what_the_destination_does_not_have_is_adapted_and_said() -> None:
+    elsewhere = with_machine(has_emulator=False, emulator="/usr/libexec/qemu-kvm")
+    assert [one.code for one in assess(elsewhere, COLD)] == ["emulator-adapted"]
+    older = with_machine(available=False, instead="pc-q35-7.2")
+    found = assess(older, Options(cold=True, cpu="host-model"))
+    assert {one.code for one in found} == {"machine-adapted", "cpu-adapted"}
+    assert plan_for(older, Options(cold=True, cpu="host-model")).adaption == Adaption("", "pc-q35-7.2", "host-model")
+    unknown = with_machine(available=False)
+    assert [one.code for one in assess(unknown, COLD)] == ["machine-type"]
+    unfit = replace(good_site(), cpu=CpuComparison(CpuMatch.INCOMPATIBLE, ("avx512f",)))
+    assert [one.code for one in assess(unfit, COLD)] == ["cpu-incompatible"]
+    assert [one.code for one in assess(unfit, Options(cold=True, cpu="Haswell"))] == ["cpu-adapted"]
+
+
+MACHINE = (
+    "<domain><os><type arch='x86_64' machine='pc-q35-10.0'>hvm</type></os><cpu mode='host-passthrough' migratable='on'><topology sockets='1' />"
+    "<feature name='vmx' policy='disable' /></cpu><devices><emulator>/usr/bin/qemu</emulator></devices></domain>"
+)
+
+
+def test_a_machine_is_adapted_and_what_is_not_named_stays() -> None:
+    text = adapted(MACHINE, Changes(adaption=Adaption("/usr/libexec/qemu-kvm", "pc-q35-7.2", "Haswell")))
+    assert "<emulator>/usr/libexec/qemu-kvm</emulator>" in text
+    assert 'machine="pc-q35-7.2"' in text
+    assert '<cpu mode="custom" match="exact" check="partial"><model fallback="forbid">Haswell</model><topology sockets="1" /></cpu>' in text
+    only_cpu = adapted(MACHINE, Changes(adaption=Adaption(cpu="host-model")))
+    assert '<cpu mode="host-model" check="partial"><topology sockets="1" /></cpu>' in only_cpu
+    assert "pc-q35-10.0" in only_cpu
+    assert "/usr/bin/qemu<" in only_cpu
+    assert '<cpu mode="host-model"' in adapted("<domain><devices /></domain>", Changes(adaption=Adaption(cpu="host-model")))
 
 
 def test_links_go_down_and_nothing_else_changes() -> None:

@@ -234,6 +234,8 @@ class Site:
         """Raises BadInput when an option cannot be used."""
         from ferryman.drivers.address import parse
 
+        if options.cpu and not options.cold:
+            raise BadInput("--cpu", "a running guest keeps its CPU", "add --cold, or leave it away")
         if options.probe:
             parse(options.probe)
         if options.checks:

@@ -5,9 +5,11 @@ from collections.abc import Iterable, Iterator
 from ferryman.assess.definition import ALSO
 from ferryman.model.finding import Finding, blocker, note, warning
 from ferryman.model.guest import State
+from ferryman.model.plan import Adaption
 from ferryman.model.request import Options
 from ferryman.model.site import Reach, Site
 from ferryman.plan import disks
+from ferryman.plan.adaption import adaption
 from ferryman.plan.cold import can_be_held
 
 # Beside what holds for every guest that starts anew at the destination (assess/definition.py).
@@ -45,13 +47,33 @@ def findings(site: Site, options: Options, live: Iterable[Finding]) -> Iterator[
     """Of what a live move would find, what holds here too; then what only matters to a guest that is stopped and copied."""
     found = tuple(live)
     wanted = ALSO | _AND | (frozenset() if site.guest.off else _AND_WHERE_IT_STARTS)
-    yield from (finding for finding in found if finding.code in wanted)
-    if site.guest.cpu_mode == "custom":  # another mode is made anew where the guest starts
+    changed = adaption(site, options)
+    yield from (finding for finding in found if finding.code in wanted - _mended(changed))
+    yield from _adaptions(site, changed)
+    if site.guest.cpu_mode == "custom" and not options.cpu:  # another mode is made anew where the guest starts
         yield from (finding for finding in found if finding.code == "cpu-incompatible")
     yield from _state(site, options)
     yield from _disks(site, options)
     yield from _left_behind(site)
     yield from _links(site)
+
+
+def _mended(changed: Adaption) -> frozenset[str]:
+    """Obstacles that an adaption takes away."""
+    pairs = (("emulator-missing", changed.emulator), ("machine-type", changed.machine))
+    return frozenset(code for code, mended in pairs if mended)
+
+
+def _adaptions(site: Site, changed: Adaption) -> Iterator[Finding]:
+    guest, name = site.guest, site.destination.host.name
+    if changed.emulator:
+        yield note("emulator-adapted", f"emulator {guest.emulator} of guest {guest.name}", f"{name} does not have it: the definition there gets {changed.emulator}")  # fmt: skip
+    if changed.machine:
+        yield warning("machine-adapted", f"machine type {guest.machine} of guest {guest.name}", f"{name} does not have it: the definition there gets {changed.machine}, a slightly different virtual hardware",
+                      "most systems do not mind; one that does (licences, device names) needs a host with that type: the way back is open until the links are up")  # fmt: skip
+    if changed.cpu:
+        yield warning("cpu-adapted", f"CPU of guest {guest.name}", f"it gets {changed.cpu} instead of its own (--cpu)",
+                      "a CPU that the destination cannot give is noticed at the start, and the move is put back")  # fmt: skip
 
 
 def _state(site: Site, options: Options) -> Iterator[Finding]:

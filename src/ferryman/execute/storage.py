@@ -20,7 +20,7 @@ _ATTEMPTS = 3  # at a name that somebody else may take at the same moment
 def changes(ports: Ports, request: Request, plan: Plan, *, links_down: bool = False) -> Changes:
     """In what the guest's definition at the destination differs: from the records, so that it is the same after a crash."""
     made = ports.records.facts(request.id).get("volumes", {})
-    return Changes(tuple(from_plain(Volume, volume) for volume in made.values()), plan.networks, links_down)
+    return Changes(tuple(from_plain(Volume, volume) for volume in made.values()), plan.networks, links_down, plan.adaption)
 
 
 def mirrored(plan: Plan) -> tuple[str, ...]:

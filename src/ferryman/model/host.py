@@ -97,6 +97,7 @@ class Machine:
     machine: str  # canonical machine type asked about
     available: bool
     why_not: str = ""  # libvirt's sentence when not available
+    instead: str = ""  # when it is not available: the newest type of its family that is
     has_emulator: bool = True  # the guest's own emulator path works there
     max_vcpus: int = 0  # 0: not said
     loaders: tuple[str, ...] = ()  # firmware files that it offers

@@ -58,12 +58,22 @@ class Volume:
 
 
 @dataclass(frozen=True)
+class Adaption:
+    """What of the virtual machine itself is changed, since it starts anew; empty: left as it is."""
+
+    emulator: str = ""  # path at the destination
+    machine: str = ""  # type
+    cpu: str = ""  # host-model, or the name of a model
+
+
+@dataclass(frozen=True)
 class Changes:
     """In what the guest's definition at the destination differs from the one at the source."""
 
     volumes: tuple[Volume, ...] = ()
     networks: dict[str, str] = field(default_factory=dict)  # bridge or network names, old to new
     links_down: bool = False  # its interfaces are there, but nothing gets through
+    adaption: Adaption = Adaption()
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,7 @@ class Plan:
     starts: bool = False  # cold: it runs, so it is stopped and started again; one that is off stays off
     held: tuple[Held, ...] = ()  # cold
     tpm: str = ""  # cold: directory of the emulated TPM's state; empty: none
+    adaption: Adaption = Adaption()  # cold
     saved: str = ""  # cold: path of the guest's saved memory (managed save); empty: none
 
 

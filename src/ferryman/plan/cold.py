@@ -9,6 +9,7 @@ from ferryman.model.request import Handshake, Options
 from ferryman.model.site import Site
 from ferryman.model.units import format_duration, format_size
 from ferryman.plan import disks
+from ferryman.plan.adaption import adaption
 
 _HOLDABLE = ("file", "block")  # an image of these is opened by a path of the host
 
@@ -95,6 +96,7 @@ def cold_plan(site: Site, options: Options) -> Plan:
         networks=disks.networks(guest, options),
         starts=starts,
         held=held,
+        adaption=adaption(site, options),
         tpm=tpm,
         saved=saved,
     )

@@ -222,7 +222,7 @@ def machine(link: libvirt.virConnect, wanted: Guest) -> Machine:
         try:  # the host's own emulator: is it the path that is wrong, or the machine type?
             answer, has_emulator = link.getDomainCapabilities(None, *kind), False
         except libvirt.libvirtError as error:
-            return Machine(wanted.emulator, wanted.machine, False, str(error))
+            return _without(link, wanted, str(error))
     can = emulator_capabilities(answer)
     return Machine(
         emulator=can.emulator,
@@ -233,6 +233,35 @@ def machine(link: libvirt.virConnect, wanted: Guest) -> Machine:
         loaders=can.loaders,
         tpm_backends=can.tpm_backends,
     )
+
+
+_FAMILIES = ("q35", "i440fx", "virt", "s390-ccw-virtio", "pseries")  # the first that a machine type names is its own
+_ALIASES = {"i440fx": "pc"}
+
+
+def _without(link: libvirt.virConnect, wanted: Guest, why: str) -> Machine:
+    """The host lacks the machine type: the newest one of its family that it has, if any."""
+    family = next((one for one in _FAMILIES if one in wanted.machine), "")
+    lacking = Machine(wanted.emulator, wanted.machine, False, why)
+    if not family:
+        return lacking
+    kind = (wanted.architecture, _ALIASES.get(family, family), wanted.virtualization)
+    for emulator in (wanted.emulator or None, None):
+        try:
+            answer = link.getDomainCapabilities(emulator, *kind)
+        except libvirt.libvirtError:
+            continue
+        can = emulator_capabilities(answer)
+        return replace(
+            lacking,
+            emulator=can.emulator,
+            instead=ElementTree.fromstring(answer).findtext("machine") or "",
+            has_emulator=emulator is not None or not wanted.emulator,
+            max_vcpus=can.max_vcpus,
+            loaders=can.loaders,
+            tpm_backends=can.tpm_backends,
+        )
+    return lacking
 
 
 def cpu_offer(link: libvirt.virConnect, virtualization: str) -> Cpu | None:

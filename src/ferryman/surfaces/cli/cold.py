@@ -20,6 +20,9 @@ ForceOff = Annotated[
 ]
 
 
+CpuChoice = Annotated[
+    str, typer.Option("--cpu", metavar="MODEL", help="The CPU of a guest that is moved cold: host-model, or a model's name.")
+]
 Checks = Annotated[
     list[str] | None,
     typer.Option("--check", help="Ask this once the guest runs there: tcp:ADDRESS:PORT, http:URL or command:WORDS."),
