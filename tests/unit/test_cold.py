@@ -14,7 +14,7 @@ from ferryman.model.guest import Disk, HostDevice, State
 from ferryman.model.place import Place, Where
 from ferryman.model.plan import Adaption, Changes, Method, Travel
 from ferryman.model.request import CopyStorage, Options
-from ferryman.model.site import CpuComparison, CpuMatch, DiskReach, Reach, Site
+from ferryman.model.site import CpuComparison, CpuMatch, DiskReach, KeptMove, Reach, Site
 from ferryman.plan.cold import images_to_hold
 from ferryman.plan.method import plan_for
 from ferryman.verify.cold import judge_cold
@@ -33,7 +33,7 @@ def local(**changes: Any) -> Site:
 
 # Findings that only a cold move has, each with a test here.
 OF_COLD = {
-    "emulator-adapted", "machine-adapted", "cpu-adapted", "transient-cold", "cannot-answer", "may-be-forced-off", "not-held", "disk-kind", "saved-memory", "checkpoints-left", "link-without-switch",
+    "nothing-kept", "loses-writes", "emulator-adapted", "machine-adapted", "cpu-adapted", "transient-cold", "cannot-answer", "may-be-forced-off", "not-held", "disk-kind", "saved-memory", "checkpoints-left", "link-without-switch",
 }  # fmt: skip
 REFUSED: dict[str, tuple[Site, Options]] = {
     "transient-cold": (with_guest(persistent=False), COLD),
@@ -172,6 +172,29 @@ def test_what_the_destination_does_not_have_is_adapted_and_said() -> None:
     unfit = replace(good_site(), cpu=CpuComparison(CpuMatch.INCOMPATIBLE, ("avx512f",)))
     assert [one.code for one in assess(unfit, COLD)] == ["cpu-incompatible"]
     assert [one.code for one in assess(unfit, Options(cold=True, cpu="Haswell"))] == ["cpu-adapted"]
+
+
+BACK = Options(cold=True, rollback_loses_writes=True)
+
+
+@pytest.mark.parametrize(
+    ("kept", "code"),
+    [
+        (None, "nothing-kept"),
+        (KeptMove("r1", 0.0, ("/srv/web.qcow2",)), "nothing-kept"),
+        (KeptMove("r1", 0.0, ()), "loses-writes"),
+    ],
+)
+def test_a_way_back_needs_what_was_left_there_and_says_what_it_loses(kept: KeptMove | None, code: str) -> None:
+    assert [one.code for one in assess(replace(local(), kept=kept), BACK)] == [code]
+
+
+def test_the_way_back_copies_nothing_and_names_what_it_leaves() -> None:
+    site = replace(local(), kept=KeptMove("r1", 0.0, ()))
+    plan = plan_for(site, BACK)
+    assert (plan.take_back, plan.new_disks, plan.nvram, plan.tpm) == ("r1", (), "", "")
+    assert plan.stays == {"vda": "/srv/shared/web.qcow2"}
+    assert [(one.target, one.shared) for one in plan.held] == [("vda", False)]
 
 
 MACHINE = (

@@ -223,7 +223,7 @@ class Site:
         at, found = self.find(guest, source)
         self.host(destination)
         options = self.with_maps(options, at, destination)
-        site = observe(self.ports, found.uuid, at, destination)
+        site = observe(self.ports, found.uuid, at, destination, way_back=options.rollback_loses_writes)
         if measure_link:
             speed = self.ports.between.measure(self.hypervisor(at), self.hypervisor(destination))
             site = replace(site, ground=replace(site.ground, link=speed))
@@ -234,6 +234,8 @@ class Site:
         """Raises BadInput when an option cannot be used."""
         from ferryman.drivers.address import parse
 
+        if options.rollback_loses_writes and not options.cold:
+            raise BadInput("--rollback-loses-writes", "the guest must be stopped for it", "add --cold")
         if options.cpu and not options.cold:
             raise BadInput("--cpu", "a running guest keeps its CPU", "add --cold, or leave it away")
         if options.probe:

@@ -8,6 +8,7 @@ from ferryman.model.guest import State
 from ferryman.model.plan import Adaption
 from ferryman.model.request import Options
 from ferryman.model.site import Reach, Site
+from ferryman.model.units import format_moment
 from ferryman.plan import disks
 from ferryman.plan.adaption import adaption
 from ferryman.plan.cold import can_be_held
@@ -46,7 +47,8 @@ _AND_WHERE_IT_STARTS = frozenset(
 def findings(site: Site, options: Options, live: Iterable[Finding]) -> Iterator[Finding]:
     """Of what a live move would find, what holds here too; then what only matters to a guest that is stopped and copied."""
     found = tuple(live)
-    wanted = ALSO | _AND | (frozenset() if site.guest.off else _AND_WHERE_IT_STARTS)
+    also = _AND - {"disk-not-shared"} if options.rollback_loses_writes else _AND
+    wanted = ALSO | also | (frozenset() if site.guest.off else _AND_WHERE_IT_STARTS)
     changed = adaption(site, options)
     yield from (finding for finding in found if finding.code in wanted - _mended(changed))
     yield from _adaptions(site, changed)
@@ -54,8 +56,24 @@ def findings(site: Site, options: Options, live: Iterable[Finding]) -> Iterator[
         yield from (finding for finding in found if finding.code == "cpu-incompatible")
     yield from _state(site, options)
     yield from _disks(site, options)
+    if options.rollback_loses_writes:
+        yield from _way_back(site)
+        return
     yield from _left_behind(site)
     yield from _links(site)
+
+
+def _way_back(site: Site) -> Iterator[Finding]:
+    guest, kept, there = site.guest, site.kept, site.destination.host.name
+    what = f"way back of guest {guest.name} to {there}"
+    if kept is None:
+        yield blocker("nothing-kept", what, f"its last move was not a cold one from {there} to {site.source.host.name}, as far as the records of this machine tell",
+                      "leave --rollback-loses-writes away: its disks are copied then")  # fmt: skip
+    elif kept.lacking:
+        yield blocker("nothing-kept", what, f"{', '.join(kept.lacking)} is not at {there} any more", "leave --rollback-loses-writes away: its disks are copied then")  # fmt: skip
+    else:
+        yield warning("loses-writes", what, f"it gets its definition and disks of {format_moment(kept.since)}: what it has written since is not in them",
+                      f"the disks at {site.source.host.name} are kept until ferryman retire: what is needed of them can be fetched")  # fmt: skip
 
 
 def _mended(changed: Adaption) -> frozenset[str]:

@@ -158,10 +158,17 @@ def arrive(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
             return TransferEnd(f"the guest is {here.where.words} at the source, {there.where.words} at the destination")
     records.register_undo(request.id, undo.REMOVE_NEW_DEFINITION, {"host": request.destination})
     changes = storage.changes(ports, request, plan, links_down=plan.starts)
-    destination.define(records.definition(request.id, request.source), changes)
+    destination.define(_wanted(ports, request, plan), changes)
     if plan.saved:
         destination.adapt_saved(plan.saved, changes)
     return GOOD
+
+
+def _wanted(ports: Ports, request: Request, plan: Plan) -> str:
+    """The definition that the guest gets: its own, or the one that it had there before."""
+    if plan.take_back:
+        return ports.records.definition(plan.take_back, request.destination)
+    return ports.records.definition(request.id, request.source)
 
 
 def leave(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
@@ -234,7 +241,7 @@ def forward(ports: Ports, request: Request, plan: Plan) -> None:
         step("autostart-on", live.autostart_on, ports, request)
     if plan.held:
         step("release", release, ports, request)
-    if plan.new_disks or plan.saved or (plan.nvram and plan.starts):
+    if plan.new_disks or plan.saved or plan.stays or (plan.nvram and plan.starts):
         step("note-left", note_left, ports, request, plan)
     step("drop-undo", live.drop_undo, ports, request)
 
@@ -248,7 +255,7 @@ def open_links(ports: Ports, request: Request, plan: Plan) -> None:
     records.mark_asked(request.id)
     if not plan.starts or not ours:  # what somebody else brought there is theirs to set up
         return
-    text = records.definition(request.id, request.source)
+    text = _wanted(ports, request, plan)
     if destination.place(request.guest_uuid).where is Where.RUNNING:
         destination.open_links(request.guest_uuid, text)
     destination.define(text, storage.changes(ports, request, plan))

@@ -148,10 +148,10 @@ def note_left(ports: Ports, request: Request, plan: Plan) -> None:
             f"left as it is: the firmware's variables {plan.nvram} at {request.source}, which are not used any more",
         )
     left: list[dict[str, Any]] = []
-    for disk in plan.new_disks:
-        size = source.allocation(disk.source)
+    for target, path in {**{disk.target: disk.source for disk in plan.new_disks}, **plan.stays}.items():
+        size = source.allocation(path)
         if size is not None:
-            left.append({"host": request.source, "path": disk.source, "size": size, "target": disk.target})
+            left.append({"host": request.source, "path": path, "size": size, "target": target})
     destination = ports.hypervisor(request.destination)
     made = ports.records.facts(request.id).get("volumes", {})
     filled = {

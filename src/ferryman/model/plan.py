@@ -110,6 +110,8 @@ class Plan:
     held: tuple[Held, ...] = ()  # cold
     tpm: str = ""  # cold: directory of the emulated TPM's state; empty: none
     adaption: Adaption = Adaption()  # cold
+    take_back: str = ""  # cold: the request whose definition and disks the guest gets back; empty: it takes its own along
+    stays: dict[str, str] = field(default_factory=dict)  # cold: images that stay at the source without a copy, by target
     saved: str = ""  # cold: path of the guest's saved memory (managed save); empty: none
 
 

@@ -4,7 +4,7 @@ The workflow in execute/cold.py carries out exactly these. The point of no retur
 """
 
 from ferryman.model.guest import Disk, Guest
-from ferryman.model.plan import Held, Method, NewDisk, Plan, Step
+from ferryman.model.plan import Adaption, Held, Method, NewDisk, Plan, Step
 from ferryman.model.request import Handshake, Options
 from ferryman.model.site import Site
 from ferryman.model.units import format_duration, format_size
@@ -17,7 +17,9 @@ _HOLDABLE = ("file", "block")  # an image of these is opened by a path of the ho
 def cold_plan(site: Site, options: Options) -> Plan:
     """What will be done to move this guest stopped between these two hosts. One that is off stays off."""
     guest, source, destination = site.guest, site.source.host.name, site.destination.host.name
-    starts, nvram, new = not guest.off, disks.local_nvram(site), disks.new_disks(site, options)
+    kept = site.kept if options.rollback_loses_writes else None
+    starts, new = not guest.off, disks.new_disks(site, options)
+    nvram = "" if kept else disks.local_nvram(site)
     media, held = disks.ejected(site, options), images_to_hold(site, options)
     steps = [Step("save-definition", f"keep the definition and autostart mark found at {source} in the records", "")]
     if starts:
@@ -55,7 +57,7 @@ def cold_plan(site: Site, options: Options) -> Plan:
                 f"remove the copy, or put back what {destination} had there",
             )
         )
-    tpm, saved = tpm_state(guest), saved_memory(guest)
+    tpm, saved = ("", "") if kept else (tpm_state(guest), saved_memory(guest))
     if tpm:
         steps.append(
             Step("copy-tpm", f"copy the TPM's state ({tpm}) to {destination}", "put back what was there before")
@@ -65,6 +67,8 @@ def cold_plan(site: Site, options: Options) -> Plan:
     if new:
         steps.append(Step("copy-disks", _how_it_is_copied(new, options), "they are removed with their volumes"))
     down = ", its network links down" if starts else ", shut off"
+    if kept:
+        down = f" as it was there before request {kept.request}, on the disks that were left there{down}"
     steps += [
         Step("arrive", f"define the guest at {destination}{down}", f"remove that definition at {destination}"),
         Step("leave", f"remove the definition at {source}; disks and variables stay", f"define it again at {source}"),
@@ -93,10 +97,12 @@ def cold_plan(site: Site, options: Options) -> Plan:
         new_disks=new,
         nvram=nvram,
         ejected=tuple(disk.target for disk in media),
-        networks=disks.networks(guest, options),
+        networks={} if kept else disks.networks(guest, options),
         starts=starts,
         held=held,
-        adaption=adaption(site, options),
+        adaption=Adaption() if kept else adaption(site, options),
+        take_back=kept.request if kept else "",
+        stays={disk.target: disk.source for disk in guest.disks if _stays(disk, site)} if kept else {},
         tpm=tpm,
         saved=saved,
     )
@@ -116,7 +122,7 @@ def _past_return(
         steps.append(Step("autostart-on", f"switch autostart on at {destination}", "", True))
     if held:
         steps.append(Step("release", f"let the images at {source} go", "", True))
-    if new or disks.local_nvram(site):
+    if new or options.rollback_loses_writes or disks.local_nvram(site):
         steps.append(Step("note-left", f"name the files that stay at {source}; disks until: ferryman retire", "", True))
     if starts:
         steps.append(Step("announce", "make the network learn the guest's new place", "", True))
@@ -144,7 +150,7 @@ def images_to_hold(site: Site, options: Options) -> tuple[Held, ...]:
     """The images that the guest writes to and that its host opens by a path; each once."""
     copied = disks.to_copy(site, options)
     found = (
-        Held(disk.target, disk.source, disk.format, shared=disk not in copied)
+        Held(disk.target, disk.source, disk.format, shared=disk not in copied and disks.shared(disk, site))
         for disk in site.guest.disks
         if can_be_held(disk)
     )
@@ -157,6 +163,10 @@ def images_to_hold(site: Site, options: Options) -> tuple[Held, ...]:
 def can_be_held(disk: Disk) -> bool:
     """A medium is not written to; network storage, and a volume named by its pool, has no path that we could open."""
     return bool(disk.source) and not disk.read_only and not disk.shareable and disk.kind in _HOLDABLE
+
+
+def _stays(disk: Disk, site: Site) -> bool:
+    return bool(disk.source) and not disk.read_only and not disks.shared(disk, site)
 
 
 def _volume(disk: NewDisk, destination: str) -> Step:

@@ -27,6 +27,8 @@ class Placement:
 
 def to_copy(site: Site, options: Options) -> tuple[Disk, ...]:
     """The disks whose content does not reach the destination by itself, as far as the options let them be copied."""
+    if options.rollback_loses_writes:
+        return ()  # what lies there from earlier is what the guest gets
     return tuple(disk for disk in site.guest.disks if _is_copied(disk, site, options))
 
 
@@ -35,7 +37,7 @@ def ejected(site: Site, options: Options) -> tuple[Disk, ...]:
     if not options.eject:
         return ()
     return tuple(
-        disk for disk in site.guest.disks if disk.source and disk.device in _REMOVABLE and not _shared(disk, site)
+        disk for disk in site.guest.disks if disk.source and disk.device in _REMOVABLE and not shared(disk, site)
     )
 
 
@@ -45,7 +47,7 @@ def _is_copied(disk: Disk, site: Site, options: Options) -> bool:
     if disk in ejected(site, options):
         return False
     if options.copy_storage is CopyStorage.ALL:
-        return not disk.read_only or not _shared(disk, site)
+        return not disk.read_only or not shared(disk, site)
     return _reach(disk, site) is Reach.DIFFERENT
 
 
@@ -54,7 +56,8 @@ def _reach(disk: Disk, site: Site) -> Reach:
     return found[disk.target].reach if disk.target in found else Reach.UNPROVED
 
 
-def _shared(disk: Disk, site: Site) -> bool:
+def shared(disk: Disk, site: Site) -> bool:
+    """Whether the destination has the same storage."""
     return _reach(disk, site) in (Reach.SAME, Reach.NETWORK)
 
 

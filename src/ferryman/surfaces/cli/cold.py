@@ -20,6 +20,13 @@ ForceOff = Annotated[
 ]
 
 
+WayBack = Annotated[
+    bool,
+    typer.Option(
+        "--rollback-loses-writes",
+        help="Back to where a cold move came from, on the disks kept there: what was written since is lost.",
+    ),
+]
 CpuChoice = Annotated[
     str, typer.Option("--cpu", metavar="MODEL", help="The CPU of a guest that is moved cold: host-model, or a model's name.")
 ]

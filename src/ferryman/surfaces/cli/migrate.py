@@ -12,7 +12,7 @@ from ferryman.model.finding import blockers
 from ferryman.model.request import DEFAULT_STOP_TIMEOUT, CopyStorage, Options, Request
 from ferryman.surfaces.cli import complete, display, render, terminal
 from ferryman.surfaces.cli.assess import CopyDisks, Eject, HandshakeChoice, Handshakes, MapNetwork, MapPool, pairs
-from ferryman.surfaces.cli.cold import Checks, Cold, CpuChoice, ForceOff, StopTimeout, Verify, VerifyChoice
+from ferryman.surfaces.cli.cold import Checks, Cold, CpuChoice, ForceOff, StopTimeout, WayBack, Verify, VerifyChoice
 from ferryman.surfaces.cli.values import Json, duration, size
 
 
@@ -64,6 +64,7 @@ def migrate(
     cold: Cold = False,
     stop_timeout: StopTimeout = "",
     force_off: ForceOff = False,
+    rollback_loses_writes: WayBack = False,
     cpu: CpuChoice = "",
     verify: Verify = VerifyChoice.FULL,
     probe: Annotated[
@@ -92,6 +93,7 @@ def migrate(
         cold=cold,
         stop_timeout=duration(stop_timeout, "--stop-timeout") if stop_timeout else DEFAULT_STOP_TIMEOUT,
         force_off=force_off,
+        rollback_loses_writes=rollback_loses_writes,
         cpu=cpu,
         verify=verify.value,
         checks=tuple(check or ()),
