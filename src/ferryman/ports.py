@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask
 from ferryman.model.cpu import Cpu
 from ferryman.model.finding import Finding
-from ferryman.model.guest import Guest
+from ferryman.model.guest import Guest, Snapshot
 from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, Machine
 from ferryman.model.mark import Mark
 from ferryman.model.outcome import Outcome, PhaseEntry, Report, UndoEntry, Versions
@@ -64,8 +64,8 @@ class Hypervisor(Protocol):
         """Keep a definition, changed as said."""
         ...
 
-    def undefine(self, uuid: str) -> None:
-        """Remove the definition only: NVRAM, TPM state and disks stay."""
+    def undefine(self, uuid: str, *, snapshots: bool = False) -> None:
+        """Remove the definition only: NVRAM, TPM state and disks stay. `snapshots`: with what libvirt knows of them."""
         ...
 
     def set_autostart(self, uuid: str, on: bool) -> None: ...
@@ -89,6 +89,14 @@ class Hypervisor(Protocol):
 
     def agent_answers(self, uuid: str) -> bool:
         """Whether the guest's agent is connected and answers now."""
+        ...
+
+    def snapshots(self, uuid: str) -> tuple[Snapshot, ...]:
+        """What libvirt knows of the guest's snapshots, each after the one it was made upon."""
+        ...
+
+    def make_known(self, uuid: str, snapshots_of_it: Sequence[Snapshot], changes: Changes = NO_CHANGES) -> None:
+        """Tell libvirt of snapshots whose data are in the images already."""
         ...
 
     def adapt_saved(self, path: str, changes: Changes) -> None:
@@ -171,6 +179,10 @@ class Hypervisor(Protocol):
 
     def size_of(self, path: str) -> int | None:
         """Bytes of a file; None when there is none."""
+        ...
+
+    def image_snapshots(self, path: str) -> tuple[str, ...]:
+        """The snapshots inside a qcow2 image, whether or not libvirt knows them."""
         ...
 
     def check_image(self, image: Held) -> str:

@@ -19,7 +19,7 @@ from ferryman.drivers.database.records import DatabaseRecords
 from ferryman.errors import DriverError
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask
 from ferryman.model.cpu import Cpu
-from ferryman.model.guest import Disk, Guest, State
+from ferryman.model.guest import Disk, Guest, Snapshot, State
 from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, Machine
 from ferryman.model.mark import Mark
 from ferryman.model.place import ABSENT, Place, Where
@@ -173,7 +173,7 @@ class FakeHypervisor:
             if changes.links_down:
                 content[self.host.name]["links"] = False
 
-    def undefine(self, uuid: str) -> None:
+    def undefine(self, uuid: str, *, snapshots: bool = False) -> None:
         with self.world.opened() as content:
             assert content[self.host.name]["state"] == "off"
             content[self.host.name] = None
@@ -216,6 +216,15 @@ class FakeHypervisor:
 
     def agent_answers(self, uuid: str) -> bool:
         return False
+
+    def snapshots(self, uuid: str) -> tuple[Snapshot, ...]:
+        return ()
+
+    def make_known(self, uuid: str, snapshots_of_it: Sequence[Snapshot], changes: Changes = NO_CHANGES) -> None:
+        pass
+
+    def image_snapshots(self, path: str) -> tuple[str, ...]:
+        return ()
 
     def adapt_saved(self, path: str, changes: Changes) -> None:
         pass

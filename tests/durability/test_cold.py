@@ -15,7 +15,7 @@ from tests.durability.fakes import World
 from tests.durability.test_killed_at_every_step import MOMENTS, carry
 from tests.unit.sites import UUID
 
-STEPS = ("admit", "plan", "watch", "save-definition", "mark", "eject-media", "make-volumes", "autostart-off", "stop", "hold", "copy-disks",
+STEPS = ("admit", "plan", "watch", "save-definition", "save-snapshots", "mark", "eject-media", "make-volumes", "autostart-off", "stop", "hold", "copy-disks",
          "arrive", "leave", "start", "health", "settle", "enter-completing", "open", "autostart-on", "release", "note-left",
          "drop-undo", "verify", "retire", "report")  # fmt: skip
 ONCE = [(step, MOMENTS[number % 3]) for number, step in enumerate(STEPS)]

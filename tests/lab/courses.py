@@ -144,7 +144,9 @@ ODD = (
     ),
     Course(
         _cold,
-        frozenset({"stop", "hold", "copy-disks", "arrive", "leave", "start", "health", "open", "release"}),
+        frozenset(
+            {"save-snapshots", "stop", "hold", "copy-disks", "arrive", "leave", "start", "health", "open", "release"}
+        ),
         counted=False,
     ),
     Course(

@@ -33,12 +33,12 @@ def local(**changes: Any) -> Site:
 
 # Findings that only a cold move has, each with a test here.
 OF_COLD = {
-    "nothing-kept", "loses-writes", "emulator-adapted", "machine-adapted", "cpu-adapted", "transient-cold", "cannot-answer", "may-be-forced-off", "not-held", "disk-kind", "saved-memory", "checkpoints-left", "link-without-switch",
+    "snapshots-along", "nothing-kept", "loses-writes", "emulator-adapted", "machine-adapted", "cpu-adapted", "transient-cold", "cannot-answer", "may-be-forced-off", "not-held", "disk-kind", "saved-memory", "checkpoints-left", "link-without-switch",
 }  # fmt: skip
 REFUSED: dict[str, tuple[Site, Options]] = {
     "transient-cold": (with_guest(persistent=False), COLD),
     "cannot-answer": (with_guest(state=State.PAUSED), COLD),
-    "snapshots-stay": (with_guest(snapshots=("before",)), COLD),
+    "snapshots-stay": (with_guest(snapshots=("before",), external_snapshots=("before",)), COLD),
     "tpm-missing": (replace(with_guest(tpm="emulator"), machine=with_machine(tpm_backends=()).machine), COLD),
     "disk-kind": (local(kind="volume", source="pool/web.qcow2", pool="shared"), COLD),
     "device-stays": (with_guest(host_devices=(HostDevice("pci", "0000:01:00.0"),)), COLD),
@@ -64,6 +64,16 @@ def test_what_moves_beside_the_disks_is_said() -> None:
     assert [one.code for one in assess(secure, COLD)] == ["tpm"]
     assert plan_for(secure, COLD).tpm.endswith(secure.guest.uuid)
     assert [one.code for one in assess(with_guest(checkpoints=("monday",)), COLD)] == ["checkpoints-left"]
+
+
+def test_an_image_with_snapshots_inside_goes_as_the_bytes_of_its_file() -> None:
+    site = local()
+    site = replace(site, guest=replace(site.guest, snapshots=("before",)))
+    assert {one.code for one in assess(site, COLD)} == {"disk-copied", "snapshots-along"}
+    plan = plan_for(site, COLD)
+    assert ([one.travel for one in plan.new_disks], plan.snapshots) == ([Travel.FILE], True)
+    layered = replace(site, guest=replace(site.guest, disks=(replace(site.guest.disks[0], backing=("/srv/base.qcow2",)),)))  # fmt: skip
+    assert "snapshots-stay" in {one.code for one in assess(layered, COLD)}
 
 
 def test_room_for_its_memory_matters_to_one_that_starts_alone() -> None:
@@ -207,12 +217,17 @@ def test_a_machine_is_adapted_and_what_is_not_named_stays() -> None:
     text = adapted(MACHINE, Changes(adaption=Adaption("/usr/libexec/qemu-kvm", "pc-q35-7.2", "Haswell")))
     assert "<emulator>/usr/libexec/qemu-kvm</emulator>" in text
     assert 'machine="pc-q35-7.2"' in text
-    assert '<cpu mode="custom" match="exact" check="partial"><model fallback="forbid">Haswell</model><topology sockets="1" /></cpu>' in text
+    assert (
+        '<cpu mode="custom" match="exact" check="partial"><model fallback="forbid">Haswell</model><topology sockets="1" /></cpu>'
+        in text
+    )
     only_cpu = adapted(MACHINE, Changes(adaption=Adaption(cpu="host-model")))
     assert '<cpu mode="host-model" check="partial"><topology sockets="1" /></cpu>' in only_cpu
     assert "pc-q35-10.0" in only_cpu
     assert "/usr/bin/qemu<" in only_cpu
-    assert '<cpu mode="host-model"' in adapted("<domain><devices /></domain>", Changes(adaption=Adaption(cpu="host-model")))
+    assert '<cpu mode="host-model"' in adapted(
+        "<domain><devices /></domain>", Changes(adaption=Adaption(cpu="host-model"))
+    )
 
 
 def test_links_go_down_and_nothing_else_changes() -> None:

@@ -59,7 +59,7 @@ def findings(site: Site, options: Options, live: Iterable[Finding]) -> Iterator[
     if options.rollback_loses_writes:
         yield from _way_back(site)
         return
-    yield from _left_behind(site)
+    yield from _left_behind(site, options)
     yield from _links(site)
 
 
@@ -123,12 +123,18 @@ def _disks(site: Site, options: Options) -> Iterator[Finding]:
                           f"name it by its path: virsh edit {site.guest.name}, <disk type='file'>, <source file='…'/>")  # fmt: skip
 
 
-def _left_behind(site: Site) -> Iterator[Finding]:
+def _left_behind(site: Site, options: Options) -> Iterator[Finding]:
     """What libvirt keeps beside the definition, at the source only."""
     guest, what = site.guest, f"guest {site.guest.name}"
-    if guest.snapshots:
-        yield blocker("snapshots-stay", what, f"it has snapshots ({', '.join(guest.snapshots)}): what libvirt knows of them does not travel",
-                      f"virsh snapshot-delete {guest.name} NAME, or with --metadata to keep their data in the image")  # fmt: skip
+    if guest.external_snapshots:
+        yield blocker("snapshots-stay", what, f"its snapshots {', '.join(guest.external_snapshots)} keep a part in files of their own, which do not travel",
+                      f"virsh snapshot-delete {guest.name} NAME merges one; or --metadata forgets it and keeps the files")  # fmt: skip
+    elif guest.snapshots:
+        yield note("snapshots-along", what, f"its snapshots ({', '.join(guest.snapshots)}) move along: the files of its qcow2 images are copied as they are, without conversion")  # fmt: skip
+        for disk in disks.to_copy(site, options):
+            if disk.backing:
+                yield blocker("snapshots-stay", f"disk {disk.target} ({disk.source}) of guest {guest.name}", "it has snapshots inside and layers below: neither its content nor its file alone is all of it",
+                              f"flatten it: virsh blockpull {guest.name} {disk.target} --wait")  # fmt: skip
     if guest.checkpoints:
         yield note("checkpoints-left", what, f"its checkpoints ({', '.join(guest.checkpoints)}) stay behind: the next backup at the destination is a full one",
                    "make the incremental backup that is due before the move")  # fmt: skip

@@ -1,6 +1,7 @@
 """What is done at a host itself: images held by detached qemu-nbd processes, found again by their pid files; small directories
 packed and put in their place."""
 
+import json
 import shlex
 from collections.abc import Sequence
 
@@ -141,6 +142,14 @@ def _do(host: Host, script: str, *arguments: str, what: str, text: str = "") -> 
     if answer.code != 0:
         raise errors.DriverError(f"{what} at host {host.name}", _words(answer), "look at the file system there: df, mount, dmesg")  # fmt: skip
     return answer
+
+
+def image_snapshots(host: Host, path: str) -> tuple[str, ...]:
+    """The snapshots inside a qcow2 image. Also of one that is in use."""
+    answer = ssh.run(host, ["qemu-img", "info", "-U", "-f", "qcow2", "--output=json", path], timeout=WITHIN)
+    if answer.code != 0:
+        raise errors.DriverError(f"image {path} at host {host.name}", _words(answer), "look at it: qemu-img info; the program comes with qemu-utils")  # fmt: skip
+    return tuple(str(one["name"]) for one in json.loads(answer.out).get("snapshots", ()))
 
 
 def check_image(host: Host, image: Held) -> str:

@@ -14,10 +14,11 @@ from ferryman.execute.follow import TransferEnd, not_ours_any_more
 from ferryman.execute.runtime import step
 from ferryman.execute.settle import PATIENCE, Judge, confirm, look, settle
 from ferryman.execute.stop import stop
+from ferryman.model.guest import Snapshot
 from ferryman.model.outcome import Figures
 from ferryman.model.phase import Phase
 from ferryman.model.place import Where
-from ferryman.model.plan import Plan
+from ferryman.model.plan import Plan, Travel
 from ferryman.model.request import Request
 from ferryman.plain import from_plain, to_plain
 from ferryman.plan.cold import HEALTHY_FOR
@@ -31,6 +32,7 @@ GOOD = TransferEnd("")
 def carry_out(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> tuple[TransferEnd, Verdict]:
     """From the saved definition to a verdict on who owns the guest. Raises Refused when nothing was made."""
     step("save-definition", live.save_definition, ports, request)
+    step("save-snapshots", save_snapshots, ports, request, plan)
     if plan.starts:
         step("mark", mark.set_mark, ports, request)
     if request.options.replace_definition:
@@ -119,6 +121,17 @@ def _judge(ports: Ports, request: Request, *, put_back: bool) -> Judge:
 # Until the point of no return
 
 
+def save_snapshots(ports: Ports, request: Request, plan: Plan) -> None:
+    """Keep what libvirt knows of them. Raises Refused for one in an image that it does not know: the copy would lose it."""
+    source = ports.hypervisor(request.source)
+    for disk in plan.new_disks:
+        if disk.travel is Travel.COPY and disk.format == "qcow2" and (names := source.image_snapshots(disk.source)):
+            raise Refused(f"disk {disk.target} ({disk.source})", f"snapshots are in it that libvirt does not know ({', '.join(names)}): they would not come along",
+                          f"once the guest is off: qemu-img snapshot -d NAME {disk.source}; or move it live")  # fmt: skip
+    if plan.snapshots:
+        ports.records.keep_facts(request.id, {"snapshots": to_plain(source.snapshots(request.guest_uuid))})
+
+
 def hold(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     """From here on a start of the guest at its source fails, whoever asks for it."""
     source = ports.hypervisor(request.source)
@@ -159,6 +172,9 @@ def arrive(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     records.register_undo(request.id, undo.REMOVE_NEW_DEFINITION, {"host": request.destination})
     changes = storage.changes(ports, request, plan, links_down=plan.starts)
     destination.define(_wanted(ports, request, plan), changes)
+    if plan.snapshots:
+        told = records.facts(request.id).get("snapshots", ())
+        destination.make_known(request.guest_uuid, [from_plain(Snapshot, one) for one in told], changes)
     if plan.saved:
         destination.adapt_saved(plan.saved, changes)
     return GOOD
@@ -182,7 +198,7 @@ def leave(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
         case Where.OFF, Where.OFF:
             records.register_undo(request.id, undo.DEFINE_SOURCE, {"host": request.source})
             _put_saved_aside(ports, request, plan)
-            source.undefine(request.guest_uuid)
+            source.undefine(request.guest_uuid, snapshots=plan.snapshots)
         case _:
             return TransferEnd(f"the guest is {here.where.words} at the source, {there.where.words} at the destination")
     now = source.place(request.guest_uuid)

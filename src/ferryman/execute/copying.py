@@ -10,7 +10,7 @@ from ferryman.execute.settle import look
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask, Image
 from ferryman.model.phase import Phase
 from ferryman.model.place import Where
-from ferryman.model.plan import NewDisk, Plan, Volume
+from ferryman.model.plan import NewDisk, Plan, Travel, Volume
 from ferryman.model.request import Request
 from ferryman.model.sample import Sample
 from ferryman.plain import from_plain, to_plain
@@ -109,14 +109,16 @@ def _still_untouched(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
 
 
 def _task(request: Request, disk: NewDisk, volume: Volume) -> CopyTask:
-    """The volume was made for this disk alone, so anything in it may be written over."""
+    """The volume was made for this disk alone, so anything in it may be written over; the file of an image is made by the copy."""
+    as_file = disk.travel is Travel.FILE
     return CopyTask(
         id=f"{request.id}-{disk.target}",
         source=Image(disk.source, disk.format),
         destination=Image(volume.path, disk.format),
         verify=request.options.verify,
         bandwidth=request.options.bandwidth,
-        existing="overwrite",
+        existing="refuse" if as_file else "overwrite",
+        as_file=as_file,
         insecure=request.options.insecure,
     )
 

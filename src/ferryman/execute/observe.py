@@ -38,7 +38,11 @@ def _kept(ports: Ports, uuid: str, source: str, destination: str) -> KeptMove | 
     """The guest's last move that came past its point of no return, if it was a cold one from there to here."""
     records = ports.records
     last = next(
-        (one for one in records.requests(limit=10_000) if one.guest_uuid == uuid and records.asked_at(one.id) is not None),
+        (
+            one
+            for one in records.requests(limit=10_000)
+            if one.guest_uuid == uuid and records.asked_at(one.id) is not None
+        ),
         None,
     )
     if last is None or (last.source, last.destination) != (destination, source):

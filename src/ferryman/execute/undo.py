@@ -5,8 +5,10 @@ from typing import Any
 
 from ferryman.errors import FerrymanError, NeedsAttention
 from ferryman.model.copy import CopyTask, Image
+from ferryman.model.guest import Snapshot
 from ferryman.model.place import Where
 from ferryman.model.request import Request
+from ferryman.plain import from_plain
 from ferryman.ports import Hypervisor, Ports
 
 RESTORE_AUTOSTART = "restore-autostart"
@@ -62,7 +64,8 @@ def _remove_new_definition(ports: Ports, request: Request, arguments: dict[str, 
     if destination.place(request.guest_uuid).where is not Where.OFF:
         return
     if source.place(request.guest_uuid).where in (Where.RUNNING, Where.PAUSED, Where.HALTED, Where.OFF):
-        destination.undefine(request.guest_uuid)
+        ours = bool(ports.records.facts(request.id).get("snapshots"))  # it was told of them by us
+        destination.undefine(request.guest_uuid, snapshots=ours)
 
 
 def _restore_definition(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
@@ -175,6 +178,8 @@ def _define_source(ports: Ports, request: Request, arguments: dict[str, Any]) ->
         return
     _destination_is(ports, request, Where.ABSENT, Where.OFF)
     source.define(ports.records.definition(request.id, arguments["host"]))
+    if told := ports.records.facts(request.id).get("snapshots"):
+        source.make_known(request.guest_uuid, [from_plain(Snapshot, one) for one in told])
 
 
 def _start_source(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:

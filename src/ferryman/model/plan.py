@@ -30,6 +30,7 @@ class Travel(StrEnum):
     MIRROR = "mirror"  # QEMU's own mirror, while the guest writes
     MEDIUM = "medium"  # read-only: its bytes are carried over beforehand
     COPY = "copy"  # while nobody writes: the content that the guest sees
+    FILE = "file"  # while nobody writes: the bytes of the image file, with the snapshots in it
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class NewDisk:
     capacity: int
     allocation: int  # at the source
     travel: Travel
+    directory: str = ""  # of the pool, where the copy itself makes the image
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,13 @@ class Plan:
     held: tuple[Held, ...] = ()  # cold
     tpm: str = ""  # cold: directory of the emulated TPM's state; empty: none
     adaption: Adaption = Adaption()  # cold
-    take_back: str = ""  # cold: the request whose definition and disks the guest gets back; empty: it takes its own along
-    stays: dict[str, str] = field(default_factory=dict)  # cold: images that stay at the source without a copy, by target
+    take_back: str = (
+        ""  # cold: the request whose definition and disks the guest gets back; empty: it takes its own along
+    )
+    snapshots: bool = False  # cold: libvirt knows snapshots of it
+    stays: dict[str, str] = field(
+        default_factory=dict
+    )  # cold: images that stay at the source without a copy, by target
     saved: str = ""  # cold: path of the guest's saved memory (managed save); empty: none
 
 

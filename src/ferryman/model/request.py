@@ -44,7 +44,9 @@ class Options:
     cold: bool = False  # stop the guest, copy its disks, start it at the destination
     stop_timeout: float = DEFAULT_STOP_TIMEOUT
     force_off: bool = False  # switch it off if it does not shut down within that time
-    rollback_loses_writes: bool = False  # go back to the disks that a cold move left at the destination, as they are there
+    rollback_loses_writes: bool = (
+        False  # go back to the disks that a cold move left at the destination, as they are there
+    )
     cpu: str = ""  # the CPU that a guest which is moved cold gets: host-model, or a model's name; empty: its own
     verify: str = "full"  # how much of a copied disk is read back: see model/copy.py
     checks: tuple[

@@ -100,6 +100,7 @@ def cold_plan(site: Site, options: Options) -> Plan:
         networks={} if kept else disks.networks(guest, options),
         starts=starts,
         held=held,
+        snapshots=bool(guest.snapshots) and not kept,
         adaption=Adaption() if kept else adaption(site, options),
         take_back=kept.request if kept else "",
         stays={disk.target: disk.source for disk in guest.disks if _stays(disk, site)} if kept else {},

@@ -115,8 +115,17 @@ def _new_disks(site: Site, options: Options) -> Iterator[NewDisk]:
         names = given.setdefault(pool.name, set(site.ground.volumes.get(pool.name, ())))
         name = free_name(PurePosixPath(disk.source).name, names)
         names.add(name)
-        travel = Travel.COPY if options.cold else Travel.MEDIUM if disk.read_only else Travel.MIRROR
-        yield NewDisk(disk.target, disk.source, pool.name, name, disk.format, disk.capacity, disk.allocation, travel)
+        yield NewDisk(
+            disk.target, disk.source, pool.name, name, disk.format, disk.capacity, disk.allocation,
+            _travel(disk, site, options), pool.path,
+        )  # fmt: skip
+
+
+def _travel(disk: Disk, site: Site, options: Options) -> Travel:
+    if not options.cold:
+        return Travel.MEDIUM if disk.read_only else Travel.MIRROR
+    # A snapshot inside an image is not in the content that the guest sees: its file travels as it is.
+    return Travel.FILE if site.guest.snapshots and disk.format == "qcow2" and not disk.read_only else Travel.COPY
 
 
 def free_name(name: str, taken: Collection[str]) -> str:

@@ -98,6 +98,7 @@ WORKFLOW_STEPS = (
     "plan",
     "watch",
     "save-definition",
+    "save-snapshots",
     "mark",
     "replace-definition",
     "eject-media",

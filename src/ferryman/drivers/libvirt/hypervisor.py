@@ -7,14 +7,14 @@ import libvirt
 
 from ferryman import errors
 from ferryman.drivers import keeper
-from ferryman.drivers.libvirt import files, inventory, media, migration, power, storage, xml
+from ferryman.drivers.libvirt import files, inventory, media, migration, power, snapshots, storage, xml
 from ferryman.drivers.libvirt.adapt import adapted
 from ferryman.drivers.libvirt.calls import Call, guard
 from ferryman.drivers.libvirt.connection import Connection
 from ferryman.drivers.libvirt.errors import code
 from ferryman.drivers.libvirt.jobs import job_of
 from ferryman.model.cpu import Cpu
-from ferryman.model.guest import Guest
+from ferryman.model.guest import Guest, Snapshot
 from ferryman.model.host import GuestOnHost, Host, HostFacts, Machine
 from ferryman.model.mark import Mark
 from ferryman.model.place import ABSENT, Place, Where
@@ -120,9 +120,11 @@ class LibvirtHypervisor:
             f"define a guest at {self.host.name}", lambda link: link.defineXML(adapted(definition, changes))
         )
 
-    def undefine(self, uuid: str) -> None:
+    def undefine(self, uuid: str, *, snapshots: bool = False) -> None:
         flags = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | getattr(libvirt, "VIR_DOMAIN_UNDEFINE_KEEP_TPM", 0)
         flags |= libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA  # checkpoints do not travel; assess said so
+        if snapshots:
+            flags |= libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
         self._act(uuid, Call.UNDEFINE, lambda domain: domain.undefineFlags(flags))
 
     def set_autostart(self, uuid: str, on: bool) -> None:
@@ -154,6 +156,12 @@ class LibvirtHypervisor:
 
     def agent_answers(self, uuid: str) -> bool:
         return self._look(uuid, "agent", power.agent_answers)
+
+    def snapshots(self, uuid: str) -> tuple[Snapshot, ...]:
+        return self._look(uuid, "snapshots", snapshots.read)
+
+    def make_known(self, uuid: str, snapshots_of_it: Sequence[Snapshot], changes: Changes = NO_CHANGES) -> None:
+        self._act(uuid, Call.DEFINE, lambda domain: snapshots.make_known(domain, tuple(snapshots_of_it), changes))
 
     def adapt_saved(self, path: str, changes: Changes) -> None:
         def act(link: libvirt.virConnect) -> None:
@@ -258,6 +266,9 @@ class LibvirtHypervisor:
 
     def size_of(self, path: str) -> int | None:
         return keeper.size_of(self.host, path)
+
+    def image_snapshots(self, path: str) -> tuple[str, ...]:
+        return keeper.image_snapshots(self.host, path)
 
     def check_image(self, image: Held) -> str:
         return keeper.check_image(self.host, image)

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import libvirt
 
-from ferryman.drivers.libvirt import xml
+from ferryman.drivers.libvirt import snapshots, xml
 from ferryman.drivers.libvirt.capabilities import cpu_features, emulator_capabilities, host_capabilities
 from ferryman.drivers.libvirt.errors import code
 from ferryman.drivers.libvirt.jobs import job_of
@@ -151,6 +151,7 @@ def guest(link: libvirt.virConnect, host: str, name_or_uuid: str) -> Guest | Non
         host_devices=definition.host_devices,
         hugepage_size=definition.hugepage_size,
         snapshots=tuple(domain.snapshotListNames()),
+        external_snapshots=tuple(one.name for one in snapshots.read(domain) if snapshots.is_external(one.xml)),
         checkpoints=tuple(checkpoint.getName() for checkpoint in domain.listAllCheckpoints()),
         managed_save=bool(domain.hasManagedSaveImage()),
         nvram=definition.nvram,

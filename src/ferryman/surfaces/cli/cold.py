@@ -28,7 +28,10 @@ WayBack = Annotated[
     ),
 ]
 CpuChoice = Annotated[
-    str, typer.Option("--cpu", metavar="MODEL", help="The CPU of a guest that is moved cold: host-model, or a model's name.")
+    str,
+    typer.Option(
+        "--cpu", metavar="MODEL", help="The CPU of a guest that is moved cold: host-model, or a model's name."
+    ),
 ]
 Checks = Annotated[
     list[str] | None,
