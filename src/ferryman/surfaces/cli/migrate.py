@@ -12,7 +12,7 @@ from ferryman.model.finding import blockers
 from ferryman.model.request import DEFAULT_STOP_TIMEOUT, CopyStorage, Options, Request
 from ferryman.surfaces.cli import complete, display, render, terminal
 from ferryman.surfaces.cli.assess import CopyDisks, Eject, HandshakeChoice, Handshakes, MapNetwork, MapPool, pairs
-from ferryman.surfaces.cli.cold import Checks, Cold, CpuChoice, ForceOff, StopTimeout, WayBack, Verify, VerifyChoice
+from ferryman.surfaces.cli.cold import Checks, Cold, CpuChoice, ForceOff, StopTimeout, Verify, VerifyChoice, WayBack
 from ferryman.surfaces.cli.values import Json, duration, size
 
 
