@@ -141,8 +141,9 @@ def test_a_guest_that_is_off_stays_off_and_one_that_sleeps_goes_on_where_it_was(
         a, b = whole.host("a"), whole.host("b")
         count = guests.health(whole, guest)["count"]
         a.run(["virsh", "managedsave" if asleep else "destroy", guest.name])
-        moved = operator.migrate(guest, "b", "--cold")
+        moved = operator.migrate(guest, "b", "--cold", "--retire")
         assert moved.returncode == SUCCEEDED, moved.stdout + moved.stderr
+        assert not a.run(["sh", "-c", f"ls {IMAGES}"]).stdout.split()  # it runs nowhere: the digests are the proof
         assert witness.copies(whole, guest) == ()
         assert guest.name not in a.run(["virsh", "list", "--all", "--name"]).stdout
         assert b.run(["virsh", "domstate", guest.name]).stdout.strip() == "shut off"
@@ -162,3 +163,54 @@ def test_firmware_variables_and_tpm_state_move_with_a_stopped_guest(whole: Lab, 
         assert firmware.tpm_state(whole, guest, "b").count(spec.mark.encode()) == 1
         console = whole.host("b").run(["cat", f"/var/log/libvirt/qemu/{guest.name}-console.log"]).stdout
         assert "TPM answers 80010000000a0000014c" in console  # its index was there already
+
+
+@pytest.mark.whole
+def test_a_way_back_takes_the_disks_that_were_left_and_keeps_those_it_leaves(whole: Lab, operator: Operator) -> None:
+    with started(whole, replace(SPEC, disks=("local",))) as guest:
+        assert operator.migrate(guest, "b", "--cold").returncode == SUCCEEDED
+        guests.wait_healthy(whole, guest)
+        first, left = operator.request_id(), whole.host("a").run(["sh", "-c", f"ls {IMAGES}"]).stdout.split()
+        back = operator.migrate(guest, "a", "--cold", "--rollback-loses-writes")
+        assert back.returncode == SUCCEEDED, back.stdout + back.stderr
+        judged(whole, guest, operator, "a")
+        assert image_of(whole, "a", "vda") == f"{IMAGES}/{left[0]}"
+        assert not operator.last()["copies"]
+        kept = operator.last()["left_to_retire"]
+        assert [(one["host"], one["target"]) for one in kept] == [("b", "vda")]
+        refused = operator.run("retire", first)  # what that move left is what the guest runs on now
+        assert refused.returncode == REFUSED, refused.stdout
+        assert operator.run("retire", operator.request_id()).returncode == SUCCEEDED
+        assert not whole.host("b").run(["sh", "-c", f"ls {IMAGES}"]).stdout.split()
+        judged(whole, guest, operator, "a")
+
+
+@pytest.mark.whole
+def test_internal_snapshots_move_along_and_can_be_gone_back_to(whole: Lab, operator: Operator) -> None:
+    with started(whole, replace(SPEC, disks=("local",))) as guest:
+        a, b = whole.host("a"), whole.host("b")
+        count = guests.health(whole, guest)["count"]
+        a.run(["virsh", "snapshot-create-as", guest.name, "one"])
+        moved = operator.migrate(guest, "b", "--cold")
+        assert moved.returncode == SUCCEEDED, moved.stdout + moved.stderr
+        judged(whole, guest, operator, "b")
+        assert b.run(["virsh", "snapshot-list", guest.name, "--name"]).stdout.split() == ["one"]
+        b.run(["virsh", "snapshot-revert", guest.name, "one"])  # of a running guest: with its memory
+        guests.wait_healthy(whole, guest)
+        assert guests.health(whole, guest)["count"] >= count
+        b.run(["virsh", "snapshot-delete", guest.name, "one"])
+        judged(whole, guest, operator, "b")
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("step", ["stop", "hold", "copy-disks", "arrive", "leave", "start", "health"])
+def test_cancelled_after_each_step_it_runs_at_its_source_again(whole: Lab, operator: Operator, step: str) -> None:
+    with started(whole, SPEC) as guest:
+        moving = operator.start(*["migrate", guest.name, "--to", "b", "--yes", "--cold"], crash=f"hold={step}:after")
+        operator.wait_until_held(moving)
+        assert operator.run("cancel", operator.request_id()).returncode == SUCCEEDED
+        operator.let_go()
+        assert moving.wait(120) == PUT_BACK, moving.communicate()[0]
+        judged(whole, guest, operator, "a")
+        assert not whole.host("b").run(["sh", "-c", f"ls {IMAGES}"]).stdout.split()
+        assert operator.status() == "cancelled"

@@ -27,6 +27,15 @@ _HOLD = (
 target=$1 format=$2 path=$3 mode=$4
 mkdir -p "$holds" && chmod 0700 "$holds" || exit
 alive "$holds/$target" && exit
+for file in "${holds%/*}"/*/*.pid; do
+    one=${file%.pid}
+    [ -e "$file" ] && [ "${one%/*}" != "$holds" ] && alive "$one" || continue
+    if tr '\\0' '\\n' <"/proc/$(cat "$file")/cmdline" | grep -qxF -- "$path"; then
+        other=${one%/*}
+        echo "request ${other##*/} holds it already" >&2
+        exit 1
+    fi
+done
 rm -f "$holds/$target.sock"
 exec qemu-nbd --fork --persistent $mode --format="$format" --socket="$holds/$target.sock" --pid-file="$holds/$target.pid" "$path" </dev/null
 """

@@ -27,6 +27,7 @@ from ferryman.verify.cold import judge_cold
 from ferryman.verify.location import Action, Verdict
 
 GOOD = TransferEnd("")
+AGENT_WITHIN = 180.0  # seconds that a guest gets to boot until its agent answers
 
 
 def carry_out(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> tuple[TransferEnd, Verdict]:
@@ -238,11 +239,20 @@ def start(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
 
 
 def health(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
-    """It must run for some seconds before anybody sees it."""
-    befell = ports.hypervisor(request.destination).watch(request.guest_uuid, HEALTHY_FOR)
-    if befell:
-        return TransferEnd(f"after its start at {request.destination} {befell}",
-                           remedy=f"why: /var/log/libvirt/qemu/{request.guest}.log at {request.destination}")  # fmt: skip
+    """It must run for some seconds before anybody sees it, and its agent must answer if it did before."""
+    destination, remedy = ports.hypervisor(request.destination), f"why: /var/log/libvirt/qemu/{request.guest}.log at {request.destination}"  # fmt: skip
+    if befell := destination.watch(request.guest_uuid, HEALTHY_FOR):
+        return TransferEnd(f"after its start at {request.destination} {befell}", remedy=remedy)
+    if not ports.records.facts(request.id).get("agent_before"):
+        return GOOD
+    deadline = ports.clock.now() + AGENT_WITHIN
+    while not destination.agent_answers(request.guest_uuid):
+        if befell := destination.watch(request.guest_uuid, 1.0):
+            return TransferEnd(f"after its start at {request.destination} {befell}", remedy=remedy)
+        if ports.clock.now() > deadline:
+            return TransferEnd(f"its agent answered before, and does not at {request.destination} within {AGENT_WITHIN:.0f} s", remedy=f"look at its console there while it starts: virsh console {request.guest}")  # fmt: skip
+        if by := ports.records.cancel_asked(request.id):
+            return TransferEnd(f"cancelled by {by}", cancelled=True)
     return GOOD
 
 

@@ -108,7 +108,10 @@ def _ask(ports: Ports, request: Request, plan: Plan, source: Hypervisor, here: P
 
 
 def _ask_agent(ports: Ports, request: Request, source: Hypervisor) -> bool:
-    return source.agent_answers(request.guest_uuid) and _tried(ports, request, source, StopWay.AGENT)
+    if not source.agent_answers(request.guest_uuid):
+        return False
+    ports.records.keep_facts(request.id, {"agent_before": True})
+    return _tried(ports, request, source, StopWay.AGENT)
 
 
 def _tried(ports: Ports, request: Request, source: Hypervisor, way: StopWay) -> bool:

@@ -76,7 +76,7 @@ def cold_plan(site: Site, options: Options) -> Plan:
     if starts:
         steps += [
             Step("start", f"start it at {destination}", f"stop it at {destination}"),
-            Step("health", f"look whether it runs for {format_duration(HEALTHY_FOR)} without a crash or a reboot", ""),
+            Step("health", _how_it_is_judged(guest), ""),
         ]
     steps.append(
         Step("settle", "ask both hosts what they have of the guest, and let that pair decide: forward or back", "")
@@ -181,6 +181,11 @@ def _how_it_stops(guest: Guest, options: Options) -> str:
     if options.force_off:
         return f"{waited}; then switch it off"
     return f"{waited}; one that goes on running is not moved"
+
+
+def _how_it_is_judged(guest: Guest) -> str:
+    runs = f"look whether it runs for {format_duration(HEALTHY_FOR)} without a crash or a reboot"
+    return f"{runs}, and its agent answers again" if guest.agent else runs
 
 
 def _how_it_is_copied(new: tuple[NewDisk, ...], options: Options) -> str:
