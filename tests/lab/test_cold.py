@@ -166,6 +166,31 @@ def test_firmware_variables_and_tpm_state_move_with_a_stopped_guest(whole: Lab, 
 
 
 @pytest.mark.whole
+def test_a_disk_that_is_named_as_a_volume_moves_live_and_cold(whole: Lab, operator: Operator) -> None:
+    clean(whole)
+    guest, a = guests.define(whole, "a", replace(SPEC, disks=("local",))), whole.host("a")
+    try:
+        text = a.run(["virsh", "dumpxml", guest.name]).stdout.replace("<disk type='file'", "<disk type='volume'")
+        text = text.replace(f"<source file='{guest.disk_path()}'/>", "<source pool='local' volume='stood-0.qcow2'/>")
+        a.run(["virsh", "define", "/dev/stdin"], text_in=text)
+        a.run(["virsh", "start", guest.name])
+        guests.wait_healthy(whole, guest)
+        live = operator.migrate(guest, "b", "--retire")
+        assert live.returncode == SUCCEEDED, live.stdout + live.stderr
+        assert whole.host("b").run(["ls", IMAGES]).stdout.split() == ["stood-0.qcow2"]
+        assert a.run(["ls", IMAGES]).stdout.split() == []
+        cold = operator.migrate(guest, "a", "--cold", "--retire")
+        assert cold.returncode == SUCCEEDED, cold.stdout + cold.stderr
+        guests.wait_healthy(whole, guest)
+        judge(whole, guest, at="a", operator=operator, image=f"{IMAGES}/stood-0.qcow2")
+        assert "volume='stood-0.qcow2'" in a.run(["virsh", "dumpxml", guest.name]).stdout
+        assert whole.host("b").run(["ls", IMAGES]).stdout.split() == []
+    finally:
+        guests.remove(whole, guest)
+        clean(whole)
+
+
+@pytest.mark.whole
 def test_a_way_back_takes_the_disks_that_were_left_and_keeps_those_it_leaves(whole: Lab, operator: Operator) -> None:
     with started(whole, replace(SPEC, disks=("local",))) as guest:
         assert operator.migrate(guest, "b", "--cold").returncode == SUCCEEDED

@@ -230,6 +230,13 @@ def test_a_machine_is_adapted_and_what_is_not_named_stays() -> None:
     )
 
 
+def test_a_volume_is_held_and_copied_by_the_path_of_its_image() -> None:
+    site = local(kind="volume", source="shared/web.qcow2", pool="shared", path="/srv/shared/web.qcow2")
+    assert [one.code for one in assess(site, COLD)] == ["disk-copied"]
+    plan = plan_for(site, COLD)
+    assert [one.path for one in plan.held] == [one.source for one in plan.new_disks] == ["/srv/shared/web.qcow2"]
+
+
 def test_links_go_down_and_nothing_else_changes() -> None:
     text = "<domain><devices><interface type='bridge'><source bridge='br0' /><link state='up' /></interface><interface type='user'><odd /></interface></devices></domain>"
     down = adapted(text, Changes(links_down=True))

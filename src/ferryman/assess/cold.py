@@ -119,8 +119,8 @@ def _disks(site: Site, options: Options) -> Iterator[Finding]:
             yield warning("not-held", what, f"it cannot be held at {site.source.host.name} ({'shareable' if disk.shareable else disk.kind}): nothing but its definition keeps the guest from being started there while it moves",
                           "start nothing by hand until the move has ended")  # fmt: skip
         if disk in copied and disk.kind not in ("file", "block"):
-            yield blocker("disk-kind", what, f"the copy opens a disk by its path, and this one is named by its {disk.kind}",
-                          f"name it by its path: virsh edit {site.guest.name}, <disk type='file'>, <source file='…'/>")  # fmt: skip
+            yield blocker("disk-kind", what, f"the copy opens a disk by its path, and {site.source.host.name} tells none for this {disk.kind}",
+                          f"start its pool; or name it by its path: virsh edit {site.guest.name}, <disk type='file'>, <source file='…'/>")  # fmt: skip
 
 
 def _left_behind(site: Site, options: Options) -> Iterator[Finding]:

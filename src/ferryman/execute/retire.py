@@ -32,7 +32,7 @@ def _may_go(ports: Ports, request: Request, copy: KeptCopy) -> None:
         raise Refused(what, f"it may be the last copy: {verdict.reason}", f"once it runs at {request.source} or {request.destination}: ferryman retire {request.id}")  # fmt: skip
     home = source if verdict.action is Action.BACK else destination
     disk = next((one for one in home.guest(request.guest_uuid).disks if one.target == copy.target), None)
-    if disk is None or not disk.source or home.allocation(disk.source) is None:
+    if disk is None or not disk.source or home.allocation(disk.image) is None:
         raise Refused(what, f"the guest's disk {copy.target} is not found at {home.host.name}: this may be the last copy",
                       f"ferryman guest {request.guest}")  # fmt: skip
     for guest in ports.hypervisor(copy.host).guests():

@@ -135,7 +135,7 @@ def remove_unused(ports: Ports, request: Request) -> None:
     """A guest that came there without our doing (moved by somebody while we stood still) does not use the volumes made for it."""
     destination = ports.hypervisor(request.destination)
     made = ports.records.facts(request.id).get("volumes", {})
-    used = {disk.source for disk in destination.guest(request.guest_uuid).disks}
+    used = {disk.image for disk in destination.guest(request.guest_uuid).disks}
     used |= {path for guest in destination.guests() for path in guest.disks}
     for target, volume in made.items():
         if volume["path"] not in used:

@@ -36,6 +36,12 @@ class Disk:
     backing: tuple[str, ...] = ()  # sources of the layers below, top first
     pool: str = ""  # of a volume
     bus: str = ""  # virtio, scsi, sata, …
+    path: str = ""  # of a volume's image, as far as its host knows it
+
+    @property
+    def image(self) -> str:
+        """Where its host has it: what a volume's name stands for, the source otherwise."""
+        return self.path or self.source
 
     @property
     def bypasses_cache(self) -> bool:

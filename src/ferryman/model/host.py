@@ -85,7 +85,7 @@ class GuestOnHost:
     vcpus: int
     memory_used: int  # bytes of host memory QEMU holds (balloon "rss"); 0 when shut off or unknown
     memory_configured: int  # bytes
-    disks: tuple[str, ...]  # sources, empty string for an empty drive
+    disks: tuple[str, ...]  # images (of a volume its path), empty string for an empty drive
     networks: tuple[str, ...]  # bridge or network names
 
 

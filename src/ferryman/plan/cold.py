@@ -11,7 +11,7 @@ from ferryman.model.units import format_duration, format_size
 from ferryman.plan import disks
 from ferryman.plan.adaption import adaption
 
-_HOLDABLE = ("file", "block")  # an image of these is opened by a path of the host
+_HOLDABLE = ("file", "block", "volume")  # an image of these is opened by a path of the host
 
 
 def cold_plan(site: Site, options: Options) -> Plan:
@@ -103,7 +103,7 @@ def cold_plan(site: Site, options: Options) -> Plan:
         snapshots=bool(guest.snapshots) and not kept,
         adaption=Adaption() if kept else adaption(site, options),
         take_back=kept.request if kept else "",
-        stays={disk.target: disk.source for disk in guest.disks if _stays(disk, site)} if kept else {},
+        stays={disk.target: disk.image for disk in guest.disks if _stays(disk, site)} if kept else {},
         tpm=tpm,
         saved=saved,
     )
@@ -151,7 +151,7 @@ def images_to_hold(site: Site, options: Options) -> tuple[Held, ...]:
     """The images that the guest writes to and that its host opens by a path; each once."""
     copied = disks.to_copy(site, options)
     found = (
-        Held(disk.target, disk.source, disk.format, shared=disk not in copied and disks.shared(disk, site))
+        Held(disk.target, disk.image, disk.format, shared=disk not in copied and disks.shared(disk, site))
         for disk in site.guest.disks
         if can_be_held(disk)
     )
@@ -163,7 +163,7 @@ def images_to_hold(site: Site, options: Options) -> tuple[Held, ...]:
 
 def can_be_held(disk: Disk) -> bool:
     """A medium is not written to; network storage, and a volume named by its pool, has no path that we could open."""
-    return bool(disk.source) and not disk.read_only and not disk.shareable and disk.kind in _HOLDABLE
+    return disk.image.startswith("/") and not disk.read_only and not disk.shareable and disk.kind in _HOLDABLE
 
 
 def _stays(disk: Disk, site: Site) -> bool:

@@ -65,7 +65,7 @@ def placement(disk: Disk, site: Site, options: Options) -> Placement:
     """The destination's pool for a disk: as mapped, else of the same name, else of the same path."""
     at, there = site.destination.host.name, site.destination
     ours = pool_of(disk, site.source)
-    directory = str(PurePosixPath(disk.source).parent)
+    directory = str(PurePosixPath(disk.image).parent)
     wanted = options.map_pool.get(ours.name if ours else "") or options.map_pool.get(directory)
     if wanted:
         pool = _named(there, wanted)
@@ -90,7 +90,7 @@ def placement(disk: Disk, site: Site, options: Options) -> Placement:
 
 def pool_of(disk: Disk, host: HostFacts) -> Pool | None:
     """The pool at a host that a disk's image lies in."""
-    return _named(host, disk.pool) if disk.pool else _at_path(host, str(PurePosixPath(disk.source).parent))
+    return _named(host, disk.pool) if disk.pool else _at_path(host, str(PurePosixPath(disk.image).parent))
 
 
 def _named(host: HostFacts, name: str) -> Pool | None:
@@ -113,10 +113,10 @@ def _new_disks(site: Site, options: Options) -> Iterator[NewDisk]:
         if pool is None:
             continue
         names = given.setdefault(pool.name, set(site.ground.volumes.get(pool.name, ())))
-        name = free_name(PurePosixPath(disk.source).name, names)
+        name = free_name(PurePosixPath(disk.image).name, names)
         names.add(name)
         yield NewDisk(
-            disk.target, disk.source, pool.name, name, disk.format, disk.capacity, disk.allocation,
+            disk.target, disk.image, pool.name, name, disk.format, disk.capacity, disk.allocation,
             _travel(disk, site, options), pool.path,
         )  # fmt: skip
 

@@ -56,7 +56,7 @@ def _guest_on_host(domain: libvirt.virDomain, numbers: dict[str, Any]) -> GuestO
         vcpus=definition.vcpus,
         memory_used=int(numbers.get("balloon.rss", 0)) * 1024,
         memory_configured=definition.memory,
-        disks=tuple(disk.source for disk in definition.disks),
+        disks=tuple(_located(domain.connect(), disk).image for disk in definition.disks),
         networks=tuple(interface.source for interface in definition.interfaces),
     )
 
@@ -146,7 +146,7 @@ def guest(link: libvirt.virConnect, host: str, name_or_uuid: str) -> Guest | Non
         memory_used=rss,
         cpu_mode=definition.cpu_mode,
         cpu_xml=definition.cpu_xml,
-        disks=tuple(_sized(domain, disk) for disk in definition.disks),
+        disks=tuple(_sized(domain, _located(link, disk)) for disk in definition.disks),
         interfaces=tuple(_with_mode(link, interface) for interface in definition.interfaces),
         host_devices=definition.host_devices,
         hugepage_size=definition.hugepage_size,
@@ -166,6 +166,17 @@ def guest(link: libvirt.virConnect, host: str, name_or_uuid: str) -> Guest | Non
         jobs=(*((Job(job),) if job else ()), *_block_jobs(domain, definition, active)),
         addresses=_addresses(domain) if active else (),
     )
+
+
+def _located(link: libvirt.virConnect, disk: Disk) -> Disk:
+    """A disk that is named as a volume of a pool, with the path of its image."""
+    if disk.kind != "volume":
+        return disk
+    pool, _, volume = disk.source.partition("/")
+    try:
+        return replace(disk, path=link.storagePoolLookupByName(pool).storageVolLookupByName(volume).path())
+    except libvirt.libvirtError:
+        return disk  # the pool is not active, or the volume is gone
 
 
 def _sized(domain: libvirt.virDomain, disk: Disk) -> Disk:
