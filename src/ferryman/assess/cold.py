@@ -118,7 +118,7 @@ def _disks(site: Site, options: Options) -> Iterator[Finding]:
         if not can_be_held(disk):
             yield warning("not-held", what, f"it cannot be held at {site.source.host.name} ({'shareable' if disk.shareable else disk.kind}): nothing but its definition keeps the guest from being started there while it moves",
                           "start nothing by hand until the move has ended")  # fmt: skip
-        if disk in copied and disk.kind not in ("file", "block"):
+        if disk in copied and not disk.image.startswith("/"):
             yield blocker("disk-kind", what, f"the copy opens a disk by its path, and {site.source.host.name} tells none for this {disk.kind}",
                           f"start its pool; or name it by its path: virsh edit {site.guest.name}, <disk type='file'>, <source file='…'/>")  # fmt: skip
 
