@@ -24,6 +24,8 @@ ALSO = frozenset(
         "boot-file-missing",
         "boot-files-not-checked",
         "tpm-device",
+        "secret-missing",
+        "secret-named",
         "vcpus",
         "vcpu-limit",
         "pinned-cpus",

@@ -122,6 +122,7 @@ class Guest:
     pinned_cpus: tuple[int, ...] = ()  # CPUs of the host that its definition names
     numa_nodes: tuple[int, ...] = ()  # NUMA nodes of the host that its memory is bound to
     tpm: str = ""  # backend: emulator, passthrough, external
+    secrets: tuple[str, ...] = ()  # UUIDs or usages of libvirt's secrets that its definition names
     title: str = ""
     jobs: tuple[Job, ...] = ()
     mark: Mark | None = None  # somebody moves it, or did

@@ -123,6 +123,7 @@ class HostFacts:
     pools: tuple[Pool, ...] = ()
     networks: tuple[Network, ...] = ()
     guests: tuple[GuestOnHost, ...] = ()
+    secrets: tuple[str, ...] | None = None  # UUIDs and usages of libvirt's secrets there; None: not looked at
 
     def guest(self, uuid: str) -> GuestOnHost | None:
         """The guest of that UUID in the list."""

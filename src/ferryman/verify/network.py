@@ -74,6 +74,16 @@ def network_findings(
     return tuple(findings)
 
 
+def stop_findings(guest: str, *, forced: bool) -> tuple[Finding, ...]:
+    """What a guest that was switched off may have suffered."""
+    if not forced:
+        return ()
+    return (
+        warning("forced-off", f"guest {guest}", "it did not shut down in time and was switched off: what it had not written was lost, and its file systems were not clean",
+                "look at them from inside (fsck, chkdsk), or while it is off: guestfish --ro -d GUEST run : list-filesystems, then fsck"),  # fmt: skip
+    )  # fmt: skip
+
+
 def check_findings(seen: Mapping[str, str], destination: str) -> tuple[Finding, ...]:
     """The operator's checks that were not good, with what was seen."""
     return tuple(

@@ -81,7 +81,17 @@ def host_facts(link: libvirt.virConnect, host: Host) -> HostFacts:
         pools=tuple(_pool(pool) for pool in link.listAllStoragePools()),
         networks=tuple(_network(network) for network in link.listAllNetworks()),
         guests=guests(link),
+        secrets=_secrets(link),
     )
+
+
+def _secrets(link: libvirt.virConnect) -> tuple[str, ...] | None:
+    """By UUID and by usage; the secrets themselves are not read."""
+    try:
+        found = link.listAllSecrets()
+    except libvirt.libvirtError:
+        return None  # a libvirt without the driver for them
+    return tuple(sorted({name for one in found for name in (one.UUIDString(), one.usageID()) if name}))
 
 
 def _network(network: libvirt.virNetwork) -> Network:
@@ -160,6 +170,7 @@ def guest(link: libvirt.virConnect, host: str, name_or_uuid: str) -> Guest | Non
         pinned_cpus=definition.pinned_cpus,
         numa_nodes=definition.numa_nodes,
         tpm=definition.tpm,
+        secrets=definition.secrets,
         mark=definition.mark,
         title=definition.title,
         agent=active and agent_connected(live),
