@@ -37,6 +37,7 @@ class GuestSpec:
     description: str = ""
     cache: str = "none"
     cdrom: str = ""  # path of an image at the host
+    agent: bool = False  # a guest agent that answers pings and shuts it down
     power: str = ""  # what its power button does: empty (it goes down), ignore or reboot
 
 
@@ -171,6 +172,7 @@ def definition(lab: Lab, guest: Guest) -> str:
     <interface type='bridge'><mac address='{guest.mac}'/><source bridge='br0'/><model type='virtio'/></interface>
     <serial type='pty'><log file='/var/log/libvirt/qemu/{spec.name}-console.log' append='on'/></serial>
     {"<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>" if spec.tpm else ""}
+    {"<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>" if spec.agent else ""}
     <memballoon model='none'/>
   </devices>
 </domain>

@@ -123,6 +123,20 @@ def test_a_guest_that_does_not_shut_down(
 
 
 @pytest.mark.whole
+def test_a_guest_with_an_agent_is_asked_by_it_and_must_answer_by_it_again(whole: Lab, operator: Operator) -> None:
+    with started(whole, replace(SPEC, agent=True, power="ignore", disks=("local",))) as guest:
+        operator.wait_for(
+            lambda: "state='connected'" in whole.host("a").run(["virsh", "dumpxml", guest.name]).stdout, "the agent"
+        )
+        moved = operator.migrate(guest, "b", "--cold")
+        assert moved.returncode == SUCCEEDED, moved.stdout + moved.stderr
+        judged(whole, guest, operator, "b")
+        assert "asked it by its guest agent to shut down" in operator.records.decisions(operator.request_id())
+        assert operator.records.facts(operator.request_id())["agent_before"]
+        assert whole.host("b").run(["virsh", "qemu-agent-command", guest.name, '{"execute":"guest-ping"}']).stdout
+
+
+@pytest.mark.whole
 def test_a_paused_guest_goes_only_if_it_may_be_switched_off(whole: Lab, operator: Operator) -> None:
     with started(whole, SPEC) as guest:
         whole.host("a").run(["virsh", "suspend", guest.name])
