@@ -28,7 +28,7 @@ def _secrets(site: Site) -> Iterator[Finding]:
         what = f"secret {secret} of guest {site.guest.name}"
         if there is not None and secret not in there:
             yield blocker("secret-missing", what, f"the guest's definition names it, and libvirt at {name} does not have it: the guest could not start there",
-                          f"define it there under the same UUID and usage: virsh secret-define FILE, then virsh secret-set-value {secret} --interactive")  # fmt: skip
+                          f"define it there under the same UUID and usage: virsh secret-define FILE, then virsh secret-set-value {secret} BASE64")  # fmt: skip
         else:
             seen = (
                 "is there, whether with the same value was not looked at"

@@ -80,7 +80,7 @@ def stop_findings(guest: str, *, forced: bool) -> tuple[Finding, ...]:
         return ()
     return (
         warning("forced-off", f"guest {guest}", "it did not shut down in time and was switched off: what it had not written was lost, and its file systems were not clean",
-                "look at them from inside (fsck, chkdsk), or while it is off: guestfish --ro -d GUEST run : list-filesystems, then fsck"),  # fmt: skip
+                "look at them from inside (fsck, chkdsk), or while it is off: libguestfs: guestfish, read-only, list-filesystems, then fsck of each"),  # fmt: skip
     )  # fmt: skip
 
 
