@@ -78,10 +78,9 @@ def stop_findings(guest: str, *, forced: bool) -> tuple[Finding, ...]:
     """What a guest that was switched off may have suffered."""
     if not forced:
         return ()
-    return (
-        warning("forced-off", f"guest {guest}", "it did not shut down in time and was switched off: what it had not written was lost, and its file systems were not clean",
-                "look at them from inside (fsck, chkdsk), or while it is off: libguestfs: guestfish, read-only, list-filesystems, then fsck of each"),  # fmt: skip
-    )  # fmt: skip
+    why = "it did not shut down in time and was switched off: what it had not written was lost, its file systems were not clean"
+    remedy = "look at them from inside (fsck, chkdsk); or, while it is off, by libguestfs: guestfish, read-only, fsck of each"
+    return (warning("forced-off", f"guest {guest}", why, remedy),)
 
 
 def check_findings(seen: Mapping[str, str], destination: str) -> tuple[Finding, ...]:
