@@ -52,7 +52,7 @@ def _carry(moves: "Moves", what: str) -> None:
     elif what == "ask-carried":
         moves.ask("web", "b", Options(handshake=Handshake.CARRIED))
     elif what == "ask-cold":
-        moves.ask("web", "b", Options(cold=True, eject=True, retire=True))
+        moves.ask("web", "b", Options(cold=True, eject=True, retire=True, stop_timeout=5.0))
     elif what == "ask-everything":
         moves.ask("web", "b", Options(eject=True, retire=True, replace_definition=True))
     else:
