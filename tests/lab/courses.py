@@ -21,6 +21,7 @@ class Course:
     tidy: Callable[[Scene], None] = lambda scene: None
     spec: GuestSpec = SPEC  # of a guest made for this course alone, when it is another
     stopped: bool = False  # the guest runs nowhere by then
+    always: bool = True  # its steps are befallen in each test run; otherwise in the whole product alone
     counted: bool = True  # it runs all the time, so that no count may be lost
 
 
@@ -148,11 +149,13 @@ ODD = (
             {"save-snapshots", "stop", "hold", "copy-disks", "arrive", "leave", "start", "health", "open", "release"}
         ),
         counted=False,
+        always=False,
     ),
     Course(
         _asleep,
         frozenset({"copy-tpm", "copy-saved"}),
         spec=replace(SPEC, disks=("shared",), tpm=True, cdrom="", memory_mib=192),
         stopped=True,
+        always=False,
     ),
 )
