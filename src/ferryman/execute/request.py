@@ -154,7 +154,8 @@ class Fulfilment:
             case Action.BACK | Action.BACK_RESUME:
                 live.back(self.ports, request, verdict)
                 status = Status.CANCELLED if end.cancelled else Status.FAILED
-                return Outcome(status, f"{end.reason}; {verdict.reason}", request.source, remedy=end.remedy)
+                at = "" if plan.method is Method.COLD and not plan.starts else request.source
+                return Outcome(status, f"{end.reason}; {verdict.reason}", at, remedy=end.remedy)
             case Action.STOPPED_AT_SOURCE:
                 live.back(self.ports, request, verdict)
                 return Outcome(Status.NEEDS_ATTENTION, verdict.reason, "", remedy=verdict.remedy)
