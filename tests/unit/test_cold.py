@@ -133,12 +133,12 @@ def test_the_plan_has_an_undo_for_each_change_and_one_point_of_no_return(state: 
     assert all(step.undo for step in changing)
 
 
-PAIRS = list(itertools.product(Where, Where, (True, False), (True, False), (True, False)))
+PAIRS = list(itertools.product(Where, Where, *[(True, False)] * 4))
 
 
 def test_every_pair_has_a_verdict_and_none_makes_two_owners() -> None:
-    for here, there, made, put_back, past in PAIRS:
-        verdict = judge_cold(Place(here), Place(there), made=made, put_back=put_back, past=past)
+    for here, there, made, put_back, past, starts in PAIRS:
+        verdict = judge_cold(Place(here), Place(there), made=made, put_back=put_back, past=past, starts=starts)
         assert verdict.reason
         if Where.UNREACHABLE in (here, there):
             assert not verdict.plain
@@ -146,6 +146,7 @@ def test_every_pair_has_a_verdict_and_none_makes_two_owners() -> None:
             assert here is Where.ABSENT
             assert there is not Where.ABSENT
             assert past or not (made and put_back)
+            assert past or not made or not starts or there is Where.RUNNING
         if verdict.action is Action.BACK:  # nothing active at the destination, unless it is ours and was not seen
             assert not past
             assert there in (Where.ABSENT, Where.OFF) or (here is Where.ABSENT and made)

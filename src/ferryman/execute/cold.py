@@ -45,7 +45,7 @@ def carry_out(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> tup
     if plan.autostart:
         step("autostart-off", live.autostart_off, ports, request)
     end = _brought(ports, request, plan, fresh=fresh)
-    verdict = settled(ports, request, put_back=bool(end.reason))
+    verdict = settled(ports, request, plan, put_back=bool(end.reason))
     if verdict.action is Action.BACK and not end.reason:
         end = _why_back(ports, request)
     return end, verdict
@@ -97,26 +97,29 @@ def _why_back(ports: Ports, request: Request) -> TransferEnd:
     return TransferEnd(f"cancelled by {by}" if by else "it was not moved", cancelled=bool(by))
 
 
-def left(ports: Ports, request: Request, *, patience: float) -> tuple[TransferEnd, Verdict]:
+def left(ports: Ports, request: Request, plan: Plan, *, patience: float) -> tuple[TransferEnd, Verdict]:
     """The end of a move that an earlier process left: put back, unless its links were up already."""
-    verdict = settled(ports, request, put_back=True, patience=patience)
+    verdict = settled(ports, request, plan, put_back=True, patience=patience)
     by = ports.records.cancel_asked(request.id)
     return TransferEnd(f"cancelled by {by}" if by else "left by an earlier process", cancelled=bool(by)), verdict
 
 
-def settled(ports: Ports, request: Request, *, put_back: bool = False, patience: float = PATIENCE) -> Verdict:
+def settled(
+    ports: Ports, request: Request, plan: Plan, *, put_back: bool = False, patience: float = PATIENCE
+) -> Verdict:
     """What the pair of places says. `put_back`: something spoke against it."""
-    return from_plain(Verdict, step("settle", _settle, ports, request, put_back, patience))
+    return from_plain(Verdict, step("settle", _settle, ports, request, plan, put_back, patience))
 
 
-def _settle(ports: Ports, request: Request, put_back: bool, patience: float) -> Any:
+def _settle(ports: Ports, request: Request, plan: Plan, put_back: bool, patience: float) -> Any:
     back = put_back or bool(ports.records.cancel_asked(request.id))
-    return to_plain(settle(ports, request, patience=patience, judge=_judge(ports, request, put_back=back)))
+    return to_plain(settle(ports, request, patience=patience, judge=_judge(ports, request, plan, put_back=back)))
 
 
-def _judge(ports: Ports, request: Request, *, put_back: bool) -> Judge:
+def _judge(ports: Ports, request: Request, plan: Plan, *, put_back: bool) -> Judge:
     past = ports.records.asked_at(request.id) is not None
-    return partial(judge_cold, made=definition.made(ports, request), put_back=put_back and not past, past=past)
+    return partial(judge_cold, made=definition.made(ports, request), put_back=put_back and not past,
+                   past=past, starts=plan.starts)  # fmt: skip
 
 
 # Until the point of no return
@@ -275,7 +278,7 @@ def forward(ports: Ports, request: Request, plan: Plan) -> None:
 def open_links(ports: Ports, request: Request, plan: Plan) -> None:
     """The point of no return: from here on the guest may be seen, and its disks at the source are the older ones."""
     records, destination = ports.records, ports.hypervisor(request.destination)
-    if confirm(ports, request, Action.FORWARD, judge=_judge(ports, request, put_back=False)) is None:
+    if confirm(ports, request, Action.FORWARD, judge=_judge(ports, request, plan, put_back=False)) is None:
         raise live.changed(request)
     ours = definition.made(ports, request)
     records.mark_asked(request.id)

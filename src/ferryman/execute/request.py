@@ -80,7 +80,7 @@ class Fulfilment:
             case Method.DEFINITION:
                 end, verdict = definition.left(self.ports, request, patience=patience)
             case Method.COLD:
-                end, verdict = cold.left(self.ports, request, patience=patience)
+                end, verdict = cold.left(self.ports, request, plan, patience=patience)
             case Method.LIVE:
                 end, verdict = live.watched(self.ports, request, plan, fresh=False, may_ask=False, patience=patience)
         return self.conclude(request, plan, end, verdict)

@@ -7,11 +7,13 @@ _ACTIVE = (Where.RUNNING, Where.PAUSED, Where.STALLED, Where.HALTED)
 _NEWER = "the newer /var/log/libvirt/qemu/GUEST.log tells where it ran last"
 
 
-def judge_cold(source: Place, destination: Place, *, made: bool, put_back: bool, past: bool) -> Verdict:
+def judge_cold(
+    source: Place, destination: Place, *, made: bool, put_back: bool, past: bool, starts: bool = True
+) -> Verdict:
     """What the pair says of a guest that is moved stopped. Unreachable is not gone.
 
     `made`: the destination's definition is this move's; `put_back`: something failed, or somebody wants it back; `past`: its
-    links were set up at the destination, or it was said that there is no way back.
+    links were set up at the destination, or it was said that there is no way back; `starts`: it shall run there.
     """
     if source.job:
         return Verdict(Action.WAIT, f"a job ({source.job}) runs on the guest at the source")
@@ -44,6 +46,8 @@ def judge_cold(source: Place, destination: Place, *, made: bool, put_back: bool,
             return Verdict(
                 Action.BACK, f"it is {destination.where.words} at the destination, and was not seen there yet"
             )
+        case Where.ABSENT, there if starts and there is not Where.RUNNING:
+            return Verdict(Action.BACK, f"it is {there.words} at the destination, before anybody has seen it there")
         case Where.ABSENT, _:
             return Verdict(Action.FORWARD, f"the destination alone has the guest ({destination.where.words})")
         case _, there if past and there is not Where.ABSENT:
