@@ -133,7 +133,8 @@ def test_the_plan_has_an_undo_for_each_change_and_one_point_of_no_return(state: 
     assert all(step.undo for step in changing)
 
 
-PAIRS = list(itertools.product(Where, Where, *[(True, False)] * 4))
+FLAGS = (True, False)
+PAIRS = list(itertools.product(Where, Where, FLAGS, FLAGS, FLAGS, FLAGS))
 
 
 def test_every_pair_has_a_verdict_and_none_makes_two_owners() -> None:
