@@ -4,6 +4,7 @@ Until its network links go up at the destination everything is put back by the u
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -178,7 +179,8 @@ def arrive(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     destination.define(_wanted(ports, request, plan), changes)
     if plan.snapshots:
         told = records.facts(request.id).get("snapshots", ())
-        destination.make_known(request.guest_uuid, [from_plain(Snapshot, one) for one in told], changes)
+        as_it_was = replace(changes, links_down=False)  # who goes back to a snapshot later shall find its links up
+        destination.make_known(request.guest_uuid, [from_plain(Snapshot, one) for one in told], as_it_was)
     if plan.saved:
         destination.adapt_saved(plan.saved, changes)
     return GOOD
