@@ -3,6 +3,7 @@
 import itertools
 import json
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,12 @@ def test_killed_at_each_step_at_every_moment(tmp_path: Path, step: str, moment: 
     killed_and_recovered(tmp_path, f"{step}:{moment}")
 
 
-@pytest.mark.parametrize("step", BEFORE_OPEN)
+def mostly_whole(steps: Sequence[str], *always: str) -> list[Any]:
+    """Those named in each run, the others in the whole product."""
+    return [step if step in always else pytest.param(step, marks=pytest.mark.whole) for step in steps]
+
+
+@pytest.mark.parametrize("step", mostly_whole(BEFORE_OPEN, "copy-disks", "start"))
 def test_cancelled_after_any_step_before_the_links_are_up_it_runs_at_home_again(tmp_path: Path, step: str) -> None:
     World.with_local_disks(tmp_path / "world.json")
     carry(tmp_path, "ask-cold", f"{step}:inside")
@@ -116,7 +122,7 @@ def test_cancelled_after_any_step_before_the_links_are_up_it_runs_at_home_again(
 
 
 @pytest.mark.parametrize("step", ["enter-rolling-back", "undo"])
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("moment", mostly_whole(MOMENTS, "inside"))
 def test_killed_while_it_is_put_back(tmp_path: Path, step: str, moment: str) -> None:
     World.with_local_disks(tmp_path / "world.json")
     change(tmp_path, befalls="it crashed")
