@@ -181,6 +181,14 @@ class Hypervisor(Protocol):
         """Bytes of a file; None when there is none."""
         ...
 
+    def image_chain(self, path: str) -> tuple[tuple[str, str], ...]:
+        """(path, format) of an image and of the layers below it, top first."""
+        ...
+
+    def rebase(self, path: str, backing: str, backing_format: str) -> None:
+        """Write into a qcow2 image's header where the layer below it is. Its content is not looked at."""
+        ...
+
     def image_snapshots(self, path: str) -> tuple[str, ...]:
         """The snapshots inside a qcow2 image, whether or not libvirt knows them."""
         ...

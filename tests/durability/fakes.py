@@ -223,6 +223,12 @@ class FakeHypervisor:
     def make_known(self, uuid: str, snapshots_of_it: Sequence[Snapshot], changes: Changes = NO_CHANGES) -> None:
         pass
 
+    def image_chain(self, path: str) -> tuple[tuple[str, str], ...]:
+        return ((path, "qcow2"),)
+
+    def rebase(self, path: str, backing: str, backing_format: str) -> None:
+        pass
+
     def image_snapshots(self, path: str) -> tuple[str, ...]:
         return ()
 

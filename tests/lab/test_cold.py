@@ -251,6 +251,33 @@ def test_internal_snapshots_move_along_and_can_be_gone_back_to(whole: Lab, opera
 
 
 @pytest.mark.whole
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_backing_chain_of_three_is_flattened_or_kept(whole: Lab, operator: Operator, keep: bool) -> None:
+    clean(whole)
+    guest, a, b = guests.define(whole, "a", replace(SPEC, disks=("local",))), whole.host("a"), whole.host("b")
+    try:
+        top, base, middle = guest.disk_path(), f"{IMAGES}/stood-base.raw", f"{IMAGES}/stood-middle.qcow2"
+        a.run(["sh", "-c", f"qemu-img create -q -f raw {base} 64M && qemu-img create -q -f qcow2 -b {base} -F raw {middle}"
+               f" && qemu-img create -q -f qcow2 -b {middle} -F qcow2 {top}; qemu-io -f qcow2 -c 'write -P 7 60M 1M' {middle}"])  # fmt: skip
+        a.run(["virsh", "start", guest.name])
+        guests.wait_healthy(whole, guest)
+        moved = operator.migrate(guest, "b", "--cold", *(["--chain", "keep"] if keep else []))
+        assert moved.returncode == SUCCEEDED, moved.stdout + moved.stderr
+        judged(whole, guest, operator, "b")
+        chain = b.run(["qemu-img", "info", "-U", "--backing-chain", image_of(whole, "b", "vda")]).stdout
+        assert chain.count("file format:") == (3 if keep else 1)
+        seen = b.run(
+            ["qemu-io", "-U", "-r", "-f", "qcow2", "-c", "read -P 7 60M 1M", image_of(whole, "b", "vda")]
+        ).stdout
+        assert "failed" not in seen, seen
+        told = {one["code"] for one in operator.last()["findings_before"]}
+        assert ("chain-kept" if keep else "chain-flattened") in told
+    finally:
+        guests.remove(whole, guest)
+        clean(whole)
+
+
+@pytest.mark.whole
 @pytest.mark.parametrize("step", ["stop", "hold", "copy-disks", "arrive", "leave", "start", "health"])
 def test_cancelled_after_each_step_it_runs_at_its_source_again(whole: Lab, operator: Operator, step: str) -> None:
     with started(whole, SPEC) as guest:

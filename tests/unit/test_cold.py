@@ -13,7 +13,7 @@ from ferryman.model.finding import Severity
 from ferryman.model.guest import Disk, HostDevice, State
 from ferryman.model.place import Place, Where
 from ferryman.model.plan import Adaption, Changes, Method, Travel
-from ferryman.model.request import CopyStorage, Options
+from ferryman.model.request import Chain, CopyStorage, Options
 from ferryman.model.site import CpuComparison, CpuMatch, DiskReach, KeptMove, Reach, Site
 from ferryman.plan.cold import images_to_hold
 from ferryman.plan.method import plan_for
@@ -33,6 +33,7 @@ def local(**changes: Any) -> Site:
 
 # Findings that only a cold move has, each with a test here.
 OF_COLD = {
+    "chain-kept",
     "snapshots-along", "nothing-kept", "loses-writes", "emulator-adapted", "machine-adapted", "cpu-adapted", "transient-cold", "cannot-answer", "may-be-forced-off", "not-held", "disk-kind", "saved-memory", "checkpoints-left", "link-without-switch",
 }  # fmt: skip
 REFUSED: dict[str, tuple[Site, Options]] = {
@@ -74,6 +75,8 @@ def test_an_image_with_snapshots_inside_goes_as_the_bytes_of_its_file() -> None:
     assert ([one.travel for one in plan.new_disks], plan.snapshots) == ([Travel.FILE], True)
     layered = replace(site, guest=replace(site.guest, disks=(replace(site.guest.disks[0], backing=("/srv/base.qcow2",)),)))  # fmt: skip
     assert "snapshots-stay" in {one.code for one in assess(layered, COLD)}
+    kept = assess(layered, Options(cold=True, chain=Chain.KEEP))
+    assert {one.code for one in kept} == {"disk-copied", "snapshots-along", "chain-kept"}
 
 
 def test_room_for_its_memory_matters_to_one_that_starts_alone() -> None:

@@ -85,6 +85,17 @@ def test_a_busy_image_cannot_be_held_and_a_damaged_one_is_seen(tmp_path: Path) -
         keeper.hold(HERE, "r1", [one])
 
 
+def test_a_chain_is_told_top_first_and_stands_upon_what_it_is_told_to(tmp_path: Path) -> None:
+    base, middle, top, moved = (str(tmp_path / name) for name in ("base.raw", "middle.qcow2", "top.qcow2", "moved.raw"))
+    subprocess.run(["qemu-img", "create", "-q", "-f", "raw", base, "1M"], check=True)
+    for path, below, kind in ((middle, base, "raw"), (top, middle, "qcow2")):
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", below, "-F", kind, path], check=True)
+    assert keeper.image_chain(HERE, top) == ((top, "qcow2"), (middle, "qcow2"), (base, "raw"))
+    os.rename(base, moved)
+    keeper.rebase(HERE, middle, moved, "raw")
+    assert keeper.image_chain(HERE, top)[2] == (moved, "raw")
+
+
 @pytest.mark.parametrize("before", [None, "older"])
 def test_a_directory_arrives_with_its_modes_and_is_taken_back(tmp_path: Path, before: str | None) -> None:
     source, place = tmp_path / "source", tmp_path / "there" / "state"

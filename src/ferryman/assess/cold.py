@@ -6,7 +6,7 @@ from ferryman.assess.definition import ALSO
 from ferryman.model.finding import Finding, blocker, note, warning
 from ferryman.model.guest import State
 from ferryman.model.plan import Adaption
-from ferryman.model.request import Options
+from ferryman.model.request import Chain, Options
 from ferryman.model.site import Reach, Site
 from ferryman.model.units import format_moment
 from ferryman.plan import disks
@@ -21,6 +21,7 @@ _AND = frozenset(
         "room-tight",
         "disk-copied",
         "chain-flattened",
+        "chain-kept",
         "copied-shareable",
         "disk-not-shared",
         "medium-ejected",
@@ -132,9 +133,9 @@ def _left_behind(site: Site, options: Options) -> Iterator[Finding]:
     elif guest.snapshots:
         yield note("snapshots-along", what, f"its snapshots ({', '.join(guest.snapshots)}) move along: the files of its qcow2 images are copied as they are, without conversion")  # fmt: skip
         for disk in disks.to_copy(site, options):
-            if disk.backing:
+            if disk.backing and options.chain is not Chain.KEEP:
                 yield blocker("snapshots-stay", f"disk {disk.target} ({disk.source}) of guest {guest.name}", "it has snapshots inside and layers below: neither its content nor its file alone is all of it",
-                              f"flatten it: virsh blockpull {guest.name} {disk.target} --wait")  # fmt: skip
+                              f"--chain keep copies all of its files; or flatten it: virsh blockpull {guest.name} {disk.target} --wait")  # fmt: skip
     if guest.checkpoints:
         yield note("checkpoints-left", what, f"its checkpoints ({', '.join(guest.checkpoints)}) stay behind: the next backup at the destination is a full one",
                    "make the incremental backup that is due before the move")  # fmt: skip

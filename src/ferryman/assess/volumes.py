@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ferryman.model.finding import Finding, blocker, note, warning
 from ferryman.model.guest import Disk
 from ferryman.model.host import Pool
-from ferryman.model.request import Options
+from ferryman.model.request import Chain, Options
 from ferryman.model.site import Site
 from ferryman.model.units import MIB, format_size
 from ferryman.plan import disks
@@ -46,7 +46,10 @@ def _disk(site: Site, disk: Disk, pool: Pool, options: Options) -> Iterator[Find
         carried = "it is copied while the guest runs"
     yield note("disk-copied", what, f"{carried}, to pool {pool.name} at {at} ({format_size(disk.allocation)} of {format_size(disk.capacity)} are in use)",
                "the source's copy is kept until: ferryman retire ID")  # fmt: skip
-    if disk.backing and not disk.read_only:
+    if disk.backing and not disk.read_only and options.cold and options.chain is Chain.KEEP:
+        yield note("chain-kept", what, f"its {len(disk.backing)} backing layers are copied as the files that they are (--chain keep)",
+                   "they need room for each layer, and stay at the source: other images may stand upon them")  # fmt: skip
+    elif disk.backing and not disk.read_only:
         yield note("chain-flattened", what, f"its {len(disk.backing)} backing layers are copied into one image",
                    "nothing is lost; put all layers on storage that both hosts share if they must stay apart")  # fmt: skip
     if _fully_allocated(site, disk, options):

@@ -153,6 +153,22 @@ def _do(host: Host, script: str, *arguments: str, what: str, text: str = "") -> 
     return answer
 
 
+def image_chain(host: Host, path: str) -> tuple[tuple[str, str], ...]:
+    """(path, format) of an image and of the layers below it, top first. Also of one that is in use."""
+    answer = ssh.run(host, ["qemu-img", "info", "-U", "--backing-chain", "--output=json", path], timeout=WITHIN)
+    if answer.code != 0:
+        raise errors.DriverError(f"image {path} at host {host.name}", _words(answer), "look at it: qemu-img info; the program comes with qemu-utils")  # fmt: skip
+    return tuple((str(one["filename"]), str(one["format"])) for one in json.loads(answer.out))
+
+
+def rebase(host: Host, path: str, backing: str, backing_format: str) -> None:
+    """Write into a qcow2 image's header where the layer below it is."""
+    command = ["qemu-img", "rebase", "-u", "-f", "qcow2", "-b", backing, "-F", backing_format, path]
+    answer = ssh.run(host, command, timeout=WITHIN)
+    if answer.code != 0:
+        raise errors.DriverError(f"image {path} at host {host.name}", f"the layer below it could not be named: {_words(answer)}", "look at both images: qemu-img info")  # fmt: skip
+
+
 def image_snapshots(host: Host, path: str) -> tuple[str, ...]:
     """The snapshots inside a qcow2 image. Also of one that is in use."""
     answer = ssh.run(host, ["qemu-img", "info", "-U", "-f", "qcow2", "--output=json", path], timeout=WITHIN)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import PurePosixPath
 
 from ferryman.errors import DriverError, Stopped
 from ferryman.execute import undo
@@ -10,10 +11,11 @@ from ferryman.execute.settle import look
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask, Image
 from ferryman.model.phase import Phase
 from ferryman.model.place import Where
-from ferryman.model.plan import NewDisk, Plan, Travel, Volume
+from ferryman.model.plan import Layer, NewDisk, Plan, Travel, Volume
 from ferryman.model.request import Request
 from ferryman.model.sample import Sample
 from ferryman.plain import from_plain, to_plain
+from ferryman.plan.disks import free_name
 from ferryman.ports import Ports
 
 SAMPLE_EVERY = 0.5  # seconds
@@ -27,11 +29,60 @@ def copy_disks(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     for number, disk in enumerate(plan.new_disks, 1):
         if disk.target in results(ports, request):
             continue
+        layers = _layers(ports, request, disk) if disk.travel is Travel.FILE else ()
+        for depth, layer in reversed(list(enumerate(layers, 1))):
+            end = _copy_layer(ports, request, f"{disk.target}.{depth}", layer)
+            if end.reason:
+                return end
         task = _task(request, disk, made[disk.target])
         end = _copy(ports, request, task, disk.target, _Samples(ports, request, plan, number).take)
         if end.reason:
             return end
+        _join(ports, request, made[disk.target].path, layers)
     return _still_untouched(ports, request, plan)
+
+
+def _layers(ports: Ports, request: Request, disk: NewDisk) -> tuple[Layer, ...]:
+    """The layers below a disk, top first, each with a free name at the destination; noted before anything is made."""
+    noted = ports.records.facts(request.id).get("layers", {})
+    if disk.target not in noted:
+        chain = ports.hypervisor(request.source).image_chain(disk.source)[1:]
+        made = ports.records.facts(request.id)["volumes"].values()
+        taken = {*ports.hypervisor(request.destination).volume_names(disk.pool), *(one["name"] for one in made)}
+        taken |= {PurePosixPath(one["path"]).name for others in noted.values() for one in others}
+        found: list[Layer] = []
+        for path, kind in chain:
+            name = free_name(PurePosixPath(path).name, taken)
+            taken.add(name)
+            found.append(Layer(path, kind, f"{disk.directory.rstrip('/')}/{name}"))
+        noted = {**noted, disk.target: to_plain(found)}
+        ports.records.keep_facts(request.id, {"layers": noted})
+    return tuple(from_plain(Layer, one) for one in noted[disk.target])
+
+
+def _copy_layer(ports: Ports, request: Request, name: str, layer: Layer) -> TransferEnd:
+    if name in results(ports, request):
+        return TransferEnd("")
+    return _copy(ports, request, _layer_task(request, name, layer), name, lambda _: None)
+
+
+def _layer_task(request: Request, name: str, layer: Layer) -> CopyTask:
+    return CopyTask(
+        id=f"{request.id}-{name}",
+        source=Image(layer.source),
+        destination=Image(layer.path),
+        as_file=True,
+        verify=request.options.verify,
+        bandwidth=request.options.bandwidth,
+        insecure=request.options.insecure,
+    )
+
+
+def _join(ports: Ports, request: Request, top: str, layers: tuple[Layer, ...]) -> None:
+    """Each image names the layer below it by where that is now."""
+    destination = ports.hypervisor(request.destination)
+    for upper, below in zip([top, *(layer.path for layer in layers)], layers, strict=False):
+        destination.rebase(upper, below.path, below.format)
 
 
 def copy_saved(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
@@ -91,6 +142,10 @@ def forget_journals(ports: Ports, request: Request, plan: Plan) -> None:
         target: from_plain(Volume, one) for target, one in ports.records.facts(request.id).get("volumes", {}).items()
     }
     tasks = [_task(request, disk, made[disk.target]) for disk in plan.new_disks if disk.target in made]
+    for target, layers in ports.records.facts(request.id).get("layers", {}).items():
+        for depth, layer in enumerate(layers, 1):
+            tasks.append(_layer_task(request, f"{target}.{depth}", from_plain(Layer, layer)))
+            ports.records.keep_decision(request.id, f"a layer of {target} stays at {request.source} as {layer['source']}: other images may stand upon it, so it is not retired")  # fmt: skip
     for task in [*tasks, *([_saved_task(request, plan)] if plan.saved else [])]:
         with suppress(DriverError):
             ports.copier.forget(task, host)

@@ -49,6 +49,15 @@ class NewDisk:
 
 
 @dataclass(frozen=True)
+class Layer:
+    """One image of a backing chain, and where its copy is."""
+
+    source: str
+    format: str
+    path: str  # at the destination
+
+
+@dataclass(frozen=True)
 class Volume:
     """A volume that was made."""
 

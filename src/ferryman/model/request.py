@@ -15,6 +15,13 @@ class CopyStorage(StrEnum):
     ALL = "all"  # also those that both hosts share
 
 
+class Chain(StrEnum):
+    """What becomes of the layers below a disk that is copied by a cold move."""
+
+    FLATTEN = "flatten"  # their content ends up in one image
+    KEEP = "keep"  # each is copied as the file that it is
+
+
 class Handshake(StrEnum):
     """Who leads the phases of a migration between the two libvirtds (begin, prepare, perform, finish, confirm)."""
 
@@ -44,6 +51,7 @@ class Options:
     cold: bool = False  # stop the guest, copy its disks, start it at the destination
     stop_timeout: float = DEFAULT_STOP_TIMEOUT
     force_off: bool = False  # switch it off if it does not shut down within that time
+    chain: Chain = Chain.FLATTEN
     rollback_loses_writes: bool = (
         False  # go back to the disks that a cold move left at the destination, as they are there
     )

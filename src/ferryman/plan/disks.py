@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from ferryman.model.guest import Disk, Guest
 from ferryman.model.host import HostFacts, Pool
 from ferryman.model.plan import NewDisk, Travel
-from ferryman.model.request import CopyStorage, Options
+from ferryman.model.request import Chain, CopyStorage, Options
 from ferryman.model.site import DiskReach, Reach, Site
 
 # Kinds of pools in which libvirt makes a volume of a size we name, and the formats it makes there (None: every one).
@@ -124,8 +124,9 @@ def _new_disks(site: Site, options: Options) -> Iterator[NewDisk]:
 def _travel(disk: Disk, site: Site, options: Options) -> Travel:
     if not options.cold:
         return Travel.MEDIUM if disk.read_only else Travel.MIRROR
-    # A snapshot inside an image is not in the content that the guest sees: its file travels as it is.
-    return Travel.FILE if site.guest.snapshots and disk.format == "qcow2" and not disk.read_only else Travel.COPY
+    # A snapshot inside an image is not in the content that the guest sees, nor is the border to a layer below.
+    as_it_is = bool(site.guest.snapshots) or options.chain is Chain.KEEP
+    return Travel.FILE if as_it_is and disk.format == "qcow2" and not disk.read_only else Travel.COPY
 
 
 def free_name(name: str, taken: Collection[str]) -> str:

@@ -267,6 +267,12 @@ class LibvirtHypervisor:
     def size_of(self, path: str) -> int | None:
         return keeper.size_of(self.host, path)
 
+    def image_chain(self, path: str) -> tuple[tuple[str, str], ...]:
+        return keeper.image_chain(self.host, path)
+
+    def rebase(self, path: str, backing: str, backing_format: str) -> None:
+        keeper.rebase(self.host, path, backing, backing_format)
+
     def image_snapshots(self, path: str) -> tuple[str, ...]:
         return keeper.image_snapshots(self.host, path)
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ferryman.model.request import Chain
+
 Cold = Annotated[
     bool,
     typer.Option(
@@ -20,6 +22,10 @@ ForceOff = Annotated[
 ]
 
 
+ChainChoice = Annotated[
+    Chain,
+    typer.Option("--chain", help="Layers below a disk that is moved cold: flatten into one image, or keep as files."),
+]
 WayBack = Annotated[
     bool,
     typer.Option(

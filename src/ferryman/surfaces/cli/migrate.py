@@ -9,10 +9,20 @@ import typer
 from ferryman.app import Application, NotAsked, application
 from ferryman.errors import BadInput, DriverError, FerrymanError, Refused
 from ferryman.model.finding import blockers
-from ferryman.model.request import DEFAULT_STOP_TIMEOUT, CopyStorage, Options, Request
+from ferryman.model.request import DEFAULT_STOP_TIMEOUT, Chain, CopyStorage, Options, Request
 from ferryman.surfaces.cli import complete, display, render, terminal
 from ferryman.surfaces.cli.assess import CopyDisks, Eject, HandshakeChoice, Handshakes, MapNetwork, MapPool, pairs
-from ferryman.surfaces.cli.cold import Checks, Cold, CpuChoice, ForceOff, StopTimeout, Verify, VerifyChoice, WayBack
+from ferryman.surfaces.cli.cold import (
+    ChainChoice,
+    Checks,
+    Cold,
+    CpuChoice,
+    ForceOff,
+    StopTimeout,
+    Verify,
+    VerifyChoice,
+    WayBack,
+)
 from ferryman.surfaces.cli.values import Json, duration, size
 
 
@@ -64,6 +74,7 @@ def migrate(
     cold: Cold = False,
     stop_timeout: StopTimeout = "",
     force_off: ForceOff = False,
+    chain: ChainChoice = Chain.FLATTEN,
     rollback_loses_writes: WayBack = False,
     cpu: CpuChoice = "",
     verify: Verify = VerifyChoice.FULL,
@@ -93,6 +104,7 @@ def migrate(
         cold=cold,
         stop_timeout=duration(stop_timeout, "--stop-timeout") if stop_timeout else DEFAULT_STOP_TIMEOUT,
         force_off=force_off,
+        chain=chain,
         rollback_loses_writes=rollback_loses_writes,
         cpu=cpu,
         verify=verify.value,
