@@ -78,8 +78,8 @@ class Hypervisor(Protocol):
         """Ask the guest to shut down. Returns at once: that it does is for `place` to say."""
         ...
 
-    def stop_on_reboot(self, uuid: str, on: bool) -> None:
-        """Whether a running guest that reboots is stopped instead. On: its definition's own will is left as it is."""
+    def let_it_end(self, uuid: str, on: bool) -> None:
+        """Whether a running guest ends when it turns itself off or reboots. Off: as its definition says, which is left as it is."""
         ...
 
     def start(self, uuid: str) -> None: ...

@@ -200,7 +200,7 @@ class FakeHypervisor:
                 content[self.host.name].update(state="off")
                 content[self.host.name].pop("mark", None)  # live metadata
 
-    def stop_on_reboot(self, uuid: str, on: bool) -> None:
+    def let_it_end(self, uuid: str, on: bool) -> None:
         pass
 
     def start(self, uuid: str) -> None:

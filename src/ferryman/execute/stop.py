@@ -128,7 +128,7 @@ def _let_no_reboot_through(ports: Ports, request: Request, source: Hypervisor) -
     """A guest that reboots instead of shutting down is stopped at that moment: that is what it was asked for."""
     ports.records.register_undo(request.id, undo.LET_REBOOT, {"host": request.source})
     try:
-        source.stop_on_reboot(request.guest_uuid, True)
+        source.let_it_end(request.guest_uuid, True)
     except DriverError as error:
         ports.records.keep_decision(request.id, f"a guest that reboots instead of shutting down goes on: {error.why}")
 

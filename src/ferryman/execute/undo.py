@@ -229,7 +229,7 @@ def _release_images(ports: Ports, request: Request, arguments: dict[str, Any]) -
 def _let_reboot(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
     source = ports.hypervisor(arguments["host"])
     if source.place(request.guest_uuid).where is Where.RUNNING:
-        source.stop_on_reboot(request.guest_uuid, False)
+        source.let_it_end(request.guest_uuid, False)
 
 
 _ACTS: dict[str, Callable[[Ports, Request, dict[str, Any]], None]] = {

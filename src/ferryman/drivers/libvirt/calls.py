@@ -24,7 +24,7 @@ class Call(StrEnum):
     MARK = "set metadata"
     DESTROY = "destroy"
     SHUTDOWN = "shut down"
-    LIFECYCLE = "change what a reboot does"
+    LIFECYCLE = "change what its end means"
     START = "start"
     LINK = "change a link"
     WATCH = "watch"

@@ -141,8 +141,8 @@ class LibvirtHypervisor:
     def ask_to_stop(self, uuid: str, way: StopWay) -> None:
         self._act(uuid, Call.SHUTDOWN, lambda domain: power.ask_to_stop(domain, way))
 
-    def stop_on_reboot(self, uuid: str, on: bool) -> None:
-        self._act(uuid, Call.LIFECYCLE, lambda domain: power.stop_on_reboot(domain, on))
+    def let_it_end(self, uuid: str, on: bool) -> None:
+        self._act(uuid, Call.LIFECYCLE, lambda domain: power.let_it_end(domain, on))
 
     def start(self, uuid: str) -> None:
         self._act(uuid, Call.START, lambda domain: domain.create())

@@ -26,19 +26,27 @@ def ask_to_stop(domain: libvirt.virDomain, way: StopWay) -> None:
     domain.shutdownFlags(_FLAGS[way])
 
 
-def stop_on_reboot(domain: libvirt.virDomain, on: bool) -> None:
-    """Of the running guest alone; off: what its definition says."""
-    action = libvirt.VIR_DOMAIN_LIFECYCLE_ACTION_DESTROY if on else _own_action(domain)
-    domain.setLifecycleAction(libvirt.VIR_DOMAIN_LIFECYCLE_REBOOT, action, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+_ACTIONS: dict[str, int] = {
+    "destroy": libvirt.VIR_DOMAIN_LIFECYCLE_ACTION_DESTROY,
+    "restart": libvirt.VIR_DOMAIN_LIFECYCLE_ACTION_RESTART,
+    "preserve": libvirt.VIR_DOMAIN_LIFECYCLE_ACTION_PRESERVE,
+    "rename-restart": libvirt.VIR_DOMAIN_LIFECYCLE_ACTION_RESTART_RENAME,
+}
+# What a definition may want when the guest turns itself off or reboots, and what holds when it says nothing.
+_WHEN = (
+    (libvirt.VIR_DOMAIN_LIFECYCLE_POWEROFF, "on_poweroff", "destroy"),
+    (libvirt.VIR_DOMAIN_LIFECYCLE_REBOOT, "on_reboot", "restart"),
+)
 
 
-def _own_action(domain: libvirt.virDomain) -> int:
+def let_it_end(domain: libvirt.virDomain, on: bool) -> None:
+    """Whether the running guest ends when it turns itself off or reboots; off: what its definition says."""
     root = ElementTree.fromstring(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
-    named: dict[str, int] = {
-        "destroy": libvirt.VIR_DOMAIN_LIFECYCLE_ACTION_DESTROY,
-        "preserve": libvirt.VIR_DOMAIN_LIFECYCLE_ACTION_PRESERVE,
-    }
-    return named.get(root.findtext("on_reboot") or "", int(libvirt.VIR_DOMAIN_LIFECYCLE_ACTION_RESTART))
+    now = ElementTree.fromstring(domain.XMLDesc(0))
+    for when, name, otherwise in _WHEN:
+        wanted = "destroy" if on else root.findtext(name) or otherwise
+        if (now.findtext(name) or otherwise) != wanted:
+            domain.setLifecycleAction(when, _ACTIONS[wanted], libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
 
 def agent_connected(xml: str) -> bool:
