@@ -27,8 +27,6 @@ class Call(StrEnum):
     LIFECYCLE = "change what its end means"
     START = "start"
     LINK = "change a link"
-    WATCH = "watch"
-    AGENT = "ask the agent"
 
 
 # During a migration: seen on libvirt 11.3 (AUTOSTART and RESUME block until the job ends; MIGRATE fails with E55,
