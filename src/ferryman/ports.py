@@ -177,10 +177,6 @@ class Hypervisor(Protocol):
         """Give a file another name in its file system. Done already: nothing happens."""
         ...
 
-    def size_of(self, path: str) -> int | None:
-        """Bytes of a file; None when there is none."""
-        ...
-
     def image_chain(self, path: str) -> tuple[tuple[str, str], ...]:
         """(path, format) of an image and of the layers below it, top first."""
         ...

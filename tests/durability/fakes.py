@@ -315,9 +315,6 @@ class FakeHypervisor:
             if path in files:
                 files[to] = files.pop(path)
 
-    def size_of(self, path: str) -> int | None:
-        return None
-
     def check_image(self, image: Held) -> str:
         return ""
 

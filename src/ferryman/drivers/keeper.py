@@ -140,12 +140,6 @@ def move_file(host: Host, path: str, to: str) -> None:
     _do(host, _MOVE, path, to, what=f"file {path}")
 
 
-def size_of(host: Host, path: str) -> int | None:
-    """Bytes of a file; None when there is none."""
-    answer = ssh.run(host, ["stat", "-c", "%s", path], timeout=WITHIN)
-    return int(answer.out) if answer.code == 0 else None
-
-
 def _do(host: Host, script: str, *arguments: str, what: str, text: str = "") -> ssh.Answer:
     answer = ssh.run(host, ["sh", "-c", script, "ferryman", *arguments], timeout=WITHIN, text=text)
     if answer.code != 0:

@@ -264,9 +264,6 @@ class LibvirtHypervisor:
     def move_file(self, path: str, to: str) -> None:
         keeper.move_file(self.host, path, to)
 
-    def size_of(self, path: str) -> int | None:
-        return keeper.size_of(self.host, path)
-
     def image_chain(self, path: str) -> tuple[tuple[str, str], ...]:
         return keeper.image_chain(self.host, path)
 
