@@ -67,7 +67,7 @@ def _disks(site: Site, options: Options) -> Iterator[Finding]:
                           f"--cold copies it; or take it out: virsh change-media {guest.name} {disk.target} --eject --config")  # fmt: skip
         elif one.reach is Reach.DIFFERENT:
             yield blocker("disk-stays", what, f"{destination} has other storage there ({one.how}), and disks are not copied when a definition moves",
-                          f"--cold copies it while the guest stays off; or put the disk on storage that both hosts share")  # fmt: skip
+                          "--cold copies it while the guest stays off; or put the disk on storage that both hosts share")  # fmt: skip
         elif options.copy_storage is CopyStorage.ALL and not disk.read_only:
             yield blocker("disk-stays", what, "--copy-storage all asks for a copy, and disks are not copied when a definition moves",
                           "add --cold, or leave --copy-storage away")  # fmt: skip
