@@ -37,6 +37,8 @@ class GuestSpec:
     description: str = ""
     cache: str = "none"
     cdrom: str = ""  # path of an image at the host
+    agent: bool = False  # a guest agent that answers pings and shuts it down
+    power: str = ""  # what its power button does: empty (it goes down), ignore or reboot
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def definition(lab: Lab, guest: Guest) -> str:
     spec, kvm = guest.spec, lab.accelerator == "kvm"
     command_line = (
         f"console=ttyS0 quiet panic=1 lab.address={spec.address} lab.count_ms={spec.count_every_ms} "
-        f"lab.writes={spec.writes_per_s if spec.disks else 0} lab.dirty={spec.dirty} lab.mark={spec.mark}"
+        f"lab.writes={spec.writes_per_s if spec.disks else 0} lab.dirty={spec.dirty} lab.mark={spec.mark} lab.power={spec.power}"
     )
     machine = spec.machine or NEWEST_MACHINE[min(lab.topology.suites, key=SUITES.index)]
     cpu = (
@@ -175,6 +177,7 @@ def definition(lab: Lab, guest: Guest) -> str:
     <interface type='bridge'><mac address='{guest.mac}'/><source bridge='br0'/><model type='virtio'/></interface>
     <serial type='pty'><log file='/var/log/libvirt/qemu/{spec.name}-console.log' append='on'/></serial>
     {"<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>" if spec.tpm else ""}
+    {"<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>" if spec.agent else ""}
     <memballoon model='none'/>
   </devices>
 </domain>

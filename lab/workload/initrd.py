@@ -21,13 +21,15 @@ MODULES = (  # those that a kernel has built in are left out: the first five in 
     "drivers/net/virtio_net",
     "drivers/block/virtio_blk",
     "fs/efivarfs/efivarfs",
+    "drivers/acpi/button",
+    "drivers/input/evdev",
 )
 
 
 def make_boot_files(tree: Path, target: Path) -> None:
     """Write vmlinuz and initrd into `target`, from the cache beside the root tree when they were made before."""
     sources = hashlib.sha256(
-        b"".join((HERE / name).read_bytes() for name in ("workload.c", "init", "mark", "initrd.py"))
+        b"".join((HERE / name).read_bytes() for name in ("workload.c", "init", "mark", "power", "agent", "initrd.py"))
     )
     made = tree.with_name(f"boot-{tree.name}-{sources.hexdigest()[:12]}")
     with open(tree.with_name("boot.lock"), "w") as lock:
@@ -51,7 +53,7 @@ def _build(tree: Path, target: Path) -> None:
     for directory in ("bin", "modules"):
         (content / directory).mkdir(parents=True)
     shutil.copy(tree / "usr/bin/busybox", content / "bin/busybox")
-    for script in ("init", "mark"):
+    for script in ("init", "mark", "power", "agent"):
         shutil.copy(HERE / script, content / script)
         (content / script).chmod(0o755)
     built_in = (modules / "modules.builtin").read_text().split()

@@ -2,23 +2,31 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Protocol
 
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask
 from ferryman.model.cpu import Cpu
 from ferryman.model.finding import Finding
-from ferryman.model.guest import Guest
+from ferryman.model.guest import Guest, Snapshot
 from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, Machine
 from ferryman.model.mark import Mark
 from ferryman.model.outcome import Outcome, PhaseEntry, Report, UndoEntry, Versions
 from ferryman.model.phase import Phase
 from ferryman.model.place import Place
-from ferryman.model.plan import Changes, NewDisk, Order, Volume
+from ferryman.model.plan import Changes, Held, NewDisk, Order, Volume
 from ferryman.model.request import Request, Wish
 from ferryman.model.sample import Sample
 from ferryman.model.site import CpuComparison, Ground, LinkSpeed
 
 NO_CHANGES = Changes()
+
+
+class StopWay(StrEnum):
+    """How a guest is asked to shut down."""
+
+    AGENT = "guest agent"
+    ACPI = "power button"
 
 
 class Transfer(Protocol):
@@ -56,14 +64,47 @@ class Hypervisor(Protocol):
         """Keep a definition, changed as said."""
         ...
 
-    def undefine(self, uuid: str) -> None:
-        """Remove the definition only: NVRAM, TPM state and disks stay."""
+    def undefine(self, uuid: str, *, snapshots: bool = False) -> None:
+        """Remove the definition only: NVRAM, TPM state and disks stay. `snapshots`: with what libvirt knows of them."""
         ...
 
     def set_autostart(self, uuid: str, on: bool) -> None: ...
     def resume(self, uuid: str) -> None: ...
     def destroy(self, uuid: str) -> None:
-        """Stop this host's copy at once. Only ever for a copy proved to be a husk."""
+        """Stop this host's copy at once."""
+        ...
+
+    def ask_to_stop(self, uuid: str, way: StopWay) -> None:
+        """Ask the guest to shut down. Returns at once: that it does is for `place` to say."""
+        ...
+
+    def let_it_end(self, uuid: str, on: bool) -> None:
+        """Whether a running guest ends when it turns itself off or reboots. Off: as its definition says, which is left as it is."""
+        ...
+
+    def start(self, uuid: str) -> None: ...
+    def watch(self, uuid: str, seconds: float) -> str:
+        """Watch a running guest for so long; what befell it (it stopped, rebooted, crashed), empty when it just ran."""
+        ...
+
+    def agent_answers(self, uuid: str) -> bool:
+        """Whether the guest's agent is connected and answers now."""
+        ...
+
+    def snapshots(self, uuid: str) -> tuple[Snapshot, ...]:
+        """What libvirt knows of the guest's snapshots, each after the one it was made upon."""
+        ...
+
+    def make_known(self, uuid: str, snapshots_of_it: Sequence[Snapshot], changes: Changes = NO_CHANGES) -> None:
+        """Tell libvirt of snapshots whose data are in the images already."""
+        ...
+
+    def adapt_saved(self, path: str, changes: Changes) -> None:
+        """Change the definition inside a file of saved memory."""
+        ...
+
+    def open_links(self, uuid: str, definition: str) -> None:
+        """Give the running guest's interfaces the link states that the definition names."""
         ...
 
     def volume_names(self, pool: str) -> tuple[str, ...]:
@@ -105,6 +146,54 @@ class Hypervisor(Protocol):
     def remove_file(self, path: str) -> None:
         """Remove a file, if it is there."""
         ...
+
+    # What is done at the host itself, because its libvirtd cannot
+
+    def hold(self, request: str, images: Sequence[Held]) -> None:
+        """Open each image so that no guest can start on it; outlives this process. Held already by us: nothing happens."""
+        ...
+
+    def held(self, request: str) -> tuple[str, ...]:
+        """The targets that are held for that request now."""
+        ...
+
+    def release(self, request: str, targets: Sequence[str] = ()) -> None:
+        """Let them go, all when none is named. Nothing held: nothing happens."""
+        ...
+
+    def pack(self, directory: str) -> str:
+        """A small directory of the host with owners and modes, as text; empty when there is none."""
+        ...
+
+    def unpack(self, directory: str, packed: str, request: str) -> bool:
+        """Put it in its place; True when what was there before is kept beside it under a name with the request's id."""
+        ...
+
+    def take_back(self, directory: str, request: str) -> None:
+        """Remove what was unpacked for that request, and put back what was there before."""
+        ...
+
+    def move_file(self, path: str, to: str) -> None:
+        """Give a file another name in its file system. Done already: nothing happens."""
+        ...
+
+    def image_chain(self, path: str) -> tuple[tuple[str, str], ...]:
+        """(path, format) of an image and of the layers below it, top first."""
+        ...
+
+    def rebase(self, path: str, backing: str, backing_format: str) -> None:
+        """Write into a qcow2 image's header where the layer below it is. Its content is not looked at."""
+        ...
+
+    def image_snapshots(self, path: str) -> tuple[str, ...]:
+        """The snapshots inside a qcow2 image, whether or not libvirt knows them."""
+        ...
+
+    def check_image(self, image: Held) -> str:
+        """What is wrong with an image's own structure; empty when nothing is, or when its format has none to check."""
+        ...
+
+    # What it can be
 
     def machine(self, guest: Guest) -> Machine:
         """Whether this host can be the guest's machine."""
@@ -201,6 +290,10 @@ class Network(Protocol):
     def watch(self, probe: str) -> Watcher: ...
     def answers(self, probe: str, within: float) -> bool | None:
         """Whether ADDRESS[:PORT] answers within that many seconds; None: this machine may not send echoes."""
+        ...
+
+    def check(self, check: str, within: float) -> str:
+        """Try an operator's check (tcp:, http:, command:) until it is good; empty when it was, else what was seen last."""
         ...
 
     def address_of(self, macs: Sequence[str]) -> str:
@@ -326,3 +419,4 @@ class Ports:
     between: Between
     network: Network
     clock: Clock
+    copier: Copier

@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,18 +16,20 @@ from typing import Any
 
 from ferryman.app import Site
 from ferryman.drivers.database.records import DatabaseRecords
+from ferryman.errors import DriverError
+from ferryman.model.copy import CopyProgress, CopyResult, CopyTask
 from ferryman.model.cpu import Cpu
-from ferryman.model.guest import Disk, Guest, State
+from ferryman.model.guest import Disk, Guest, Snapshot, State
 from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, Machine
 from ferryman.model.mark import Mark
 from ferryman.model.place import ABSENT, Place, Where
-from ferryman.model.plan import Changes, NewDisk, Order, Volume
+from ferryman.model.plan import Changes, Held, NewDisk, Order, Volume
 from ferryman.model.request import Handshake
 from ferryman.model.sample import Sample
 from ferryman.model.site import CpuComparison, DiskReach, Ground, LinkSpeed, Reach
 from ferryman.model.units import GIB
 from ferryman.plain import from_plain, to_plain
-from ferryman.ports import NO_CHANGES, Hypervisor, Ports
+from ferryman.ports import NO_CHANGES, Hypervisor, Ports, StopWay
 from tests.unit.sites import UUID, good_guest, good_site, host_facts
 
 JOB_SECONDS = 0.6
@@ -167,8 +169,11 @@ class FakeHypervisor:
     def define(self, definition: str, changes: Changes = NO_CHANGES) -> None:
         with self.world.opened() as content:
             content[self.host.name] = content[self.host.name] or {"state": "off", "autostart": False}
+            content[self.host.name].pop("links", None)
+            if changes.links_down:
+                content[self.host.name]["links"] = False
 
-    def undefine(self, uuid: str) -> None:
+    def undefine(self, uuid: str, *, snapshots: bool = False) -> None:
         with self.world.opened() as content:
             assert content[self.host.name]["state"] == "off"
             content[self.host.name] = None
@@ -184,8 +189,55 @@ class FakeHypervisor:
 
     def destroy(self, uuid: str) -> None:
         with self.world.opened() as content:
-            assert content[self.host.name]["state"] == "paused", "only ever a husk"
-            content[self.host.name]["state"] = "off"
+            here = content[self.host.name]
+            assert here["state"] == "paused" or not here.get("links", True), "only ever a husk, or what nobody has seen"
+            here["state"] = "off"
+
+    def ask_to_stop(self, uuid: str, way: StopWay) -> None:
+        with self.world.opened() as content:
+            assert content[self.host.name]["state"] == "running"
+            if not content.get("deaf"):
+                content[self.host.name].update(state="off")
+                content[self.host.name].pop("mark", None)  # live metadata
+
+    def let_it_end(self, uuid: str, on: bool) -> None:
+        pass
+
+    def start(self, uuid: str) -> None:
+        with self.world.opened() as content:
+            assert content[self.host.name]["state"] == "off"
+            assert not content.get("held", {}).get(self.host.name), "its image is held"
+            other = content["b" if self.host.name == "a" else "a"]
+            assert not other or other["state"] == "off", "it would run twice"
+            content[self.host.name]["state"] = "running"
+
+    def watch(self, uuid: str, seconds: float) -> str:
+        return str(self.world.read().get("befalls", ""))
+
+    def agent_answers(self, uuid: str) -> bool:
+        return False
+
+    def snapshots(self, uuid: str) -> tuple[Snapshot, ...]:
+        return ()
+
+    def make_known(self, uuid: str, snapshots_of_it: Sequence[Snapshot], changes: Changes = NO_CHANGES) -> None:
+        pass
+
+    def image_chain(self, path: str) -> tuple[tuple[str, str], ...]:
+        return ((path, "qcow2"),)
+
+    def rebase(self, path: str, backing: str, backing_format: str) -> None:
+        pass
+
+    def image_snapshots(self, path: str) -> tuple[str, ...]:
+        return ()
+
+    def adapt_saved(self, path: str, changes: Changes) -> None:
+        pass
+
+    def open_links(self, uuid: str, definition: str) -> None:
+        with self.world.opened() as content:
+            assert content[self.host.name]["state"] == "running"
 
     def volume_names(self, pool: str) -> tuple[str, ...]:
         start = f"{self.host.name}/srv/{pool}/"
@@ -228,6 +280,43 @@ class FakeHypervisor:
     def remove_file(self, path: str) -> None:
         with self.world.opened() as world:
             world["files"][self.host.name].pop(path, None)
+
+    def hold(self, request: str, images: Sequence[Held]) -> None:
+        with self.world.opened() as content:
+            assert content[self.host.name]["state"] == "off", "it is in use"
+            content.setdefault("held", {})[self.host.name] = [image.target for image in images]
+
+    def held(self, request: str) -> tuple[str, ...]:
+        return tuple(self.world.read().get("held", {}).get(self.host.name, ()))
+
+    def release(self, request: str, targets: Sequence[str] = ()) -> None:
+        with self.world.opened() as content:
+            held = content.get("held", {})
+            held[self.host.name] = [one for one in held.get(self.host.name, ()) if targets and one not in targets]
+
+    def pack(self, directory: str) -> str:
+        return str(self.world.read().get("tpm", {}).get(self.host.name, ""))
+
+    def unpack(self, directory: str, packed: str, request: str) -> bool:
+        with self.world.opened() as content:
+            before = content["tpm"].get(self.host.name, "")
+            content["tpm"][self.host.name] = packed
+            if before and before != packed:
+                content["tpm"]["before"] = before
+            return bool(before)
+
+    def take_back(self, directory: str, request: str) -> None:
+        with self.world.opened() as content:
+            content["tpm"][self.host.name] = content["tpm"].pop("before", "")
+
+    def move_file(self, path: str, to: str) -> None:
+        with self.world.opened() as content:
+            files = content["files"][self.host.name]
+            if path in files:
+                files[to] = files.pop(path)
+
+    def check_image(self, image: Held) -> str:
+        return ""
 
     def machine(self, guest: Guest) -> Machine:
         return good_site().machine
@@ -296,6 +385,33 @@ class FakeBetween:
         return ()
 
 
+class FakeCopier:
+    """Implements ports.Copier: a copy is there at once; what it was made of is whatever the source has."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def copy(
+        self, task: CopyTask, source: Host, destination: Host, *, progress: Callable[[CopyProgress], None],
+        cancelled: Callable[[], bool],
+    ) -> CopyResult:  # fmt: skip
+        with self.world.opened() as content:
+            assert content["a"]["state"] == "off", "it writes to what is copied"
+            assert content.get("held", {}).get("a"), "nothing holds what is copied"
+            assert content["b"] is None
+            if content.get("copy_fails"):
+                raise DriverError("the copy", content["copy_fails"])
+            content.setdefault("journals", {})[task.id] = task.destination.location
+        progress(CopyProgress("copying", GIB, GIB, GIB))
+        return CopyResult(GIB, GIB, GIB, GIB, 0, 1.0, 1.0, "d1", "d1", "tls")
+
+    def discard(self, task: CopyTask, destination: Host) -> None:
+        with self.world.opened() as content:
+            content.get("journals", {}).pop(task.id, None)
+
+    forget = discard
+
+
 class FakeWatcher:
     """Saw nothing."""
 
@@ -317,6 +433,9 @@ class FakeNetwork:
     def answers(self, probe: str, within: float) -> bool | None:
         world = self.world.read()
         return bool(world["a"]) or not world.get("dark")
+
+    def check(self, check: str, within: float) -> str:
+        return ""
 
     def address_of(self, macs: Sequence[str]) -> str:
         return "192.0.2.1"
@@ -356,4 +475,11 @@ class FakeSite(Site):
 
     @property
     def ports(self) -> Ports:
-        return Ports(self.records, self.hypervisor, FakeBetween(self.world), FakeNetwork(self.world), self.clock)
+        return Ports(
+            self.records,
+            self.hypervisor,
+            FakeBetween(self.world),
+            FakeNetwork(self.world),
+            self.clock,
+            FakeCopier(self.world),
+        )

@@ -13,6 +13,9 @@ from tests.lab.operators import ATTENTION
 from tests.lab.scene import IMAGES, Scene
 
 Act = Callable[[Scene], None]
+# In a cold move: while the guest is off, and once it has started at the destination.
+_OFF = ("hold", "copy-tpm", "copy-saved", "copy-disks", "arrive", "leave", "start")
+_SEEN_THERE = ("health", "open", "release")
 _ODD_ENDS = ("enter-rolling-back", "resume-source", "undo", "undo-refused", "read-facts", "destroy-husk")
 
 
@@ -35,11 +38,14 @@ def _until_it_is_verified(step: str) -> bool:
 
 
 def _while_it_is_at_the_source(step: str) -> bool:
+    if step in (*_OFF, *_SEEN_THERE):
+        return False
     return _before_the_transfer(step) or step == "transfer" or (step in _ODD_ENDS and step != "destroy-husk")
 
 
 def _once_it_is_at_the_destination(step: str) -> bool:
-    return step not in _ODD_ENDS and WORKFLOW_STEPS.index(step) >= WORKFLOW_STEPS.index("transfer")
+    late = WORKFLOW_STEPS.index(step) >= WORKFLOW_STEPS.index("transfer")
+    return step in _SEEN_THERE or (late and step not in _ODD_ENDS)
 
 
 def _while_volumes_are_written(step: str) -> bool:
@@ -48,7 +54,7 @@ def _while_volumes_are_written(step: str) -> bool:
 
 def _while_nothing_is_open(step: str) -> bool:
     """A file system with files open for writing cannot be made read-only."""
-    return _before_the_transfer(step) and step not in ("replace-definition", "eject-media")
+    return _before_the_transfer(step) and step not in ("replace-definition", "eject-media", "start", "health")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ class Course:
     tidy: Callable[[Scene], None] = lambda scene: None
     spec: GuestSpec = SPEC  # of a guest made for this course alone, when it is another
     stopped: bool = False  # the guest runs nowhere by then
+    always: bool = True  # its steps are befallen in each test run; otherwise in the whole product alone
+    counted: bool = True  # it runs all the time, so that no count may be lost
 
 
 def course_of(step: str) -> Course:
@@ -115,6 +117,16 @@ def _shut_off(scene: Scene) -> tuple[str, ...]:
     return ("migrate", scene.guest.name, "--to", scene.destination, "--yes")
 
 
+def _cold(scene: Scene) -> tuple[str, ...]:
+    return scene.asked("--cold", "--retire")
+
+
+def _asleep(scene: Scene) -> tuple[str, ...]:
+    """Put to sleep with its memory saved; it stays asleep."""
+    scene.virsh(scene.source, "managedsave", scene.guest.name)
+    return ("migrate", scene.guest.name, "--to", scene.destination, "--yes", "--cold", "--retire")
+
+
 def _husk_destroyed(scene: Scene) -> None:
     """It was there, and ferryman says what it did."""
     told = scene.operator.records.decisions(scene.operator.request_id())
@@ -136,5 +148,20 @@ ODD = (
         frozenset({"copy-nvram", "define-destination"}),
         spec=replace(SPEC, disks=("shared",), nvram=True, cdrom="", memory_mib=256),
         stopped=True,
+    ),
+    Course(
+        _cold,
+        frozenset(
+            {"save-snapshots", "stop", "hold", "copy-disks", "arrive", "leave", "start", "health", "open", "release"}
+        ),
+        counted=False,
+        always=False,
+    ),
+    Course(
+        _asleep,
+        frozenset({"copy-tpm", "copy-saved"}),
+        spec=replace(SPEC, disks=("shared",), tpm=True, cdrom="", memory_mib=192),
+        stopped=True,
+        always=False,
     ),
 )

@@ -137,6 +137,7 @@ def ended(
         scene.operator.wait_for(lambda: counter.report().quiet < 1, "counts to come again", 30)
         seen = counter.report()
         assert (seen.lost, seen.repeated, seen.connections) == (0, 0, 1), (seen, scene.notes)
+    guests.wait_healthy(scene.lab, scene.guest)  # one that was stopped may still be starting
     judge(scene.lab, scene.guest, at=at, operator=scene.operator, image=scene.image_of(at, "vda"))
 
 

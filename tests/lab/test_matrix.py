@@ -59,7 +59,9 @@ def play(lab: Lab, cell: Cell) -> None:
         fault.prepare(tried)
         killed = fault.kills or course.stopped
         with contextlib.ExitStack() as stack:
-            counter = None if killed else stack.enter_context(witness.Counter(tried.lab, tried.guest))
+            counter = (
+                None if killed or not course.counted else stack.enter_context(witness.Counter(tried.lab, tried.guest))
+            )
             tried.start(course.stage(tried), cell.moment)
             try:
                 fault.cause(tried)

@@ -33,6 +33,7 @@ from tests.unit.sites import (
     with_transport,
 )
 from tests.unit.test_assess_definition import OF_DEFINITIONS
+from tests.unit.test_cold import OF_COLD
 
 BLOCKER, WARNING, NOTE = Severity.BLOCKER, Severity.WARNING, Severity.NOTE
 
@@ -94,6 +95,8 @@ CASES: dict[str, tuple[Site, Severity]] = {
     "version-backwards": (with_destination(qemu_version=(7, 2, 0)), WARNING),
     "host-device": (with_guest(host_devices=(HostDevice("pci", "0000:01:00.0"),)), BLOCKER),
     "tpm-device": (with_guest(tpm="passthrough"), BLOCKER),
+    "secret-missing": (replace(with_guest(secrets=("s1",)), destination=replace(host_facts("b"), secrets=("s2",))), BLOCKER),
+    "secret-named": (replace(with_guest(secrets=("s1",)), destination=replace(host_facts("b"), secrets=("s1",))), NOTE),
     "tpm": (with_guest(tpm="emulator"), NOTE),
     "tpm-missing": (replace(with_machine(tpm_backends=()), guest=replace(good_guest(), tpm="emulator")), BLOCKER),
     "medium-present": (with_disk(device="cdrom", read_only=True), NOTE),
@@ -158,7 +161,14 @@ WITH_OPTIONS = {
     "link-measured": (with_ground(link=LinkSpeed(100 * MIB)), Options(timeout=60)),
     "link-not-measured": (with_ground(link=LinkSpeed(None, "no python3")), Options()),
 }
-AFTERWARDS = {"not-announced", "answer-not-checked", "guest-dark", "long-blackout"}  # test_verify.py
+AFTERWARDS = {
+    "not-announced",
+    "answer-not-checked",
+    "guest-dark",
+    "long-blackout",
+    "check-failed",
+    "forced-off",
+}  # test_verify.py
 
 
 def test_a_good_site_has_no_finding() -> None:
@@ -193,7 +203,12 @@ def test_a_disk_that_may_not_be_copied_and_is_not_shared_is_a_blocker() -> None:
 
 def test_no_finding_is_without_a_test() -> None:
     documented = (
-        set(CASES) | set(WITH_OPTIONS) | AFTERWARDS | set(OF_DEFINITIONS) | {"disk-not-shared", "version-trouble"}
+        set(CASES)
+        | set(WITH_OPTIONS)
+        | AFTERWARDS
+        | set(OF_DEFINITIONS)
+        | OF_COLD
+        | {"disk-not-shared", "version-trouble"}
     )
     assert documented == finding_codes()
 

@@ -103,7 +103,7 @@ def test_what_the_destination_must_have_when_the_guest_starts_there_is_found(cod
 @pytest.mark.parametrize("state", State)
 def test_only_a_guest_that_was_stopped_in_order_moves_by_its_definition(state: State) -> None:
     guest = replace(good_site().guest, state=state)
-    assert method_for(guest) is (Method.DEFINITION if state is State.SHUT_OFF else Method.LIVE)
+    assert method_for(guest, Options()) is (Method.DEFINITION if state is State.SHUT_OFF else Method.LIVE)
 
 
 @pytest.mark.parametrize(("nvram", "copied"), [(None, ""), (Reach.SAME, ""), (Reach.DIFFERENT, NVRAM)])

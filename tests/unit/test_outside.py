@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ferryman.drivers import link, probe, ssh
+from ferryman.drivers import address, link, probe, ssh
 from ferryman.drivers.libvirt import between, segments
 from ferryman.drivers.libvirt import visit as visits
 from ferryman.drivers.libvirt.visit import Visit, visit
@@ -30,13 +30,13 @@ HERE = Host("here", "qemu:///system")
     [("10.0.0.1", ("10.0.0.1", 0)), ("10.0.0.1:80", ("10.0.0.1", 80)), ("[fe80::1]:80", ("fe80::1", 80)), ("fe80::1", ("fe80::1", 0))],
 )  # fmt: skip
 def test_a_probe_is_an_address_and_maybe_a_port(text: str, expected: tuple[str, int]) -> None:
-    assert probe.parse(text) == expected
+    assert address.parse(text) == expected
 
 
 @pytest.mark.parametrize("text", ["10.0.0.1:http", "10.0.0.1:0", "10.0.0.1:70000", ":80", "[fe80::1]:x"])
 def test_what_is_no_probe_is_said_to_be_none(text: str) -> None:
     with pytest.raises(BadInput, match="probe"):
-        probe.parse(text)
+        address.parse(text)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "localhost"])

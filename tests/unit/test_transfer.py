@@ -145,7 +145,7 @@ def test_a_carried_call_is_waited_for_after_the_jobs_end_but_not_for_ever(
     """It still ends the other copy then, and its error says why the job ended."""
     records, source, clock = open_records(tmp_path), _Source(), _Clock()
     records.add_request(Request("r", "uuid", "web", "a", "b"), "slot0")
-    ports = Ports(records, lambda _name: source, None, None, clock)  # type: ignore[arg-type, return-value]
+    ports = Ports(records, lambda _name: source, None, None, clock, None)  # type: ignore[arg-type, return-value]
     plan = live_plan(good_site(), Options(handshake=Handshake.CARRIED if carried else Handshake.PEER))
     call = _Call(looks)
     end = _watch(ports, records.request("r"), plan, call)

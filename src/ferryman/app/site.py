@@ -205,11 +205,12 @@ class Site:
     def ports(self) -> "Ports":
         """The outside world as the workflows see it."""
         from ferryman.drivers.clock import SteadyClock
+        from ferryman.drivers.copy import SshCopier
         from ferryman.drivers.libvirt.between import LibvirtBetween
         from ferryman.drivers.probe import HostNetwork
         from ferryman.ports import Ports
 
-        return Ports(self.records, self.hypervisor, LibvirtBetween(), HostNetwork(), SteadyClock())
+        return Ports(self.records, self.hypervisor, LibvirtBetween(), HostNetwork(), SteadyClock(), SshCopier())
 
     def assess(
         self, guest: str, destination: str, options: Options, *, source: str = "", measure_link: bool = False
@@ -222,7 +223,7 @@ class Site:
         at, found = self.find(guest, source)
         self.host(destination)
         options = self.with_maps(options, at, destination)
-        site = observe(self.ports, found.uuid, at, destination)
+        site = observe(self.ports, found.uuid, at, destination, way_back=options.rollback_loses_writes)
         if measure_link:
             speed = self.ports.between.measure(self.hypervisor(at), self.hypervisor(destination))
             site = replace(site, ground=replace(site.ground, link=speed))
@@ -231,10 +232,19 @@ class Site:
     @staticmethod
     def usable(options: Options) -> None:
         """Raises BadInput when an option cannot be used."""
-        from ferryman.drivers.probe import parse
+        from ferryman.drivers.address import parse
 
+        if options.rollback_loses_writes and not options.cold:
+            raise BadInput("--rollback-loses-writes", "the guest must be stopped for it", "add --cold")
+        if options.cpu and not options.cold:
+            raise BadInput("--cpu", "a running guest keeps its CPU", "add --cold, or leave it away")
         if options.probe:
             parse(options.probe)
+        if options.checks:
+            from ferryman.drivers import checks
+
+            for check in options.checks:
+                checks.parse(check)
         for name in ("bandwidth", "max_downtime", "timeout"):
             if getattr(options, name) < 0:
                 raise BadInput(f"--{name.replace('_', '-')}", "it is negative", "0 means no limit, or the default")

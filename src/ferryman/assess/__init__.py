@@ -1,6 +1,7 @@
 """Pure: may this guest live on that host, moved as it is? Facts in, findings out, the weightiest first."""
 
 from ferryman.assess import (
+    cold,
     cpu,
     definition,
     devices,
@@ -34,6 +35,10 @@ def assess(site: Site, options: Options) -> tuple[Finding, ...]:
         *network.findings(site, options),
         *transport.findings(site, options),
     )
-    if method_for(site.guest) is Method.DEFINITION:
-        return by_weight(definition.findings(site, options, found))
-    return by_weight(found)
+    match method_for(site.guest, options):
+        case Method.DEFINITION:
+            return by_weight(definition.findings(site, options, found))
+        case Method.COLD:
+            return by_weight(cold.findings(site, options, found))
+        case Method.LIVE:
+            return by_weight(found)

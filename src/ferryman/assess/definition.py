@@ -24,6 +24,8 @@ ALSO = frozenset(
         "boot-file-missing",
         "boot-files-not-checked",
         "tpm-device",
+        "secret-missing",
+        "secret-named",
         "vcpus",
         "vcpu-limit",
         "pinned-cpus",
@@ -61,14 +63,14 @@ def _disks(site: Site, options: Options) -> Iterator[Finding]:
             continue
         what = f"disk {disk.target} ({disk.source}) of guest {guest.name}"
         if one.reach is Reach.DIFFERENT and disk.device in ("cdrom", "floppy"):
-            yield blocker("disk-stays", what, f"{destination} does not have it ({one.how}), and media of a shut-off guest are not copied",
-                          f"virsh change-media {guest.name} {disk.target} --eject --config")  # fmt: skip
+            yield blocker("disk-stays", what, f"{destination} does not have it ({one.how}), and media are not copied when a definition moves",
+                          f"--cold copies it; or take it out: virsh change-media {guest.name} {disk.target} --eject --config")  # fmt: skip
         elif one.reach is Reach.DIFFERENT:
-            yield blocker("disk-stays", what, f"{destination} has other storage there ({one.how}), and the disks of a shut-off guest are not copied",
-                          f"start the guest (virsh start {guest.name}) and move it live, or put the disk on storage that both hosts share")  # fmt: skip
+            yield blocker("disk-stays", what, f"{destination} has other storage there ({one.how}), and disks are not copied when a definition moves",
+                          "--cold copies it while the guest stays off; or put the disk on storage that both hosts share")  # fmt: skip
         elif options.copy_storage is CopyStorage.ALL and not disk.read_only:
-            yield blocker("disk-stays", what, "--copy-storage all asks for a copy, and the disks of a shut-off guest are not copied",
-                          f"leave --copy-storage away, or start the guest (virsh start {guest.name}) and move it live")  # fmt: skip
+            yield blocker("disk-stays", what, "--copy-storage all asks for a copy, and disks are not copied when a definition moves",
+                          "add --cold, or leave --copy-storage away")  # fmt: skip
 
 
 def _left_behind(site: Site) -> Iterator[Finding]:
@@ -76,16 +78,16 @@ def _left_behind(site: Site) -> Iterator[Finding]:
     guest, what = site.guest, f"guest {site.guest.name}"
     if guest.snapshots:
         yield blocker("snapshots-stay", what, f"it has snapshots ({', '.join(guest.snapshots)}): what libvirt knows of them does not travel",
-                      f"virsh snapshot-delete {guest.name} NAME, or with --metadata to keep their data in the image")  # fmt: skip
+                      f"--cold takes internal ones along; or virsh snapshot-delete {guest.name} NAME, with --metadata to keep their data in the image")  # fmt: skip
     if guest.checkpoints:
         yield blocker("checkpoints-stay", what, f"it has checkpoints ({', '.join(guest.checkpoints)}): what libvirt knows of them does not travel",
                       f"virsh checkpoint-delete {guest.name} NAME; the next backup is a full one")  # fmt: skip
     if guest.managed_save:
         yield blocker("managed-save-stays", what, "it was put to sleep with its memory saved at the source: that does not travel",
-                      f"virsh start {guest.name} and move it live, or virsh managedsave-remove {guest.name} if its memory may be lost")  # fmt: skip
+                      f"--cold takes it along; or virsh managedsave-remove {guest.name} if its memory may be lost")  # fmt: skip
     if guest.tpm == "emulator":
         yield blocker("tpm-state-stays", f"TPM of guest {guest.name}", "its state is a directory of the source, which is not copied",
-                      f"start the guest (virsh start {guest.name}) and move it live: then the state travels")  # fmt: skip
+                      "--cold copies it too; or start the guest and move it live: then the state travels")  # fmt: skip
     for device in guest.host_devices:
         yield blocker("device-stays", f"{device.kind} {device.name} of guest {guest.name}", "it belongs to the source host; the guest would not start without it",
                       f"virsh detach-device {guest.name} FILE --config before the move")  # fmt: skip

@@ -13,11 +13,29 @@ def findings(site: Site) -> Iterator[Finding]:
         yield blocker("host-device", f"{device.kind} {device.name} of guest {guest.name}", "it belongs to the source host and cannot travel with a running guest",
                       f"virsh detach-device {guest.name} FILE before the move")  # fmt: skip
     yield from _tpm(site)
+    yield from _secrets(site)
     shared = {one.target for one in site.ground.disks if one.reach in (Reach.SAME, Reach.NETWORK)}
     for disk in guest.disks:
         if disk.device in ("cdrom", "floppy") and disk.source and disk.target in shared:
             yield note("medium-present", f"drive {disk.target} of guest {guest.name}", f"{disk.source} is in it, and stays in it at the destination",
                        f"when it is not needed: virsh change-media {guest.name} {disk.target} --eject")  # fmt: skip
+
+
+def _secrets(site: Site) -> Iterator[Finding]:
+    """The definition names them; what they are stays in each host's own libvirt."""
+    name, there = site.destination.host.name, site.destination.secrets
+    for secret in site.guest.secrets:
+        what = f"secret {secret} of guest {site.guest.name}"
+        if there is not None and secret not in there:
+            yield blocker("secret-missing", what, f"the guest's definition names it, and libvirt at {name} does not have it: the guest could not start there",
+                          f"define it there under the same UUID and usage: virsh secret-define FILE, then virsh secret-set-value {secret} BASE64")  # fmt: skip
+        else:
+            seen = (
+                "is there, whether with the same value was not looked at"
+                if there is not None
+                else "could not be looked at"
+            )
+            yield note("secret-named", what, f"the guest's definition names it; at {name} it {seen}", f"compare it: virsh secret-get-value {secret} at both hosts")  # fmt: skip
 
 
 def _tpm(site: Site) -> Iterator[Finding]:

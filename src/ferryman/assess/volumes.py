@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ferryman.model.finding import Finding, blocker, note, warning
 from ferryman.model.guest import Disk
 from ferryman.model.host import Pool
-from ferryman.model.request import Options
+from ferryman.model.request import Chain, Options
 from ferryman.model.site import Site
 from ferryman.model.units import MIB, format_size
 from ferryman.plan import disks
@@ -30,31 +30,35 @@ def findings(site: Site, options: Options) -> Iterator[Finding]:
         wanted.setdefault(placed.pool.name, []).append(disk)
         yield from _disk(site, disk, placed.pool, options)
     for name, pool in pools.items():
-        yield from _room(site, pool, wanted[name])
-    if wanted and options.bandwidth:
+        yield from _room(site, pool, wanted[name], options)
+    if wanted and options.bandwidth and not options.cold:
         yield note("cap-shared", f"guest {site.guest.name}", f"disks and memory together get {format_size(options.bandwidth)}/s; holes of sparse disks count too",
                    "shape the link instead if the disks are mostly empty")  # fmt: skip
 
 
 def _disk(site: Site, disk: Disk, pool: Pool, options: Options) -> Iterator[Finding]:
     what, at = _what(site, disk), site.destination.host.name
-    carried = (
-        "its bytes are carried over by way of this machine beforehand"
-        if disk.read_only
-        else "it is copied while the guest runs"
-    )
+    if options.cold:
+        carried = "it is copied while the guest stands still"
+    elif disk.read_only:
+        carried = "its bytes are carried over by way of this machine beforehand"
+    else:
+        carried = "it is copied while the guest runs"
     yield note("disk-copied", what, f"{carried}, to pool {pool.name} at {at} ({format_size(disk.allocation)} of {format_size(disk.capacity)} are in use)",
                "the source's copy is removed at the end (--retire)" if options.retire else "the source's copy is kept until: ferryman retire ID")  # fmt: skip
-    if disk.backing and not disk.read_only:
+    if disk.backing and not disk.read_only and options.cold and options.chain is Chain.KEEP:
+        yield note("chain-kept", what, f"its {len(disk.backing)} backing layers are copied as the files that they are (--chain keep)",
+                   "they need room for each layer, and stay at the source: other images may stand upon them")  # fmt: skip
+    elif disk.backing and not disk.read_only:
         yield note("chain-flattened", what, f"its {len(disk.backing)} backing layers are copied into one image",
                    "nothing is lost; put all layers on storage that both hosts share if they must stay apart")  # fmt: skip
     if pool.kind == "logical":
         yield note("raw-allocated", what, f"a logical volume takes all {format_size(disk.capacity)} from the beginning",
                    "leave that much room in the volume group")  # fmt: skip
-    elif _fully_allocated(site, disk, pool):
+    elif _fully_allocated(site, disk, pool, options):
         yield note("raw-allocated", what, f"QEMU {'.'.join(map(str, site.destination.qemu_version))} may allocate all {format_size(disk.capacity)} of a raw copy",
                    "leave that much room; afterwards fallocate --dig-holes makes it sparse again while the guest is shut off")  # fmt: skip
-    if not disk.read_only:
+    if not disk.read_only and not options.cold:
         yield note("no-image-lock", what, "its two copies have no lock in common: if a libvirtd dies in the switchover, nothing but libvirt stands between two running guests",
                    "do not restart libvirtd at either host during the move")  # fmt: skip
     if disk.shareable:
@@ -66,16 +70,21 @@ def _what(site: Site, disk: Disk) -> str:
     return f"disk {disk.target} ({disk.source}) of guest {site.guest.name}"
 
 
-def _fully_allocated(site: Site, disk: Disk, pool: Pool) -> bool:
+def _fully_allocated(site: Site, disk: Disk, pool: Pool, options: Options) -> bool:
+    """QEMU's mirror does it, and a logical volume is; the copy engine leaves holes where they are."""
     if pool.kind == "logical":
         return True
+    if options.cold:
+        return False
     return disk.format == "raw" and not disk.read_only and site.destination.qemu_version[:2] < SPARSE_RAW_SINCE
 
 
-def _room(site: Site, pool: Pool, wanted: list[Disk]) -> Iterator[Finding]:
+def _room(site: Site, pool: Pool, wanted: list[Disk], options: Options) -> Iterator[Finding]:
     """Blocked when the data does not fit now; warned of when it would not fit once the guest has filled its disks."""
     what = f"room in pool {pool.name} at {site.destination.host.name}"
-    least = sum(disk.capacity if _fully_allocated(site, disk, pool) else disk.allocation for disk in wanted) + OVERHEAD
+    least = OVERHEAD + sum(
+        disk.capacity if _fully_allocated(site, disk, pool, options) else disk.allocation for disk in wanted
+    )
     most = sum(max(disk.capacity, disk.allocation) for disk in wanted) + OVERHEAD
     free = site.ground.room.get(pool.name, pool.available)
     if free < least:

@@ -14,7 +14,8 @@ from contextlib import suppress
 from typing import Any
 
 from ferryman import errors
-from ferryman.drivers import ssh
+from ferryman.drivers import checks, ssh
+from ferryman.drivers.address import parse
 from ferryman.model.host import Host
 
 INTERVAL = 0.05  # seconds between two probes
@@ -32,23 +33,6 @@ for item in sys.argv[1:]:
     for _ in range(3):
         s.send((b"\\xff" * 6 + raw + b"\\x80\\x35" + body).ljust(60, b"\\0"))
 """
-
-
-def parse(probe: str) -> tuple[str, int]:
-    """(address, port) of ADDRESS[:PORT] or [IPV6]:PORT; port 0: an echo is asked instead of a connection.
-
-    Raises errors.BadInput naming what cannot be used.
-    """
-    if probe.startswith("["):
-        address, _, port = probe[1:].partition("]")
-        port = port.lstrip(":")
-    elif probe.count(":") == 1:
-        address, port = probe.split(":")
-    else:
-        address, port = probe, ""
-    if not address or (port and not (port.isdigit() and 0 < int(port) < 65536)):
-        raise errors.BadInput(f"probe '{probe}'", "it is no address", "write ADDRESS, ADDRESS:PORT or [IPV6]:PORT")
-    return address, int(port or 0)
 
 
 def asks(address: str, port: int, timeout: float = PROBE_TIMEOUT) -> bool:
@@ -167,6 +151,9 @@ class HostNetwork:
         except PermissionError:
             return None
         return True
+
+    def check(self, check: str, within: float) -> str:
+        return checks.ask(check, within)
 
     def address_of(self, macs: Sequence[str]) -> str:
         wanted = {mac.lower() for mac in macs}

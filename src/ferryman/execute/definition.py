@@ -62,10 +62,10 @@ def _settle(ports: Ports, request: Request, put_back: bool, patience: float) -> 
 
 def _judge(ports: Ports, request: Request, *, put_back: bool) -> Judge:
     past = ports.records.asked_at(request.id) is not None
-    return partial(judge_definition, made=_made(ports, request), put_back=put_back and not past, past=past)
+    return partial(judge_definition, made=made(ports, request), put_back=put_back and not past, past=past)
 
 
-def _made(ports: Ports, request: Request) -> bool:
+def made(ports: Ports, request: Request) -> bool:
     """Whether the destination's definition is this move's: the undo is registered before it is made."""
     return any(act == undo.REMOVE_NEW_DEFINITION for _, act, _ in ports.records.undo_acts(request.id))
 
@@ -107,8 +107,8 @@ def _define(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> Trans
     records = ports.records
     if (by := records.cancel_asked(request.id)) != "":
         return TransferEnd(f"cancelled by {by}", cancelled=True)
-    made = _made(ports, request)
-    if not made and not fresh and ports.clock.now() - request.asked_at > TOO_OLD_TO_ASK:
+    ours = made(ports, request)
+    if not ours and not fresh and ports.clock.now() - request.asked_at > TOO_OLD_TO_ASK:
         return TransferEnd(TOO_LATE, remedy=ASK_AGAIN)
     holder = records.lease(request.guest_uuid)
     if holder != request.id:
@@ -116,7 +116,7 @@ def _define(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> Trans
     destination = ports.hypervisor(request.destination)
     places = (look(ports.hypervisor(request.source), request.guest_uuid), look(destination, request.guest_uuid))
     match places[0].where, places[1].where:
-        case Where.OFF, Where.OFF if made:
+        case Where.OFF, Where.OFF if ours:
             return TransferEnd("")  # run again after a crash
         case Where.OFF, Where.ABSENT:
             pass

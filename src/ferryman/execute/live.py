@@ -114,7 +114,7 @@ def destroy_husk(ports: Ports, request: Request) -> None:
     """A paused copy that no job works on, beside a running destination: a daemon died in the handshake's last phases."""
     found = confirm(ports, request, *FORWARD)
     if found is None:
-        raise _changed(request)
+        raise changed(request)
     if found.action is Action.FORWARD_OVER_HUSK:
         ports.hypervisor(request.source).destroy(request.guest_uuid)
         ports.records.keep_decision(request.id, f"destroyed the stalled copy at {request.source}: {found.reason}")
@@ -126,7 +126,7 @@ def undefine_source(ports: Ports, request: Request) -> None:
     if source.place(request.guest_uuid).where is Where.ABSENT:
         return
     if confirm(ports, request, Action.FORWARD) is None:
-        raise _changed(request)
+        raise changed(request)
     if source.place(request.guest_uuid).where is Where.OFF:
         source.undefine(request.guest_uuid)
 
@@ -166,10 +166,11 @@ def drop_undo(ports: Ports, request: Request) -> None:
 def _still_there(ports: Ports, request: Request) -> None:
     """Only while the destination owns the guest: one that went on to a third host has left a stale definition at most."""
     if confirm(ports, request, Action.FORWARD, Action.STOPPED_AT_DESTINATION) is None:
-        raise _changed(request)
+        raise changed(request)
 
 
-def _changed(request: Request) -> NeedsAttention:
+def changed(request: Request) -> NeedsAttention:
+    """The places are not any more what they were when it was decided."""
     return NeedsAttention(
         f"guest {request.guest}", "somebody else moved, started or stopped it between two looks",
         "look at both hosts with virsh list --all, then ferryman recover",

@@ -4,12 +4,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from ferryman.execute.mark import is_over
-from ferryman.model.site import Site
+from ferryman.model.plan import Method
+from ferryman.model.site import KeptMove, Site
 from ferryman.ports import Ports
 
 
-def observe(ports: Ports, guest: str, source: str, destination: str) -> Site:
-    """Look at the guest, both hosts and what is between them. Changes nothing that stays."""
+def observe(ports: Ports, guest: str, source: str, destination: str, *, way_back: bool = False) -> Site:
+    """Look at the guest, both hosts and what is between them. Changes nothing that stays.
+
+    `way_back`: also what the last move left at the destination.
+    """
     here, there = ports.hypervisor(source), ports.hypervisor(destination)
     found = here.guest(guest)
     with ThreadPoolExecutor() as pool:  # each look waits for a network, none for another
@@ -21,4 +25,32 @@ def observe(ports: Ports, guest: str, source: str, destination: str) -> Site:
             "ground": pool.submit(ports.between.look, found, here, there),
         }
         seen: dict[str, Any] = {name: look.result() for name, look in looks.items()}
-    return Site(guest=found, **seen, observed_at=ports.clock.now(), mark_is_over=is_over(ports.records, found.mark))
+    return Site(
+        guest=found,
+        **seen,
+        observed_at=ports.clock.now(),
+        mark_is_over=is_over(ports.records, found.mark),
+        kept=_kept(ports, found.uuid, source, destination) if way_back else None,
+    )
+
+
+def _kept(ports: Ports, uuid: str, source: str, destination: str) -> KeptMove | None:
+    """The guest's last move that came past its point of no return, if it was a cold one from there to here."""
+    records = ports.records
+    last = next(
+        (
+            one
+            for one in records.requests(limit=10_000)
+            if one.guest_uuid == uuid and records.asked_at(one.id) is not None
+        ),
+        None,
+    )
+    if last is None or (last.source, last.destination) != (destination, source):
+        return None
+    facts = records.facts(last.id)
+    if facts["plan"]["method"] != Method.COLD or facts["plan"].get("take_back"):
+        return None
+    there = ports.hypervisor(destination)
+    images = [disk["source"] for disk in facts["plan"]["new_disks"]]
+    since = facts.get("opened_at") or records.asked_at(last.id) or last.asked_at
+    return KeptMove(last.id, since, tuple(path for path in images if there.allocation(path) is None))

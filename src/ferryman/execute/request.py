@@ -8,14 +8,14 @@ from typing import Any
 
 from ferryman.assess import assess
 from ferryman.errors import Blocked, DriverError, FerrymanError, NeedsAttention, RecordsUnusable, Refused
-from ferryman.execute import definition, live, undo
+from ferryman.execute import cold, definition, live, undo
 from ferryman.execute.follow import TransferEnd
 from ferryman.execute.observe import observe
 from ferryman.execute.retire import retire_if_asked
 from ferryman.execute.runtime import step
 from ferryman.execute.settle import LATER, PATIENCE, look
 from ferryman.model.finding import blockers
-from ferryman.model.outcome import Outcome, Status, Versions
+from ferryman.model.outcome import Figures, Outcome, Status, Versions
 from ferryman.model.phase import Phase
 from ferryman.model.place import Where
 from ferryman.model.plan import Method, Plan
@@ -25,10 +25,11 @@ from ferryman.plain import from_plain, to_plain
 from ferryman.plan.method import plan_for
 from ferryman.ports import Ports, Watcher
 from ferryman.verify.location import Action, Verdict
-from ferryman.verify.network import network_findings
+from ferryman.verify.network import check_findings, network_findings, stop_findings
 
 AT_HOME = (Where.RUNNING, Where.HALTED, Where.OFF)  # the guest is at its source, whatever it is doing there
 ANSWERS_WITHIN = 15.0  # seconds after the switchover within which a client must be answered
+BOOTED_WITHIN = 180.0  # the same for a guest that starts anew
 
 
 class Fulfilment:
@@ -55,11 +56,10 @@ class Fulfilment:
         step("admit", self.admit, request)
         plan = from_plain(Plan, step("plan", self.observe_assess_plan, request))
         fresh = request.id in self.fresh
-        if plan.method is Method.DEFINITION:
-            end, verdict = definition.carry_out(self.ports, request, plan, fresh=fresh)
-        else:
+        if plan.method is Method.LIVE or plan.starts:
             step("watch", self.watch, request)
-            end, verdict = live.carry_out(self.ports, request, plan, fresh=fresh)
+        carry_out = {Method.LIVE: live.carry_out, Method.DEFINITION: definition.carry_out, Method.COLD: cold.carry_out}
+        end, verdict = carry_out[plan.method](self.ports, request, plan, fresh=fresh)
         return self.conclude(request, plan, end, verdict)
 
     def settle(self, request_id: str) -> Any:
@@ -77,10 +77,13 @@ class Fulfilment:
             )
         plan = from_plain(Plan, facts["plan"])
         patience = LATER if facts["looked_before"] else PATIENCE
-        if plan.method is Method.DEFINITION:
-            end, verdict = definition.left(self.ports, request, patience=patience)
-            return self.conclude(request, plan, end, verdict)
-        end, verdict = live.watched(self.ports, request, plan, fresh=False, may_ask=False, patience=patience)
+        match plan.method:
+            case Method.DEFINITION:
+                end, verdict = definition.left(self.ports, request, patience=patience)
+            case Method.COLD:
+                end, verdict = cold.left(self.ports, request, plan, patience=patience)
+            case Method.LIVE:
+                end, verdict = live.watched(self.ports, request, plan, fresh=False, may_ask=False, patience=patience)
         return self.conclude(request, plan, end, verdict)
 
     def _read_facts(self, request: Request) -> dict[str, Any]:
@@ -101,7 +104,8 @@ class Fulfilment:
 
     def observe_assess_plan(self, request: Request) -> Any:
         """Look at both hosts, find what speaks against the move, and plan it. Raises Blocked."""
-        site = observe(self.ports, request.guest_uuid, request.source, request.destination)
+        site = observe(self.ports, request.guest_uuid, request.source, request.destination,
+                       way_back=request.options.rollback_loses_writes)  # fmt: skip
         findings = assess(site, request.options)
         self.ports.records.keep_findings(request.id, "before", findings)
         self.ports.records.keep_versions(request.id, _versions(site, request.ferryman_version))
@@ -136,9 +140,15 @@ class Fulfilment:
             case Action.FORWARD if plan.method is Method.DEFINITION:
                 return definition.forward(self.ports, request, plan)
             case Action.FORWARD | Action.FORWARD_OVER_HUSK:
-                self._announce(request)
-                live.forward(self.ports, request, plan, verdict)
-                outcome = from_plain(Outcome, step("verify", self.verify, request))
+                if plan.method is Method.COLD:
+                    cold.forward(self.ports, request, plan)
+                else:
+                    self._announce(request)
+                    live.forward(self.ports, request, plan, verdict)
+                if plan.method is Method.COLD and not plan.starts:
+                    outcome = from_plain(Outcome, step("verify", definition.verify, self.ports, request, plan))
+                else:
+                    outcome = from_plain(Outcome, step("verify", self.verify, request, plan))
                 if (
                     request.options.retire and outcome.status is Status.SUCCEEDED
                 ):  # one that is dark may want to go back
@@ -147,7 +157,8 @@ class Fulfilment:
             case Action.BACK | Action.BACK_RESUME:
                 live.back(self.ports, request, verdict)
                 status = Status.CANCELLED if end.cancelled else Status.FAILED
-                return Outcome(status, f"{end.reason}; {verdict.reason}", request.source, remedy=end.remedy)
+                at = "" if plan.method is Method.COLD and not plan.starts else request.source
+                return Outcome(status, f"{end.reason}; {verdict.reason}", at, remedy=end.remedy)
             case Action.STOPPED_AT_SOURCE:
                 reason = verdict.reason
                 try:
@@ -162,7 +173,7 @@ class Fulfilment:
                 remedy = _named(verdict.remedy, request)
                 return Outcome(Status.NEEDS_ATTENTION, f"{end.reason}; {verdict.reason}", "", remedy=remedy)
 
-    def verify(self, request: Request) -> Any:
+    def verify(self, request: Request, plan: Plan) -> Any:
         """Past the point of no return: make the network learn the place, look from outside, collect the figures."""
         records, network = self.ports.records, self.ports.network
         records.enter(request.id, Phase.VERIFYING)
@@ -171,7 +182,8 @@ class Fulfilment:
         probe = facts.get("probe", "")
         announcing = self._announce(request)
         # What did not answer before the move says nothing about the move.
-        answers = network.answers(probe, ANSWERS_WITHIN) if probe and facts.get("answered_before") else None
+        within = BOOTED_WITHIN if plan.method is Method.COLD else ANSWERS_WITHIN
+        answers = network.answers(probe, within) if probe and facts.get("answered_before") else None
         not_announced = announcing.result()
         del self._announcing[request.id]
         answered_by = network.mac_of(probe) if answers else ""
@@ -180,7 +192,7 @@ class Fulfilment:
         watcher = self._watchers.pop(request.id, None)
         if watcher is not None:
             watcher.stop()
-        last = self._statistics(request)
+        figures = cold.figures(self.ports, request) if plan.method is Method.COLD else self._figures(request)
         blackout = watcher.blackout if watcher is not None else None
         findings = network_findings(
             answers=answers,
@@ -189,8 +201,14 @@ class Fulfilment:
             destination=request.destination,
             not_announced=not_announced,
             blackout=blackout,
-            downtime=last.downtime if last else None,
+            downtime=figures.downtime,
         )
+        deadline = self.ports.clock.now() + BOOTED_WITHIN
+        seen = {
+            check: network.check(check, max(deadline - self.ports.clock.now(), 0.0)) for check in request.options.checks
+        }
+        findings += check_findings(seen, request.destination)
+        findings += stop_findings(request.guest, forced=bool(facts.get("forced_off")))
         records.keep_findings(request.id, "after", findings)
         place = destination.place(request.guest_uuid)
         if place.where not in (Where.RUNNING, Where.HALTED):
@@ -198,16 +216,16 @@ class Fulfilment:
                 f"guest {request.guest}", f"it arrived at {request.destination}, and is {place.where} there now ({place.detail})",
                 f"look why it stopped (its log at {request.destination}, in /var/log/libvirt/qemu), then ferryman recover",
             )  # fmt: skip
-        dark = next((finding for finding in findings if finding.code == "guest-dark"), None)
+        dark = next((finding for finding in findings if finding.code in ("guest-dark", "check-failed")), None)
         return to_plain(
             Outcome(
                 status=Status.NEEDS_ATTENTION if dark else Status.SUCCEEDED,
-                reason=dark.why if dark else f"the guest runs at {request.destination}",
+                reason=f"{dark.what}: {dark.why}" if dark else f"the guest runs at {request.destination}",
                 running_at=request.destination,
-                downtime=last.downtime if last else None,
+                downtime=figures.downtime,
                 blackout=blackout,
-                transferred=last.processed if last else None,
-                job_seconds=last.elapsed if last else None,
+                transferred=figures.transferred,
+                job_seconds=figures.seconds,
                 remedy=dark.remedy if dark else "",
             )
         )
@@ -219,6 +237,10 @@ class Fulfilment:
             bridged = [(mac, bridge) for mac, bridge in self.ports.records.facts(request.id).get("bridged", ())]
             self._announcing[request.id] = self._beside.submit(self.ports.network.announce, host, bridged)
         return self._announcing[request.id]
+
+    def _figures(self, request: Request) -> Figures:
+        last = self._statistics(request)
+        return Figures(last.downtime, last.processed, last.elapsed) if last else Figures()
 
     def _statistics(self, request: Request) -> Any:
         """The hypervisor's last word: at the destination always, at the source only while it is still defined there."""

@@ -8,7 +8,7 @@ from ferryman.model.request import Request
 from ferryman.model.site import Reach
 from ferryman.plain import from_plain, to_plain
 from ferryman.ports import Hypervisor, Ports
-from ferryman.verify.location import Action, judge
+from ferryman.verify.location import Action, Verdict, judge
 
 
 def retire(ports: Ports, request: Request) -> list[str]:
@@ -30,9 +30,9 @@ def _may_go(ports: Ports, request: Request, copy: KeptCopy) -> None:
     what = f"{copy.path} at {copy.host}"
     source, destination = ports.hypervisor(request.source), ports.hypervisor(request.destination)
     verdict = judge(look(source, request.guest_uuid), look(destination, request.guest_uuid))
-    if verdict.action not in (Action.FORWARD, Action.BACK):
+    if verdict.action not in (Action.FORWARD, Action.BACK) and not _proved_there(ports, request, copy, verdict):
         raise Refused(what, f"it may be the last copy: {verdict.reason}", f"once it runs at {request.source} or {request.destination}: ferryman retire {request.id}")  # fmt: skip
-    home = destination if verdict.action is Action.FORWARD else source
+    home = source if verdict.action is Action.BACK else destination
     at = home.host.name
     guest = home.guest(request.guest_uuid)
     disk = next((one for one in guest.disks if one.target == copy.target), None)
@@ -72,6 +72,17 @@ def _apart(ports: Ports, guest: Guest, home: Hypervisor, other: Hypervisor, path
     return all(
         reach.get(disk.target) is Reach.DIFFERENT for disk in guest.disks if path in (disk.source, *disk.backing)
     )
+
+
+def _proved_there(ports: Ports, request: Request, copy: KeptCopy, verdict: Verdict) -> bool:
+    """A guest that was moved while it was off runs nowhere: its definition is at the destination alone, and the digest says the rest."""
+    copied = ports.records.facts(request.id).get("copies", {}).get(copy.target, {})
+    proved = copied.get("destination_digest", "") == copied.get("source_digest", "-")
+    return verdict.action is Action.STOPPED_AT_DESTINATION and proved and not _starts(ports, request)
+
+
+def _starts(ports: Ports, request: Request) -> bool:
+    return bool(ports.records.facts(request.id).get("plan", {}).get("starts"))
 
 
 def retire_if_asked(ports: Ports, request: Request) -> list[str]:

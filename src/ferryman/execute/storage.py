@@ -17,10 +17,12 @@ from ferryman.ports import Ports
 _ATTEMPTS = 3  # at a name that somebody else may take at the same moment
 
 
-def changes(ports: Ports, request: Request, plan: Plan) -> Changes:
+def changes(ports: Ports, request: Request, plan: Plan, *, links_down: bool = False) -> Changes:
     """In what the guest's definition at the destination differs: from the records, so that it is the same after a crash."""
     made = ports.records.facts(request.id).get("volumes", {})
-    return Changes(tuple(from_plain(Volume, volume) for volume in made.values()), plan.networks)
+    return Changes(
+        tuple(from_plain(Volume, volume) for volume in made.values()), plan.networks, links_down, plan.adaption
+    )
 
 
 def mirrored(plan: Plan) -> tuple[str, ...]:
@@ -53,6 +55,11 @@ def make_volumes(ports: Ports, request: Request, plan: Plan) -> None:
 
 def _make(ports: Ports, request: Request, disk: NewDisk) -> Volume:
     destination = ports.hypervisor(request.destination)
+    if (
+        disk.travel is Travel.FILE
+    ):  # a file of its own, which nobody has made before; what is there already is left alone
+        name = free_name(disk.name, destination.volume_names(disk.pool))
+        return Volume(disk.target, disk.pool, name, f"{disk.directory.rstrip('/')}/{name}")
     for attempt in range(_ATTEMPTS):
         name = free_name(disk.name, destination.volume_names(disk.pool))
         arguments = {"host": request.destination, "pool": disk.pool, "name": name, "target": disk.target}
@@ -175,10 +182,10 @@ def note_left(ports: Ports, request: Request, plan: Plan) -> None:
             f"left as it is: the firmware's variables {plan.nvram} at {request.source}, which are not used any more",
         )
     left: list[dict[str, Any]] = []
-    for disk in plan.new_disks:
-        size = source.allocation(disk.source)
+    for target, path in {**{disk.target: disk.source for disk in plan.new_disks}, **plan.stays}.items():
+        size = source.allocation(path)
         if size is not None:
-            left.append({"host": request.source, "path": disk.source, "size": size, "target": disk.target})
+            left.append({"host": request.source, "path": path, "size": size, "target": target})
     destination = ports.hypervisor(request.destination)
     made = ports.records.facts(request.id).get("volumes", {})
     filled = {

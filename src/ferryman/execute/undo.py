@@ -4,8 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ferryman.errors import FerrymanError, NeedsAttention
+from ferryman.model.copy import CopyTask, Image
+from ferryman.model.guest import Snapshot
 from ferryman.model.place import Where
 from ferryman.model.request import Request
+from ferryman.plain import from_plain
 from ferryman.ports import Hypervisor, Ports
 
 RESTORE_AUTOSTART = "restore-autostart"
@@ -17,6 +20,14 @@ RESTORE_SPEED = "restore-speed"
 REMOVE_MARK = "remove-mark"
 REMOVE_FILE = "remove-file"
 RESTORE_FILE = "restore-file"
+START_SOURCE = "start-source"
+LET_REBOOT = "let-reboot"
+RELEASE_IMAGES = "release-images"
+DEFINE_SOURCE = "define-source"
+STOP_DESTINATION = "stop-destination"
+DISCARD_COPY = "discard-copy"
+TAKE_BACK_DIRECTORY = "take-back-directory"
+MOVE_BACK = "move-back"
 
 
 def undo_all(ports: Ports, request: Request) -> list[str]:
@@ -53,7 +64,8 @@ def _remove_new_definition(ports: Ports, request: Request, arguments: dict[str, 
     if destination.place(request.guest_uuid).where is not Where.OFF:
         return
     if source.place(request.guest_uuid).where in (Where.RUNNING, Where.PAUSED, Where.HALTED, Where.OFF):
-        destination.undefine(request.guest_uuid)
+        ours = bool(ports.records.facts(request.id).get("snapshots"))  # it was told of them by us
+        destination.undefine(request.guest_uuid, snapshots=ours)
 
 
 def _restore_definition(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
@@ -154,6 +166,84 @@ def _must_not_need(ports: Ports, request: Request, arguments: dict[str, Any]) ->
     return host
 
 
+# Of a cold move
+
+
+def _stop_destination(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    """The copy that this move started and that nobody was shown yet."""
+    destination = ports.hypervisor(arguments["host"])
+    if destination.place(request.guest_uuid).where in (Where.ABSENT, Where.OFF):
+        return
+    here = ports.hypervisor(request.source).place(request.guest_uuid).where
+    if ports.records.asked_at(request.id) is not None or here not in (Where.ABSENT, Where.OFF):
+        raise NeedsAttention(
+            f"guest {request.guest} at {arguments['host']}", f"it is {here.words} at {request.source}, or was seen at {arguments['host']} already",
+            "look at both hosts with virsh list --all, then ferryman recover",
+        )  # fmt: skip
+    destination.destroy(request.guest_uuid)
+
+
+def _define_source(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    """Only while nothing of it is active at the destination."""
+    source = ports.hypervisor(arguments["host"])
+    if source.place(request.guest_uuid).where is not Where.ABSENT:
+        return
+    _destination_is(ports, request, Where.ABSENT, Where.OFF)
+    source.define(ports.records.definition(request.id, arguments["host"]))
+    if told := ports.records.facts(request.id).get("snapshots"):
+        source.make_known(request.guest_uuid, [from_plain(Snapshot, one) for one in told])
+
+
+def _start_source(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    """It ran there before. Only once the destination says that it does not have the guest."""
+    source = ports.hypervisor(arguments["host"])
+    here = source.place(request.guest_uuid).where
+    if here is Where.ABSENT:
+        raise NeedsAttention(f"guest {request.guest} at {arguments['host']}", "it is not defined there, so it cannot be started again",
+                             "look at both hosts with virsh list --all, then ferryman recover")  # fmt: skip
+    if here is not Where.OFF:
+        return
+    _destination_is(ports, request, Where.ABSENT)
+    source.start(request.guest_uuid)
+    ports.records.keep_decision(request.id, f"started {request.guest} again at {arguments['host']}")
+
+
+def _destination_is(ports: Ports, request: Request, *allowed: Where) -> None:
+    """A destination that never had the guest's definition need not be asked: it may be the very thing that failed."""
+    if not any(entry.act == REMOVE_NEW_DEFINITION for entry in ports.records.undo_entries(request.id)):
+        return
+    there = ports.hypervisor(request.destination).place(request.guest_uuid).where
+    if there not in allowed:
+        raise NeedsAttention(
+            f"guest {request.guest}", f"it is {there.words} at {request.destination}",
+            "look at both hosts with virsh list --all, then ferryman recover",
+        )  # fmt: skip
+
+
+def _discard_copy(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    """The journal; the volume that it was written to is another act's."""
+    task = CopyTask(arguments["copy"], Image(""), Image(arguments["path"]))
+    ports.copier.discard(task, ports.hypervisor(arguments["host"]).host)
+
+
+def _take_back_directory(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    _must_not_need(ports, request, arguments).take_back(arguments["path"], request.id)
+
+
+def _move_back(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    ports.hypervisor(arguments["host"]).move_file(arguments["to"], arguments["path"])
+
+
+def _release_images(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    ports.hypervisor(arguments["host"]).release(request.id)
+
+
+def _let_reboot(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    source = ports.hypervisor(arguments["host"])
+    if source.place(request.guest_uuid).where is Where.RUNNING:
+        source.let_it_end(request.guest_uuid, False)
+
+
 _ACTS: dict[str, Callable[[Ports, Request, dict[str, Any]], None]] = {
     RESTORE_AUTOSTART: _restore_autostart,
     REMOVE_NEW_DEFINITION: _remove_new_definition,
@@ -164,4 +254,12 @@ _ACTS: dict[str, Callable[[Ports, Request, dict[str, Any]], None]] = {
     REMOVE_MARK: _remove_mark,
     REMOVE_FILE: _remove_file,
     RESTORE_FILE: _restore_file,
+    STOP_DESTINATION: _stop_destination,
+    DEFINE_SOURCE: _define_source,
+    START_SOURCE: _start_source,
+    RELEASE_IMAGES: _release_images,
+    LET_REBOOT: _let_reboot,
+    DISCARD_COPY: _discard_copy,
+    TAKE_BACK_DIRECTORY: _take_back_directory,
+    MOVE_BACK: _move_back,
 }

@@ -73,6 +73,15 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Snapshot:
+    """What libvirt knows of one snapshot."""
+
+    name: str
+    xml: str
+    current: bool  # the next one is made upon it
+
+
+@dataclass(frozen=True)
 class Guest:
     """All that assess and plan need to know of one guest. Sizes are bytes."""
 
@@ -98,6 +107,7 @@ class Guest:
     host_devices: tuple[HostDevice, ...] = ()
     hugepage_size: int = 0  # 0: none asked for; 1: the host's default size
     snapshots: tuple[str, ...] = ()
+    external_snapshots: tuple[str, ...] = ()  # of these, those that keep a part in files of their own
     checkpoints: tuple[str, ...] = ()
     managed_save: bool = False
     nvram: str = ""  # path of the variable store
@@ -106,9 +116,11 @@ class Guest:
     pinned_cpus: tuple[int, ...] = ()  # CPUs of the host that its definition names
     numa_nodes: tuple[int, ...] = ()  # NUMA nodes of the host that its memory is bound to
     tpm: str = ""  # backend: emulator, passthrough, external
+    secrets: tuple[str, ...] = ()  # UUIDs or usages of libvirt's secrets that its definition names
     title: str = ""
     jobs: tuple[Job, ...] = ()
     mark: Mark | None = None  # somebody moves it, or did
+    agent: bool = False  # its guest agent is connected
     addresses: tuple[str, ...] = ()  # IP addresses as far as they could be learned
 
     @property

@@ -85,7 +85,7 @@ class GuestOnHost:
     vcpus: int
     memory_used: int  # bytes of host memory QEMU holds (balloon "rss"); 0 when shut off or unknown
     memory_configured: int  # bytes
-    disks: tuple[str, ...]  # sources, empty string for an empty drive
+    disks: tuple[str, ...]  # images (of a volume its path), empty string for an empty drive
     networks: tuple[str, ...]  # bridge or network names
 
 
@@ -97,6 +97,7 @@ class Machine:
     machine: str  # canonical machine type asked about
     available: bool
     why_not: str = ""  # libvirt's sentence when not available
+    instead: str = ""  # when it is not available: the newest type of its family that is
     has_emulator: bool = True  # the guest's own emulator path works there
     max_vcpus: int = 0  # 0: not said
     loaders: tuple[str, ...] = ()  # firmware files that it offers
@@ -122,6 +123,7 @@ class HostFacts:
     pools: tuple[Pool, ...] = ()
     networks: tuple[Network, ...] = ()
     guests: tuple[GuestOnHost, ...] = ()
+    secrets: tuple[str, ...] | None = None  # UUIDs and usages of libvirt's secrets there; None: not looked at
 
     def guest(self, uuid: str) -> GuestOnHost | None:
         """The guest of that UUID in the list."""

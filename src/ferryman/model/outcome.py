@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ferryman.model.copy import CopyResult
 from ferryman.model.finding import Finding
 from ferryman.model.plan import Volume
 from ferryman.model.request import Request, Wish
@@ -63,6 +64,15 @@ class Versions:
 
 
 @dataclass(frozen=True)
+class Figures:
+    """What a move cost. Durations are seconds, sizes bytes; None: not known."""
+
+    downtime: float | None = None
+    transferred: int | None = None
+    seconds: float | None = None  # of the transfer
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a workflow returns. Durations are seconds, sizes bytes; None: not known, never guessed."""
 
@@ -103,4 +113,5 @@ class Report:
     volumes: tuple[Volume, ...] = ()  # made at the destination
     left_to_retire: tuple[KeptCopy, ...] = ()
     decisions: tuple[str, ...] = field(default=())  # what was decided under way, each with its reason
+    copies: dict[str, CopyResult] = field(default_factory=dict)  # by the disks' targets
     wishes: tuple[Wish, ...] = ()  # limits that were changed under way

@@ -8,8 +8,10 @@ class Phase(StrEnum):
 
     QUEUED = "queued"
     PREPARING = "preparing"
+    STOPPING = "stopping"
     TRANSFERRING = "transferring"
     SWITCHING_OVER = "switching over"
+    STARTING = "starting"  # at the destination, its network links down: it can still be put back
     COMPLETING = "completing"
     VERIFYING = "verifying"
     ROLLING_BACK = "rolling back"
@@ -24,22 +26,34 @@ class Phase(StrEnum):
 FOLLOWS: dict[Phase, tuple[Phase, ...]] = {
     Phase.QUEUED: (Phase.PREPARING, Phase.REFUSED, Phase.CANCELLED, Phase.NEEDS_ATTENTION),
     Phase.PREPARING: (
+        Phase.STOPPING,
         Phase.TRANSFERRING,
+        Phase.STARTING,
         Phase.ROLLING_BACK,
         Phase.REFUSED,
         Phase.CANCELLED,
         Phase.COMPLETING,
         Phase.NEEDS_ATTENTION,
     ),
+    Phase.STOPPING: (
+        Phase.TRANSFERRING,
+        Phase.STARTING,
+        Phase.ROLLING_BACK,
+        Phase.REFUSED,
+        Phase.CANCELLED,
+        Phase.NEEDS_ATTENTION,
+    ),
     # An abort can be accepted and the migration still succeed; a crash can hide the switchover.
     # Refused: the job that was met is another's, so nothing was asked for.
     Phase.TRANSFERRING: (
         Phase.SWITCHING_OVER,
+        Phase.STARTING,
         Phase.ROLLING_BACK,
         Phase.COMPLETING,
         Phase.REFUSED,
         Phase.NEEDS_ATTENTION,
     ),
+    Phase.STARTING: (Phase.COMPLETING, Phase.ROLLING_BACK, Phase.NEEDS_ATTENTION),
     # Before the destination runs, the hypervisor itself may still fall back.
     Phase.SWITCHING_OVER: (Phase.COMPLETING, Phase.ROLLING_BACK, Phase.NEEDS_ATTENTION),
     Phase.COMPLETING: (Phase.VERIFYING, Phase.NEEDS_ATTENTION),

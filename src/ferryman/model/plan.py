@@ -21,6 +21,7 @@ class Method(StrEnum):
 
     LIVE = "live"  # it runs, and goes on running
     DEFINITION = "definition"  # it is shut off and its disks are shared: only its definition moves
+    COLD = "cold"  # it is stopped, its disks are copied, and it is started again
 
 
 class Travel(StrEnum):
@@ -28,6 +29,8 @@ class Travel(StrEnum):
 
     MIRROR = "mirror"  # QEMU's own mirror, while the guest writes
     MEDIUM = "medium"  # read-only: its bytes are carried over beforehand
+    COPY = "copy"  # while nobody writes: the content that the guest sees
+    FILE = "file"  # while nobody writes: the bytes of the image file, with the snapshots in it
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,16 @@ class NewDisk:
     capacity: int
     allocation: int  # at the source
     travel: Travel
+    directory: str = ""  # of the pool, where the copy itself makes the image
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One image of a backing chain, and where its copy is."""
+
+    source: str
+    format: str
+    path: str  # at the destination
 
 
 @dataclass(frozen=True)
@@ -56,11 +69,32 @@ class Volume:
 
 
 @dataclass(frozen=True)
+class Adaption:
+    """What of the virtual machine itself is changed, since it starts anew; empty: left as it is."""
+
+    emulator: str = ""  # path at the destination
+    machine: str = ""  # type
+    cpu: str = ""  # host-model, or the name of a model
+
+
+@dataclass(frozen=True)
 class Changes:
     """In what the guest's definition at the destination differs from the one at the source."""
 
     volumes: tuple[Volume, ...] = ()
     networks: dict[str, str] = field(default_factory=dict)  # bridge or network names, old to new
+    links_down: bool = False  # its interfaces are there, but nothing gets through
+    adaption: Adaption = Adaption()
+
+
+@dataclass(frozen=True)
+class Held:
+    """An image at the source that is held, so that nothing can start the guest there while it is moved."""
+
+    target: str
+    path: str
+    format: str
+    shared: bool  # the destination uses it too: it must be let go before the guest starts there
 
 
 @dataclass(frozen=True)
@@ -83,6 +117,18 @@ class Plan:
     networks: dict[str, str] = field(default_factory=dict)  # bridge or network names, old to new, where they differ
     nvram: str = ""  # path of a variable store whose content travels while the file stays at the source; empty: none
     vouched: tuple[str, ...] = ()  # disks proved to be shared, where the source's libvirt cannot be told so
+    starts: bool = False  # cold: it runs, so it is stopped and started again; one that is off stays off
+    held: tuple[Held, ...] = ()  # cold
+    tpm: str = ""  # cold: directory of the emulated TPM's state; empty: none
+    adaption: Adaption = Adaption()  # cold
+    take_back: str = (
+        ""  # cold: the request whose definition and disks the guest gets back; empty: it takes its own along
+    )
+    snapshots: bool = False  # cold: libvirt knows snapshots of it
+    stays: dict[str, str] = field(
+        default_factory=dict
+    )  # cold: images that stay at the source without a copy, by target
+    saved: str = ""  # cold: path of the guest's saved memory (managed save); empty: none
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 DEFAULT_TIMEOUT = 1800.0  # seconds
+DEFAULT_STOP_TIMEOUT = 120.0  # seconds that a guest gets to shut down
 
 
 class CopyStorage(StrEnum):
@@ -12,6 +13,13 @@ class CopyStorage(StrEnum):
     AUTO = "auto"  # those that are not the same storage at both hosts
     NEVER = "never"  # none: such a disk is a blocker
     ALL = "all"  # also those that both hosts share
+
+
+class Chain(StrEnum):
+    """What becomes of the layers below a disk that is copied by a cold move."""
+
+    FLATTEN = "flatten"  # their content ends up in one image
+    KEEP = "keep"  # each is copied as the file that it is
 
 
 class Handshake(StrEnum):
@@ -40,6 +48,18 @@ class Options:
     retire: bool = False  # once the guest runs at the destination, remove the source's copies of its disks
     handshake: Handshake | None = None  # None: peer where the source was seen to reach the destination, else carried
     probe: str = ""  # ADDRESS:PORT or ADDRESS that a client of the guest would use; empty: found by itself
+    cold: bool = False  # stop the guest, copy its disks, start it at the destination
+    stop_timeout: float = DEFAULT_STOP_TIMEOUT
+    force_off: bool = False  # switch it off if it does not shut down within that time
+    chain: Chain = Chain.FLATTEN
+    rollback_loses_writes: bool = (
+        False  # go back to the disks that a cold move left at the destination, as they are there
+    )
+    cpu: str = ""  # the CPU that a guest which is moved cold gets: host-model, or a model's name; empty: its own
+    verify: str = "full"  # how much of a copied disk is read back: see model/copy.py
+    checks: tuple[
+        str, ...
+    ] = ()  # tcp:ADDRESS:PORT, http:URL or command:…, asked once the guest runs at the destination
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,15 @@ class Ground:
 
 
 @dataclass(frozen=True)
+class KeptMove:
+    """The cold move that brought the guest where it is, and what it left where it came from."""
+
+    request: str
+    since: float  # seconds since the epoch: what was written from then on is not in those disks
+    lacking: tuple[str, ...]  # of the images that it left, those that are gone
+
+
+@dataclass(frozen=True)
 class Site:
     """One guest, the host it is on, the host it may go to, and what is between them."""
 
@@ -124,4 +133,5 @@ class Site:
     cpu: CpuComparison
     ground: Ground
     observed_at: float  # seconds since the epoch
+    kept: KeptMove | None = None  # None: there is none, or nobody asked
     mark_is_over: bool = False  # our own records know the request of the guest's mark, and that it has ended

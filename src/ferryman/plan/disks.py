@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from ferryman.model.guest import Disk, Guest
 from ferryman.model.host import HostFacts, Pool
 from ferryman.model.plan import NewDisk, Travel
-from ferryman.model.request import CopyStorage, Options
+from ferryman.model.request import Chain, CopyStorage, Options
 from ferryman.model.site import DiskReach, Reach, Site
 
 # Kinds of pools in which libvirt makes a volume of a size we name, and the formats it makes there (None: every one).
@@ -27,6 +27,8 @@ class Placement:
 
 def to_copy(site: Site, options: Options) -> tuple[Disk, ...]:
     """The disks whose content does not reach the destination by itself, as far as the options let them be copied."""
+    if options.rollback_loses_writes:
+        return ()  # what lies there from earlier is what the guest gets
     return tuple(disk for disk in site.guest.disks if _is_copied(disk, site, options))
 
 
@@ -35,7 +37,7 @@ def ejected(site: Site, options: Options) -> tuple[Disk, ...]:
     if not options.eject:
         return ()
     return tuple(
-        disk for disk in site.guest.disks if disk.source and disk.device in _REMOVABLE and not _shared(disk, site)
+        disk for disk in site.guest.disks if disk.source and disk.device in _REMOVABLE and not shared(disk, site)
     )
 
 
@@ -45,7 +47,7 @@ def _is_copied(disk: Disk, site: Site, options: Options) -> bool:
     if disk in ejected(site, options):
         return False
     if options.copy_storage is CopyStorage.ALL:
-        return not disk.read_only or not _shared(disk, site)
+        return not disk.read_only or not shared(disk, site)
     return _reach(disk, site) is Reach.DIFFERENT
 
 
@@ -54,7 +56,8 @@ def _reach(disk: Disk, site: Site) -> Reach:
     return found[disk.target].reach if disk.target in found else Reach.UNPROVED
 
 
-def _shared(disk: Disk, site: Site) -> bool:
+def shared(disk: Disk, site: Site) -> bool:
+    """Whether the destination has the same storage."""
     return _reach(disk, site) in (Reach.SAME, Reach.NETWORK)
 
 
@@ -114,8 +117,16 @@ def _new_disks(site: Site, options: Options) -> Iterator[NewDisk]:
         names.add(name)
         yield NewDisk(
             disk.target, disk.source, pool.name, name, disk.format, disk.capacity, disk.allocation,
-            Travel.MEDIUM if disk.read_only else Travel.MIRROR,
+            _travel(disk, site, options), pool.path,
         )  # fmt: skip
+
+
+def _travel(disk: Disk, site: Site, options: Options) -> Travel:
+    if not options.cold:
+        return Travel.MEDIUM if disk.read_only else Travel.MIRROR
+    # A snapshot inside an image is not in the content that the guest sees, nor is the border to a layer below.
+    as_it_is = bool(site.guest.snapshots) or options.chain is Chain.KEEP
+    return Travel.FILE if as_it_is and disk.format == "qcow2" and not disk.read_only else Travel.COPY
 
 
 def free_name(name: str, taken: Collection[str]) -> str:

@@ -1,5 +1,7 @@
 """Does the network know the guest's new place? Evidence of probes in, findings out."""
 
+from collections.abc import Mapping
+
 from ferryman.model.finding import Finding, note, warning
 
 LONG_BLACKOUT_FACTOR = 5.0  # a blackout this many times the hypervisor's downtime is the network's doing
@@ -72,3 +74,26 @@ def network_findings(
             )
         )
     return tuple(findings)
+
+
+def stop_findings(guest: str, *, forced: bool) -> tuple[Finding, ...]:
+    """What a guest that was switched off may have suffered."""
+    if not forced:
+        return ()
+    why = "it did not shut down in time and was switched off: what it had not written was lost, its file systems were not clean"
+    remedy = "look at them from inside (fsck, chkdsk); or, while it is off, by libguestfs: guestfish, read-only, fsck of each"
+    return (warning("forced-off", f"guest {guest}", why, remedy),)
+
+
+def check_findings(seen: Mapping[str, str], destination: str) -> tuple[Finding, ...]:
+    """The operator's checks that were not good, with what was seen."""
+    return tuple(
+        warning(
+            "check-failed",
+            f"check {check}",
+            f"the guest runs at {destination}, and this was not good: {words}",
+            "look at the guest; its source's disks are kept until ferryman retire",
+        )
+        for check, words in seen.items()
+        if words
+    )

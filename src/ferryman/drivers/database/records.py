@@ -13,6 +13,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 from ferryman.drivers import clock
 from ferryman.drivers.database import schema
 from ferryman.errors import BadInput, NotFound, RecordsUnusable
+from ferryman.model.copy import CopyResult
 from ferryman.model.finding import Finding
 from ferryman.model.host import Host
 from ferryman.model.outcome import KeptCopy, Outcome, PhaseEntry, Report, UndoEntry, Versions
@@ -381,4 +382,5 @@ class DatabaseRecords:
             left_to_retire=tuple(from_plain(KeptCopy, one) for one in facts.get("left_to_retire", ())),
             decisions=self.decisions(request_id),
             wishes=self.wishes(request_id),
+            copies={target: from_plain(CopyResult, one) for target, one in facts.get("copies", {}).items()},
         )

@@ -4,16 +4,17 @@ import io
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from ferryman.model.plan import Changes, Volume
+from ferryman.model.plan import Adaption, Changes, Volume
 
 
 def adapted(xml: str, changes: Changes) -> str:
-    """The definition with its copied disks on their new volumes and its interfaces on the networks of the new names."""
-    if not changes.volumes and not changes.networks:
+    """The definition with its copied disks on their new volumes and its interfaces on the networks of the new names, their links down if wanted."""
+    if changes == Changes():
         return xml
     for _, (prefix, uri) in ElementTree.iterparse(io.StringIO(xml), events=("start-ns",)):
         ElementTree.register_namespace(prefix, uri)  # else metadata would come back under prefixes of another's making
     root = ElementTree.fromstring(xml)
+    _adapt_machine(root, changes.adaption)
     volumes = {volume.target: volume for volume in changes.volumes}
     for disk in root.findall("devices/disk"):
         target = disk.find("target")
@@ -21,7 +22,37 @@ def adapted(xml: str, changes: Changes) -> str:
             _move_disk(disk, volumes[target.get("dev", "")])
     for interface in root.findall("devices/interface"):
         _rename(interface, changes.networks)
+        if changes.links_down:
+            _take_link_down(interface)
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _adapt_machine(root: Element, adaption: Adaption) -> None:
+    """The machine itself, where it is a guest that starts anew."""
+    emulator, kind = root.find("devices/emulator"), root.find("os/type")
+    if adaption.emulator and emulator is not None:
+        emulator.text = adaption.emulator
+    if adaption.machine and kind is not None:
+        kind.set("machine", adaption.machine)
+    if adaption.cpu:
+        _set_cpu(root, adaption.cpu)
+
+
+def _set_cpu(root: Element, wanted: str) -> None:
+    """Topology, NUMA cells and cache stay: they say how many CPUs there are, not which."""
+    cpu = root.find("cpu")
+    if cpu is None:
+        cpu = ElementTree.SubElement(root, "cpu")
+    for child in [child for child in cpu if child.tag in ("model", "vendor", "feature", "maxphysaddr")]:
+        cpu.remove(child)
+    cpu.attrib.clear()
+    if wanted == "host-model":
+        cpu.attrib.update({"mode": "host-model", "check": "partial"})
+        return
+    cpu.attrib.update({"mode": "custom", "match": "exact", "check": "partial"})
+    model = Element("model", {"fallback": "forbid"})
+    model.text = wanted
+    cpu.insert(0, model)
 
 
 def _move_disk(disk: Element, volume: Volume) -> None:
@@ -41,6 +72,13 @@ def _move_disk(disk: Element, volume: Volume) -> None:
     source.extend(children)
     for layer in disk.findall("backingStore"):
         disk.remove(layer)
+
+
+def _take_link_down(interface: Element) -> None:
+    link = interface.find("link")
+    if link is None:
+        link = ElementTree.SubElement(interface, "link")
+    link.set("state", "down")
 
 
 def _rename(interface: Element, networks: dict[str, str]) -> None:

@@ -23,6 +23,10 @@ class Call(StrEnum):
     RESUME = "resume"
     MARK = "set metadata"
     DESTROY = "destroy"
+    SHUTDOWN = "shut down"
+    LIFECYCLE = "change what its end means"
+    START = "start"
+    LINK = "change a link"
 
 
 # During a migration: seen on libvirt 11.3 (AUTOSTART and RESUME block until the job ends; MIGRATE fails with E55,

@@ -6,22 +6,23 @@ from typing import TypeVar
 import libvirt
 
 from ferryman import errors
-from ferryman.drivers.libvirt import files, inventory, media, migration, storage, xml
+from ferryman.drivers import keeper
+from ferryman.drivers.libvirt import files, inventory, media, migration, power, snapshots, storage, xml
 from ferryman.drivers.libvirt.adapt import adapted
 from ferryman.drivers.libvirt.calls import Call, guard
 from ferryman.drivers.libvirt.connection import Connection
 from ferryman.drivers.libvirt.errors import code
 from ferryman.drivers.libvirt.jobs import job_of
 from ferryman.model.cpu import Cpu
-from ferryman.model.guest import Guest
+from ferryman.model.guest import Guest, Snapshot
 from ferryman.model.host import GuestOnHost, Host, HostFacts, Machine
 from ferryman.model.mark import Mark
 from ferryman.model.place import ABSENT, Place, Where
-from ferryman.model.plan import Changes, NewDisk, Order, Volume
+from ferryman.model.plan import Changes, Held, NewDisk, Order, Volume
 from ferryman.model.sample import Sample
 from ferryman.model.site import CpuComparison
 from ferryman.model.units import MIB
-from ferryman.ports import NO_CHANGES
+from ferryman.ports import NO_CHANGES, StopWay
 
 T = TypeVar("T")
 
@@ -119,9 +120,11 @@ class LibvirtHypervisor:
             f"define a guest at {self.host.name}", lambda link: link.defineXML(adapted(definition, changes))
         )
 
-    def undefine(self, uuid: str) -> None:
+    def undefine(self, uuid: str, *, snapshots: bool = False) -> None:
         flags = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | getattr(libvirt, "VIR_DOMAIN_UNDEFINE_KEEP_TPM", 0)
         flags |= libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA  # checkpoints do not travel; assess said so
+        if snapshots:
+            flags |= libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
         self._act(uuid, Call.UNDEFINE, lambda domain: domain.undefineFlags(flags))
 
     def set_autostart(self, uuid: str, on: bool) -> None:
@@ -132,6 +135,44 @@ class LibvirtHypervisor:
 
     def destroy(self, uuid: str) -> None:
         self._act(uuid, Call.DESTROY, lambda domain: domain.destroy())
+
+    # Stopping and starting
+
+    def ask_to_stop(self, uuid: str, way: StopWay) -> None:
+        self._act(uuid, Call.SHUTDOWN, lambda domain: power.ask_to_stop(domain, way))
+
+    def let_it_end(self, uuid: str, on: bool) -> None:
+        self._act(uuid, Call.LIFECYCLE, lambda domain: power.let_it_end(domain, on))
+
+    def start(self, uuid: str) -> None:
+        self._act(uuid, Call.START, lambda domain: domain.create())
+
+    def watch(self, uuid: str, seconds: float) -> str:
+        return self.connection.look(
+            f"watch guest {uuid} at {self.host.name}",
+            lambda link: power.watch(link, link.lookupByUUIDString(uuid), seconds),
+            within=seconds + 30,
+        )
+
+    def agent_answers(self, uuid: str) -> bool:
+        return self._look(uuid, "agent", power.agent_answers)
+
+    def snapshots(self, uuid: str) -> tuple[Snapshot, ...]:
+        return self._look(uuid, "snapshots", snapshots.read)
+
+    def make_known(self, uuid: str, snapshots_of_it: Sequence[Snapshot], changes: Changes = NO_CHANGES) -> None:
+        self._act(uuid, Call.DEFINE, lambda domain: snapshots.make_known(domain, tuple(snapshots_of_it), changes))
+
+    def adapt_saved(self, path: str, changes: Changes) -> None:
+        def act(link: libvirt.virConnect) -> None:
+            text = link.saveImageGetXMLDesc(path, libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE)
+            if (wanted := adapted(text, changes)) != text:
+                link.saveImageDefineXML(path, wanted, 0)
+
+        self.connection.act(f"change the definition in {path} at {self.host.name}", act)
+
+    def open_links(self, uuid: str, definition: str) -> None:
+        self._act(uuid, Call.LINK, lambda domain: power.open_links(domain, definition))
 
     # Storage
 
@@ -199,6 +240,41 @@ class LibvirtHypervisor:
 
     def remove_file(self, path: str) -> None:
         self.connection.act(f"remove {path} at {self.host.name}", lambda link: files.remove(link, path))
+
+    # At the host itself, over ssh
+
+    def hold(self, request: str, images: Sequence[Held]) -> None:
+        keeper.hold(self.host, request, images)
+
+    def held(self, request: str) -> tuple[str, ...]:
+        return keeper.held(self.host, request)
+
+    def release(self, request: str, targets: Sequence[str] = ()) -> None:
+        keeper.release(self.host, request, targets)
+
+    def pack(self, directory: str) -> str:
+        return keeper.pack(self.host, directory)
+
+    def unpack(self, directory: str, packed: str, request: str) -> bool:
+        return keeper.unpack(self.host, directory, packed, request)
+
+    def take_back(self, directory: str, request: str) -> None:
+        keeper.take_back(self.host, directory, request)
+
+    def move_file(self, path: str, to: str) -> None:
+        keeper.move_file(self.host, path, to)
+
+    def image_chain(self, path: str) -> tuple[tuple[str, str], ...]:
+        return keeper.image_chain(self.host, path)
+
+    def rebase(self, path: str, backing: str, backing_format: str) -> None:
+        keeper.rebase(self.host, path, backing, backing_format)
+
+    def image_snapshots(self, path: str) -> tuple[str, ...]:
+        return keeper.image_snapshots(self.host, path)
+
+    def check_image(self, image: Held) -> str:
+        return keeper.check_image(self.host, image)
 
     # Migration
 

@@ -7,10 +7,11 @@ from xml.etree import ElementTree
 
 import libvirt
 
-from ferryman.drivers.libvirt import storage, xml
+from ferryman.drivers.libvirt import snapshots, storage, xml
 from ferryman.drivers.libvirt.capabilities import cpu_features, emulator_capabilities, host_capabilities
 from ferryman.drivers.libvirt.errors import code
 from ferryman.drivers.libvirt.jobs import job_of
+from ferryman.drivers.libvirt.power import agent_connected
 from ferryman.model.cpu import Cpu
 from ferryman.model.guest import Disk, Guest, Interface, Job, State
 from ferryman.model.host import GuestOnHost, Host, HostFacts, Machine, Network, Pool
@@ -80,7 +81,17 @@ def host_facts(link: libvirt.virConnect, host: Host) -> HostFacts:
         pools=tuple(_pool(pool) for pool in link.listAllStoragePools()),
         networks=tuple(_network(network) for network in link.listAllNetworks()),
         guests=guests(link),
+        secrets=_secrets(link),
     )
+
+
+def _secrets(link: libvirt.virConnect) -> tuple[str, ...] | None:
+    """By UUID and by usage; the secrets themselves are not read."""
+    try:
+        found = link.listAllSecrets()
+    except libvirt.libvirtError:
+        return None  # a libvirt without the driver for them
+    return tuple(sorted({name for one in found for name in (one.UUIDString(), one.usageID()) if name}))
 
 
 def _network(network: libvirt.virNetwork) -> Network:
@@ -150,6 +161,7 @@ def guest(link: libvirt.virConnect, host: str, name_or_uuid: str) -> Guest | Non
         host_devices=definition.host_devices,
         hugepage_size=definition.hugepage_size,
         snapshots=tuple(domain.snapshotListNames()),
+        external_snapshots=tuple(one.name for one in snapshots.read(domain) if snapshots.is_external(one.xml)),
         checkpoints=tuple(checkpoint.getName() for checkpoint in domain.listAllCheckpoints()),
         managed_save=bool(domain.hasManagedSaveImage()),
         nvram=definition.nvram,
@@ -158,8 +170,10 @@ def guest(link: libvirt.virConnect, host: str, name_or_uuid: str) -> Guest | Non
         pinned_cpus=definition.pinned_cpus,
         numa_nodes=definition.numa_nodes,
         tpm=definition.tpm,
+        secrets=definition.secrets,
         mark=definition.mark,
         title=definition.title,
+        agent=active and agent_connected(live),
         jobs=(*((Job(job),) if job else ()), *_block_jobs(domain, definition, active)),
         addresses=_addresses(domain) if active else (),
     )
@@ -220,7 +234,7 @@ def machine(link: libvirt.virConnect, wanted: Guest) -> Machine:
         try:  # the host's own emulator: is it the path that is wrong, or the machine type?
             answer, has_emulator = link.getDomainCapabilities(None, *kind), False
         except libvirt.libvirtError as error:
-            return Machine(wanted.emulator, wanted.machine, False, str(error))
+            return _without(link, wanted, str(error))
     can = emulator_capabilities(answer)
     return Machine(
         emulator=can.emulator,
@@ -231,6 +245,35 @@ def machine(link: libvirt.virConnect, wanted: Guest) -> Machine:
         loaders=can.loaders,
         tpm_backends=can.tpm_backends,
     )
+
+
+_FAMILIES = ("q35", "i440fx", "virt", "s390-ccw-virtio", "pseries")  # the first that a machine type names is its own
+_ALIASES = {"i440fx": "pc"}
+
+
+def _without(link: libvirt.virConnect, wanted: Guest, why: str) -> Machine:
+    """The host lacks the machine type: the newest one of its family that it has, if any."""
+    family = next((one for one in _FAMILIES if one in wanted.machine), "")
+    lacking = Machine(wanted.emulator, wanted.machine, False, why)
+    if not family:
+        return lacking
+    kind = (wanted.architecture, _ALIASES.get(family, family), wanted.virtualization)
+    for emulator in (wanted.emulator or None, None):
+        try:
+            answer = link.getDomainCapabilities(emulator, *kind)
+        except libvirt.libvirtError:
+            continue
+        can = emulator_capabilities(answer)
+        return replace(
+            lacking,
+            emulator=can.emulator,
+            instead=ElementTree.fromstring(answer).findtext("machine") or "",
+            has_emulator=emulator is not None or not wanted.emulator,
+            max_vcpus=can.max_vcpus,
+            loaders=can.loaders,
+            tpm_backends=can.tpm_backends,
+        )
+    return lacking
 
 
 def cpu_offer(link: libvirt.virConnect, virtualization: str) -> Cpu | None:

@@ -37,6 +37,7 @@ class Definition:
     boot_files: tuple[str, ...]
     pinned_cpus: tuple[int, ...]
     numa_nodes: tuple[int, ...]
+    secrets: tuple[str, ...]
     mark: Mark | None
 
 
@@ -75,6 +76,7 @@ def definition(xml: str) -> Definition:
         boot_files=tuple(path for name in ("kernel", "initrd", "dtb") if (path := _text(root, f"os/{name}"))),
         pinned_cpus=_pinned_cpus(root),
         numa_nodes=_numbers(element.get("nodeset", "") for element in root.findall("numatune/*")),
+        secrets=tuple(sorted({one.get("uuid") or one.get("usage") or "" for one in root.iter("secret")} - {""})),
         mark=mark_in(root.find(f"metadata/{{{MARK_NAMESPACE}}}mark")),
     )
 

@@ -10,6 +10,7 @@ from ferryman.errors import BadInput
 from ferryman.model.finding import blockers
 from ferryman.model.request import CopyStorage, Handshake, Options
 from ferryman.surfaces.cli import complete, render
+from ferryman.surfaces.cli.cold import Cold, CpuChoice, ForceOff
 from ferryman.surfaces.cli.hosts import MeasureLink
 from ferryman.surfaces.cli.values import Json
 
@@ -87,6 +88,9 @@ def assess(
     map_network: MapNetwork = None,
     eject: Eject = False,
     handshake: Handshakes = HandshakeChoice.AUTO,
+    cold: Cold = False,
+    force_off: ForceOff = False,
+    cpu: CpuChoice = "",
     measure_link: MeasureLink = False,
     json: Json = False,
 ) -> int:
@@ -94,7 +98,7 @@ def assess(
     here = application()
     options = Options(
         bandwidth=here.settings.bandwidth, timeout=here.settings.timeout, insecure=insecure,
-        replace_definition=replace_definition, copy_storage=copy_storage, eject=eject, handshake=handshake.wanted,
+        replace_definition=replace_definition, copy_storage=copy_storage, eject=eject, handshake=handshake.wanted, cold=cold, force_off=force_off, cpu=cpu,
         map_pool=pairs(map_pool, "--map-pool"), map_network=pairs(map_network, "--map-network"),
     )  # fmt: skip
     found, _ = here.site.assess(guest, to, options, source=source, measure_link=measure_link)

@@ -9,9 +9,20 @@ import typer
 from ferryman.app import Application, NotAsked, application
 from ferryman.errors import BadInput, DriverError, FerrymanError, Refused
 from ferryman.model.finding import blockers
-from ferryman.model.request import CopyStorage, Options, Request
+from ferryman.model.request import DEFAULT_STOP_TIMEOUT, Chain, CopyStorage, Options, Request
 from ferryman.surfaces.cli import complete, display, render, terminal
 from ferryman.surfaces.cli.assess import CopyDisks, Eject, HandshakeChoice, Handshakes, MapNetwork, MapPool, pairs
+from ferryman.surfaces.cli.cold import (
+    ChainChoice,
+    Checks,
+    Cold,
+    CpuChoice,
+    ForceOff,
+    StopTimeout,
+    Verify,
+    VerifyChoice,
+    WayBack,
+)
 from ferryman.surfaces.cli.values import Json, duration, size
 
 
@@ -60,13 +71,21 @@ def migrate(
         ),
     ] = False,
     handshake: Handshakes = HandshakeChoice.AUTO,
+    cold: Cold = False,
+    stop_timeout: StopTimeout = "",
+    force_off: ForceOff = False,
+    chain: ChainChoice = Chain.FLATTEN,
+    rollback_loses_writes: WayBack = False,
+    cpu: CpuChoice = "",
+    verify: Verify = VerifyChoice.FULL,
     probe: Annotated[
         str, typer.Option(help="ADDRESS or ADDRESS:PORT that a client would use. Default: found by itself.")
     ] = "",
+    check: Checks = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON event a line.")] = False,
 ) -> int:
-    """Move guests to another host: running ones live, shut-off ones by their definition."""
+    """Move guests to another host: running ones live, shut-off ones by their definition, any of them cold if asked."""
     _check(guests or [], source, everything, dry_run and detach)
     here = application()
     options = Options(
@@ -82,6 +101,14 @@ def migrate(
         retire=retire,
         handshake=handshake.wanted,
         probe=probe,
+        cold=cold,
+        stop_timeout=duration(stop_timeout, "--stop-timeout") if stop_timeout else DEFAULT_STOP_TIMEOUT,
+        force_off=force_off,
+        chain=chain,
+        rollback_loses_writes=rollback_loses_writes,
+        cpu=cpu,
+        verify=verify.value,
+        checks=tuple(check or ()),
     )
     names = here.site.names_at(source) if everything else tuple(dict.fromkeys(guests or ()))
     if not names:

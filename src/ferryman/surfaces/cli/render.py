@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ferryman.model.copy import CopyResult
 from ferryman.model.finding import Finding, Severity, blockers
 from ferryman.model.host import Answer, Check
 from ferryman.model.outcome import Outcome, Report, Status
@@ -75,7 +76,11 @@ def check(line: Check) -> None:
         print(f"{'':<23} remedy: {line.remedy}")
 
 
-_RETURN = {Method.LIVE: "the guest runs at the destination", Method.DEFINITION: "the source's definition is gone"}
+_RETURN = {
+    Method.LIVE: "the guest runs at the destination",
+    Method.DEFINITION: "the source's definition is gone",
+    Method.COLD: "the guest's network links are up at the destination",
+}
 
 
 def plan(planned: Plan) -> None:
@@ -85,6 +90,11 @@ def plan(planned: Plan) -> None:
         print(f"  memory goes to {planned.migration_uri}, {'encrypted' if planned.encrypted else 'NOT ENCRYPTED'}")
         if planned.handshake is Handshake.CARRIED:
             print("  ferryman carries the handshake between the two libvirtds: it must run until the end")
+    elif planned.method is Method.COLD:
+        how = "stopped, and started again there" if planned.starts else "which is shut off and stays so"
+        print(f"plan: move {planned.guest} cold ({how}) from {planned.source} to {planned.destination}")
+        if not planned.encrypted:
+            print("  disks go NOT ENCRYPTED")
     else:
         print(
             f"plan: move the definition of {planned.guest}, which is shut off, from {planned.source} to {planned.destination}"
@@ -114,6 +124,25 @@ def outcome(ended: Outcome) -> None:
         figures.append(f"{format_size(ended.transferred)} sent")
     if figures:
         print(f"  {', '.join(figures)}")
+
+
+_WAYS = {
+    "tls": "encrypted, from host to host",
+    "plain": "NOT ENCRYPTED, from host to host",
+    "ssh": "by ssh, through this machine",
+    "local": "on one host",
+}
+
+
+def copy(target: str, copied: CopyResult) -> None:
+    """What was copied of a disk, how it went, and its proof."""
+    again = f", {format_size(copied.sent_again)} of them again after {copied.attempts - 1} cuts" if copied.attempts > 1 else ""  # fmt: skip
+    print(f"copy of {target}: {format_size(copied.size)} in {format_duration(copied.seconds)}, {format_size(copied.wire)} on the wire{again} ({_WAYS.get(copied.way, copied.way)})")  # fmt: skip
+    if copied.destination_digest:
+        same = "the same at both ends" if copied.destination_digest == copied.source_digest else "NOT THE SAME as the source's"  # fmt: skip
+        print(f"  digest {copied.destination_digest}: {same}, read back in {format_duration(copied.verify_seconds)}")
+    else:
+        print(f"  digest {copied.source_digest} at the source; not read back")
 
 
 def standstills(ended: Outcome | None) -> tuple[str, str]:
@@ -170,6 +199,8 @@ def report(told: Report) -> None:
     for volume in told.volumes:
         taken = "" if volume.allocation is None else f", {format_size(volume.allocation)} allocated"
         print(f"disk {volume.target}: {volume.path} at {request.destination}{taken}")
+    for target, copied in told.copies.items():
+        copy(target, copied)
     print(f"left to retire: {left_to_retire(told) or 'nothing'}")
 
 

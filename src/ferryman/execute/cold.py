@@ -1,0 +1,317 @@
+"""Moving a guest stopped: exactly the steps of plan/cold.py, each looking before it acts.
+
+Until its network links go up at the destination everything is put back by the undo rows; from then on there is only forward.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from ferryman.errors import DriverError, Refused
+from ferryman.execute import definition, live, mark, storage, undo
+from ferryman.execute.copying import copy_disks, copy_saved, copy_tpm, forget_journals, results
+from ferryman.execute.follow import TransferEnd, not_ours_any_more
+from ferryman.execute.runtime import step
+from ferryman.execute.settle import PATIENCE, Judge, confirm, look, settle
+from ferryman.execute.stop import stop
+from ferryman.model.guest import Snapshot
+from ferryman.model.outcome import Figures
+from ferryman.model.phase import Phase
+from ferryman.model.place import Where
+from ferryman.model.plan import Plan, Travel
+from ferryman.model.request import Request
+from ferryman.plain import from_plain, to_plain
+from ferryman.plan.cold import HEALTHY_FOR
+from ferryman.ports import Ports
+from ferryman.verify.cold import judge_cold
+from ferryman.verify.location import Action, Verdict
+
+GOOD = TransferEnd("")
+AGENT_WITHIN = 180.0  # seconds that a guest gets to boot until its agent answers
+
+
+def carry_out(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> tuple[TransferEnd, Verdict]:
+    """From the saved definition to a verdict on who owns the guest. Raises Refused when nothing was made."""
+    step("save-definition", live.save_definition, ports, request)
+    step("save-snapshots", save_snapshots, ports, request, plan)
+    if plan.starts:
+        step("mark", mark.set_mark, ports, request)
+    if request.options.replace_definition:
+        step("replace-definition", live.replace_definition, ports, request)
+    if plan.ejected:
+        step("eject-media", storage.eject_media, ports, request, plan)
+    if plan.new_disks:
+        step("make-volumes", storage.make_volumes, ports, request, plan)
+    if plan.autostart:
+        step("autostart-off", live.autostart_off, ports, request)
+    end = _brought(ports, request, plan, fresh=fresh)
+    verdict = settled(ports, request, plan, put_back=bool(end.reason))
+    if verdict.action is Action.BACK and not end.reason:
+        end = _why_back(ports, request)
+    return end, verdict
+
+
+def _brought(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> TransferEnd:
+    """From the running guest to one that runs unseen at the destination. An end with a reason ends the row of steps."""
+
+    def tried(act: Callable[..., TransferEnd], **more: Any) -> tuple[Any, ...]:
+        return _tried, ports, request, partial(act, ports, request, plan, **more)
+
+    end = GOOD
+    if plan.starts:
+        end = _then(end, lambda: step("stop", *tried(stop, fresh=fresh)))
+    if plan.held:
+        end = _then(end, lambda: step("hold", *tried(hold)))
+    if plan.nvram:
+        end = _then(end, lambda: step("copy-nvram", *tried(copy_nvram)))
+    if plan.tpm:
+        end = _then(end, lambda: step("copy-tpm", *tried(copy_tpm)))
+    if plan.saved:
+        end = _then(end, lambda: step("copy-saved", *tried(copy_saved)))
+    if plan.new_disks:
+        end = _then(end, lambda: step("copy-disks", *tried(copy_disks)))
+    end = _then(end, lambda: step("arrive", *tried(arrive)))
+    end = _then(end, lambda: step("leave", *tried(leave)))
+    if plan.starts:
+        end = _then(end, lambda: step("start", *tried(start)))
+        end = _then(end, lambda: step("health", *tried(health)))
+    return end
+
+
+def _then(end: TransferEnd, following: Callable[[], Any]) -> TransferEnd:
+    return end if end.reason else from_plain(TransferEnd, following())
+
+
+def _tried(ports: Ports, request: Request, act: Callable[[], TransferEnd]) -> Any:
+    """A step before the point of no return: whatever goes wrong in it, the guest shall be put back."""
+    if by := ports.records.cancel_asked(request.id):
+        return to_plain(TransferEnd(f"cancelled by {by}", cancelled=True))
+    try:
+        return to_plain(act())
+    except (DriverError, Refused) as error:
+        return to_plain(TransferEnd(f"{error.what}: {error.why}", str(error), error.remedy))
+
+
+def _why_back(ports: Ports, request: Request) -> TransferEnd:
+    by = ports.records.cancel_asked(request.id)
+    return TransferEnd(f"cancelled by {by}" if by else "it was not moved", cancelled=bool(by))
+
+
+def left(ports: Ports, request: Request, plan: Plan, *, patience: float) -> tuple[TransferEnd, Verdict]:
+    """The end of a move that an earlier process left: put back, unless its links were up already."""
+    verdict = settled(ports, request, plan, put_back=True, patience=patience)
+    by = ports.records.cancel_asked(request.id)
+    return TransferEnd(f"cancelled by {by}" if by else "left by an earlier process", cancelled=bool(by)), verdict
+
+
+def settled(
+    ports: Ports, request: Request, plan: Plan, *, put_back: bool = False, patience: float = PATIENCE
+) -> Verdict:
+    """What the pair of places says. `put_back`: something spoke against it."""
+    return from_plain(Verdict, step("settle", _settle, ports, request, plan, put_back, patience))
+
+
+def _settle(ports: Ports, request: Request, plan: Plan, put_back: bool, patience: float) -> Any:
+    back = put_back or bool(ports.records.cancel_asked(request.id))
+    return to_plain(settle(ports, request, patience=patience, judge=_judge(ports, request, plan, put_back=back)))
+
+
+def _judge(ports: Ports, request: Request, plan: Plan, *, put_back: bool) -> Judge:
+    past = ports.records.asked_at(request.id) is not None
+    return partial(judge_cold, made=definition.made(ports, request), put_back=put_back and not past,
+                   past=past, starts=plan.starts)  # fmt: skip
+
+
+# Until the point of no return
+
+
+def save_snapshots(ports: Ports, request: Request, plan: Plan) -> None:
+    """Keep what libvirt knows of them. Raises Refused for one in an image that it does not know: the copy would lose it."""
+    source = ports.hypervisor(request.source)
+    for disk in plan.new_disks:
+        if disk.travel is Travel.COPY and disk.format == "qcow2" and (names := source.image_snapshots(disk.source)):
+            raise Refused(f"disk {disk.target} ({disk.source})", f"snapshots are in it that libvirt does not know ({', '.join(names)}): they would not come along",
+                          f"once the guest is off: qemu-img snapshot -d NAME {disk.source}; or move it live")  # fmt: skip
+    if plan.snapshots:
+        ports.records.keep_facts(request.id, {"snapshots": to_plain(source.snapshots(request.guest_uuid))})
+
+
+def hold(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+    """From here on a start of the guest at its source fails, whoever asks for it."""
+    source = ports.hypervisor(request.source)
+    ports.records.register_undo(request.id, undo.RELEASE_IMAGES, {"host": request.source})
+    source.hold(request.id, plan.held)
+    here = look(source, request.guest_uuid)
+    if here.where is not Where.OFF:
+        return TransferEnd(f"it is {here.where.words} at the source: somebody started it")
+    if ports.records.facts(request.id).get("forced_off"):
+        for image in plan.held:
+            wrong = source.check_image(image)
+            told = f"damaged after it was switched off: {wrong}" if wrong else "sound after it was switched off"
+            ports.records.keep_decision(request.id, f"image of {image.target}: {told}")
+    return GOOD
+
+
+def copy_nvram(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+    """As for a guest that moves by its definition."""
+    definition.copy_nvram(ports, request, plan)
+    return GOOD
+
+
+def arrive(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+    """Define the guest where it shall be. A guest that will be started gets its links down."""
+    records, destination = ports.records, ports.hypervisor(request.destination)
+    holder = records.lease(request.guest_uuid)
+    if holder != request.id:
+        raise not_ours_any_more(request, holder)
+    records.enter(request.id, Phase.STARTING)
+    here, there = look(ports.hypervisor(request.source), request.guest_uuid), look(destination, request.guest_uuid)
+    match here.where, there.where:
+        case Where.OFF, Where.OFF if definition.made(ports, request):
+            pass  # run again after a crash
+        case Where.OFF, Where.ABSENT:
+            pass
+        case _:
+            return TransferEnd(f"the guest is {here.where.words} at the source, {there.where.words} at the destination")
+    records.register_undo(request.id, undo.REMOVE_NEW_DEFINITION, {"host": request.destination})
+    changes = storage.changes(ports, request, plan, links_down=plan.starts)
+    destination.define(_wanted(ports, request, plan), changes)
+    if plan.snapshots:
+        told = records.facts(request.id).get("snapshots", ())
+        as_it_was = replace(changes, links_down=False)  # who goes back to a snapshot later shall find its links up
+        destination.make_known(request.guest_uuid, [from_plain(Snapshot, one) for one in told], as_it_was)
+    if plan.saved:
+        destination.adapt_saved(plan.saved, changes)
+    return GOOD
+
+
+def _wanted(ports: Ports, request: Request, plan: Plan) -> str:
+    """The definition that the guest gets: its own, or the one that it had there before."""
+    if plan.take_back:
+        return ports.records.definition(plan.take_back, request.destination)
+    return ports.records.definition(request.id, request.source)
+
+
+def leave(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+    """Remove the source's definition alone, so that nothing can start the guest there once its images are let go."""
+    records, source = ports.records, ports.hypervisor(request.source)
+    here, there = look(source, request.guest_uuid), look(ports.hypervisor(request.destination), request.guest_uuid)
+    begun = any(act == undo.DEFINE_SOURCE for _, act, _ in records.undo_acts(request.id))
+    match here.where, there.where:
+        case Where.ABSENT, Where.OFF if begun:
+            pass  # run again after a crash
+        case Where.OFF, Where.OFF:
+            records.register_undo(request.id, undo.DEFINE_SOURCE, {"host": request.source})
+            _put_saved_aside(ports, request, plan)
+            source.undefine(request.guest_uuid, snapshots=plan.snapshots)
+        case _:
+            return TransferEnd(f"the guest is {here.where.words} at the source, {there.where.words} at the destination")
+    now = source.place(request.guest_uuid)
+    if now.where is not Where.ABSENT:
+        if not now.persistent:  # started between the look and the act: it runs there, and is given its definition back
+            source.define(records.definition(request.id, request.source))
+        return TransferEnd(f"somebody started it at the source: it is {now.where.words} there")
+    if shared := [image.target for image in plan.held if image.shared]:
+        source.release(request.id, shared)
+    return GOOD
+
+
+def _put_saved_aside(ports: Ports, request: Request, plan: Plan) -> None:
+    """libvirt removes no definition beside a saved memory, or it removes both: under another name it is kept."""
+    if plan.saved:
+        aside = f"{plan.saved}.left-{request.id}"
+        ports.records.register_undo(
+            request.id, undo.MOVE_BACK, {"host": request.source, "path": plan.saved, "to": aside}
+        )
+        ports.hypervisor(request.source).move_file(plan.saved, aside)
+        ports.records.keep_decision(request.id, f"the saved memory stays at {request.source} as {aside}: remove it once it is not wanted any more")  # fmt: skip
+
+
+def start(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+    """Start it where it shall be. It is the only definition there is."""
+    records, destination = ports.records, ports.hypervisor(request.destination)
+    here, there = look(ports.hypervisor(request.source), request.guest_uuid), look(destination, request.guest_uuid)
+    if here.where is not Where.ABSENT:
+        return TransferEnd(f"the guest is {here.where.words} at the source by now")
+    if there.where is Where.RUNNING:
+        return GOOD  # run again after a crash, or somebody was faster
+    if there.where is not Where.OFF:
+        return TransferEnd(f"the guest is {there.where.words} at the destination")
+    records.register_undo(request.id, undo.STOP_DESTINATION, {"host": request.destination})
+    destination.start(request.guest_uuid)
+    return GOOD
+
+
+def health(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+    """It must run for some seconds before anybody sees it, and its agent must answer if it did before."""
+    destination, remedy = ports.hypervisor(request.destination), f"why: /var/log/libvirt/qemu/{request.guest}.log at {request.destination}"  # fmt: skip
+    if befell := destination.watch(request.guest_uuid, HEALTHY_FOR):
+        return TransferEnd(f"after its start at {request.destination} {befell}", remedy=remedy)
+    if not ports.records.facts(request.id).get("agent_before"):
+        return GOOD
+    deadline = ports.clock.now() + AGENT_WITHIN
+    while not destination.agent_answers(request.guest_uuid):
+        if befell := destination.watch(request.guest_uuid, 1.0):
+            return TransferEnd(f"after its start at {request.destination} {befell}", remedy=remedy)
+        if ports.clock.now() > deadline:
+            return TransferEnd(f"its agent answered before, and does not at {request.destination} within {AGENT_WITHIN:.0f} s", remedy=f"look at its console there while it starts: virsh console {request.guest}")  # fmt: skip
+        if by := ports.records.cancel_asked(request.id):
+            return TransferEnd(f"cancelled by {by}", cancelled=True)
+    return GOOD
+
+
+# Past it
+
+
+def forward(ports: Ports, request: Request, plan: Plan) -> None:
+    """Make the destination the only owner. Raises NeedsAttention when the places changed meanwhile."""
+    step("enter-completing", ports.records.enter, request.id, Phase.COMPLETING)
+    step("open", open_links, ports, request, plan)
+    if plan.autostart:
+        step("autostart-on", live.autostart_on, ports, request)
+    if plan.held:
+        step("release", release, ports, request)
+    if plan.new_disks or plan.saved or plan.stays or (plan.nvram and plan.starts):
+        step("note-left", note_left, ports, request, plan)
+    step("drop-undo", live.drop_undo, ports, request)
+
+
+def open_links(ports: Ports, request: Request, plan: Plan) -> None:
+    """The point of no return: from here on the guest may be seen, and its disks at the source are the older ones."""
+    records, destination = ports.records, ports.hypervisor(request.destination)
+    if confirm(ports, request, Action.FORWARD, judge=_judge(ports, request, plan, put_back=False)) is None:
+        raise live.changed(request)
+    ours = definition.made(ports, request)
+    records.mark_asked(request.id)
+    if not plan.starts or not ours:  # what somebody else brought there is theirs to set up
+        return
+    text = _wanted(ports, request, plan)
+    if destination.place(request.guest_uuid).where is Where.RUNNING:
+        destination.open_links(request.guest_uuid, text)
+    destination.define(text, storage.changes(ports, request, plan))
+    if "opened_at" not in records.facts(request.id):
+        records.keep_facts(request.id, {"opened_at": ports.clock.now()})
+
+
+def release(ports: Ports, request: Request) -> None:
+    """A source that does not answer now keeps its holds: they harm nobody, and are named."""
+    try:
+        ports.hypervisor(request.source).release(request.id)
+    except DriverError as error:
+        ports.records.keep_decision(request.id, f"the images at {request.source} are still held: {error.why}; {error.remedy}")  # fmt: skip
+
+
+def note_left(ports: Ports, request: Request, plan: Plan) -> None:
+    """Name what stays at the source, and forget the journals of the copies that are complete."""
+    live.note_left(ports, request, plan)
+    forget_journals(ports, request, plan)
+
+
+def figures(ports: Ports, request: Request) -> Figures:
+    """The guest was not to be reached by our doing from its stop until its links went up."""
+    facts, copied = ports.records.facts(request.id), results(ports, request).values()
+    off = facts["opened_at"] - facts["stopped_at"] if {"opened_at", "stopped_at"} <= facts.keys() else None
+    return Figures(
+        off, sum(one.wire for one in copied), sum(one.seconds + one.verify_seconds for one in copied) or None
+    )

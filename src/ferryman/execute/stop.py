@@ -1,0 +1,139 @@
+"""Stopping a guest: asked by its agent and its power button, waited for, switched off only where that is allowed."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ferryman.errors import DriverError
+from ferryman.execute import undo
+from ferryman.execute.follow import ASK_AGAIN, TOO_LATE, TOO_OLD_TO_ASK, TransferEnd, not_ours_any_more
+from ferryman.execute.settle import look
+from ferryman.model.phase import Phase
+from ferryman.model.place import Place, Where
+from ferryman.model.plan import Plan
+from ferryman.model.request import Request
+from ferryman.model.units import format_duration
+from ferryman.ports import Hypervisor, Ports, StopWay
+
+LOOK_EVERY = 0.2  # seconds
+AGENT_GETS = 0.5  # of the time, before the power button is pressed as well
+SILENT_FOR = 60.0  # seconds without an answer of the source: then settling looks
+
+
+class Then(StrEnum):
+    """What is done next while a guest is asked to stop."""
+
+    WAIT = "wait"
+    PRESS = "press"  # the power button
+    FORCE = "force"
+    GIVE_UP = "give up"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How the asking stands. Times are seconds since it began."""
+
+    waited: float
+    timeout: float
+    by_agent: bool
+    pressed: bool
+    active: bool  # it executes, so that it could answer: a paused one cannot
+    force_off: bool
+
+
+def decide(asked: Asked) -> Then:
+    """Pure. The agent goes first where there is one; the button follows when it has had its share of the time."""
+    over = asked.waited >= asked.timeout or not asked.active
+    if over:
+        return Then.FORCE if asked.force_off else Then.GIVE_UP
+    if not asked.pressed and (not asked.by_agent or asked.waited >= asked.timeout * AGENT_GETS):
+        return Then.PRESS
+    return Then.WAIT
+
+
+def stop(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> TransferEnd:
+    """Until the guest is off at the source. An end with a reason means: it shall be as it was."""
+    records, source = ports.records, ports.hypervisor(request.source)
+    begun = any(act == undo.START_SOURCE for _, act, _ in records.undo_acts(request.id))
+    if not begun and not fresh and ports.clock.now() - request.asked_at > TOO_OLD_TO_ASK:
+        return TransferEnd(TOO_LATE, remedy=ASK_AGAIN)
+    holder = records.lease(request.guest_uuid)
+    if holder != request.id:
+        raise not_ours_any_more(request, holder)
+    there = look(ports.hypervisor(request.destination), request.guest_uuid)
+    if there.where is not Where.ABSENT:
+        return TransferEnd(f"the guest is {there.where.words} at the destination: it is not stopped for that")
+    here = look(source, request.guest_uuid)
+    if here.job:
+        return TransferEnd(f"a job ({here.job}) runs on it, which is not ours", remedy=f"virsh domjobinfo {request.guest} shows it")  # fmt: skip
+    if not begun:
+        if here.where not in (Where.RUNNING, Where.PAUSED, Where.HALTED):
+            return TransferEnd(f"it is {here.where.words} at the source, and was not stopped by this move")
+        records.register_undo(request.id, undo.START_SOURCE, {"host": request.source})
+    records.enter(request.id, Phase.STOPPING)
+    return _ask(ports, request, plan, source, here)
+
+
+def _ask(ports: Ports, request: Request, plan: Plan, source: Hypervisor, here: Place) -> TransferEnd:
+    records, began = ports.records, ports.clock.now()
+    by_agent = here.where is Where.RUNNING and _ask_agent(ports, request, source)
+    if here.where is Where.RUNNING:
+        _let_no_reboot_through(ports, request, source)
+    pressed, answered_at = False, began
+    while here.where is not Where.OFF:
+        now = ports.clock.now()
+        if here.where is Where.ABSENT:
+            return TransferEnd("it is gone from the source")
+        if here.where is not Where.UNREACHABLE:
+            answered_at = now
+        elif now - answered_at > SILENT_FOR:
+            return TransferEnd(f"the source does not answer any more: {here.detail}")
+        if by := records.cancel_asked(request.id):
+            return TransferEnd(f"cancelled by {by}", cancelled=True)
+        active = here.where not in (Where.PAUSED, Where.HALTED, Where.STALLED)
+        match decide(Asked(now - began, request.options.stop_timeout, by_agent, pressed, active, request.options.force_off)):  # fmt: skip
+            case Then.PRESS:
+                pressed = _tried(ports, request, source, StopWay.ACPI)
+            case Then.FORCE:
+                _force(ports, request, source, now - began)
+            case Then.GIVE_UP:
+                why = f"it did not shut down within {format_duration(request.options.stop_timeout)}" if active else f"it is {here.where.words}, and cannot answer"  # fmt: skip
+                return TransferEnd(why, remedy=f"shut it down from inside, or give it longer (--stop-timeout), or let it be switched off (--force-off): ferryman migrate {request.guest} --cold")  # fmt: skip
+        ports.clock.sleep(LOOK_EVERY)
+        here = look(source, request.guest_uuid)
+    took = ports.clock.now() - began
+    if "stopped_at" not in records.facts(request.id):
+        records.keep_facts(request.id, {"stopped_at": ports.clock.now()})
+        records.keep_decision(request.id, f"{plan.guest} is shut off at {request.source} after {format_duration(took)}")
+    return TransferEnd("")
+
+
+def _ask_agent(ports: Ports, request: Request, source: Hypervisor) -> bool:
+    if not source.agent_answers(request.guest_uuid):
+        return False
+    ports.records.keep_facts(request.id, {"agent_before": True})
+    return _tried(ports, request, source, StopWay.AGENT)
+
+
+def _tried(ports: Ports, request: Request, source: Hypervisor, way: StopWay) -> bool:
+    try:
+        source.ask_to_stop(request.guest_uuid, way)
+    except DriverError as error:
+        ports.records.keep_decision(request.id, f"it could not be asked by its {way}: {error.why}")
+    else:
+        ports.records.keep_decision(request.id, f"asked it by its {way} to shut down")
+    return True
+
+
+def _let_no_reboot_through(ports: Ports, request: Request, source: Hypervisor) -> None:
+    """A guest that reboots instead of shutting down is stopped at that moment: that is what it was asked for."""
+    ports.records.register_undo(request.id, undo.LET_REBOOT, {"host": request.source})
+    try:
+        source.let_it_end(request.guest_uuid, True)
+    except DriverError as error:
+        ports.records.keep_decision(request.id, f"a guest that reboots instead of shutting down goes on: {error.why}")
+
+
+def _force(ports: Ports, request: Request, source: Hypervisor, waited: float) -> None:
+    ports.records.keep_facts(request.id, {"forced_off": True})
+    ports.records.keep_decision(request.id, f"switched it off after {format_duration(waited)}, as --force-off allows")
+    source.destroy(request.guest_uuid)

@@ -1,0 +1,59 @@
+"""The options of a cold move, which `migrate` and `assess` share."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from ferryman.model.request import Chain
+
+Cold = Annotated[
+    bool,
+    typer.Option(
+        "--cold", help="Stop the guest, copy its disks, start it at the destination; one that is off stays off."
+    ),
+]
+StopTimeout = Annotated[
+    str, typer.Option("--stop-timeout", help="How long the guest may take to shut down, such as 5min. Default: 2min.")
+]
+ForceOff = Annotated[
+    bool,
+    typer.Option("--force-off", help="Switch the guest off if it does not shut down in time: unwritten data are lost."),
+]
+
+
+ChainChoice = Annotated[
+    Chain,
+    typer.Option("--chain", help="Layers below a disk that is moved cold: flatten into one image, or keep as files."),
+]
+WayBack = Annotated[
+    bool,
+    typer.Option(
+        "--rollback-loses-writes",
+        help="Back to where a cold move came from, on the disks kept there: what was written since is lost.",
+    ),
+]
+CpuChoice = Annotated[
+    str,
+    typer.Option(
+        "--cpu", metavar="MODEL", help="The CPU of a guest that is moved cold: host-model, or a model's name."
+    ),
+]
+Checks = Annotated[
+    list[str] | None,
+    typer.Option("--check", help="Ask this once the guest runs there: tcp:ADDRESS:PORT, http:URL or command:WORDS."),
+]
+
+
+class VerifyChoice(StrEnum):
+    """How much of a copied disk is read back from the destination's storage."""
+
+    FULL = "full"
+    WRITTEN = "written"
+    NONE = "none"
+
+
+Verify = Annotated[
+    VerifyChoice,
+    typer.Option("--verify", help="Read back at the destination: the whole disk, what was written, or nothing."),
+]

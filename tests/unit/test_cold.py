@@ -1,0 +1,250 @@
+"""A cold move decided: what speaks against it, which plan it gets, how a guest is asked to stop, what each pair of places means."""
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ferryman.assess import assess
+from ferryman.drivers.libvirt.adapt import adapted
+from ferryman.execute.stop import Asked, Then, decide
+from ferryman.model.finding import Severity
+from ferryman.model.guest import Disk, HostDevice, State
+from ferryman.model.place import Place, Where
+from ferryman.model.plan import Adaption, Changes, Method, Travel
+from ferryman.model.request import Chain, CopyStorage, Options
+from ferryman.model.site import CpuComparison, CpuMatch, DiskReach, KeptMove, Reach, Site
+from ferryman.plan.cold import images_to_hold
+from ferryman.plan.method import plan_for
+from ferryman.verify.cold import judge_cold
+from ferryman.verify.location import Action
+from tests.unit.sites import good_site, with_destination, with_disk, with_guest, with_interface, with_machine
+
+COLD = Options(cold=True)
+
+
+def local(**changes: Any) -> Site:
+    """Its disk is at the source alone."""
+    return with_disk(
+        DiskReach("vda", Reach.DIFFERENT, "a marker was not seen"), capacity=1 << 30, allocation=1 << 20, **changes
+    )
+
+
+# Findings that only a cold move has, each with a test here.
+OF_COLD = {
+    "chain-kept",
+    "snapshots-along", "nothing-kept", "loses-writes", "emulator-adapted", "machine-adapted", "cpu-adapted", "transient-cold", "cannot-answer", "may-be-forced-off", "not-held", "disk-kind", "saved-memory", "checkpoints-left", "link-without-switch",
+}  # fmt: skip
+REFUSED: dict[str, tuple[Site, Options]] = {
+    "transient-cold": (with_guest(persistent=False), COLD),
+    "cannot-answer": (with_guest(state=State.PAUSED), COLD),
+    "snapshots-stay": (with_guest(snapshots=("before",), external_snapshots=("before",)), COLD),
+    "tpm-missing": (replace(with_guest(tpm="emulator"), machine=with_machine(tpm_backends=()).machine), COLD),
+    "disk-kind": (local(kind="volume", source="pool/web.qcow2", pool="shared"), COLD),
+    "device-stays": (with_guest(host_devices=(HostDevice("pci", "0000:01:00.0"),)), COLD),
+    "disk-not-shared": (local(), Options(cold=True, copy_storage=CopyStorage.NEVER)),
+    "copied-shareable": (local(shareable=True), COLD),
+}
+
+
+@pytest.mark.parametrize("code", REFUSED)
+def test_what_would_be_lost_refuses_with_thing_reason_and_remedy(code: str) -> None:
+    found = [one for one in assess(*REFUSED[code]) if one.severity is Severity.BLOCKER]
+    assert [one.code for one in found] == [code]
+    assert found[0].what
+    assert found[0].why
+    assert found[0].remedy
+
+
+def test_what_moves_beside_the_disks_is_said() -> None:
+    asleep = with_guest(managed_save=True, state=State.SHUT_OFF)
+    assert [one.code for one in assess(asleep, COLD)] == ["saved-memory"]
+    assert plan_for(asleep, COLD).saved == "/var/lib/libvirt/qemu/save/web.save"
+    secure = with_guest(tpm="emulator")
+    assert [one.code for one in assess(secure, COLD)] == ["tpm"]
+    assert plan_for(secure, COLD).tpm.endswith(secure.guest.uuid)
+    assert [one.code for one in assess(with_guest(checkpoints=("monday",)), COLD)] == ["checkpoints-left"]
+
+
+def test_an_image_with_snapshots_inside_goes_as_the_bytes_of_its_file() -> None:
+    site = local()
+    site = replace(site, guest=replace(site.guest, snapshots=("before",)))
+    assert {one.code for one in assess(site, COLD)} == {"disk-copied", "snapshots-along"}
+    plan = plan_for(site, COLD)
+    assert ([one.travel for one in plan.new_disks], plan.snapshots) == ([Travel.FILE], True)
+    layered = replace(site, guest=replace(site.guest, disks=(replace(site.guest.disks[0], backing=("/srv/base.qcow2",)),)))  # fmt: skip
+    assert "snapshots-stay" in {one.code for one in assess(layered, COLD)}
+    kept = assess(layered, Options(cold=True, chain=Chain.KEEP))
+    assert {one.code for one in kept} == {"disk-copied", "snapshots-along", "chain-kept"}
+
+
+def test_room_for_its_memory_matters_to_one_that_starts_alone() -> None:
+    crowded = with_destination(memory_free=1 << 20)
+    assert {one.code for one in assess(crowded, COLD)} >= {"memory-room"}
+    off = replace(crowded, guest=replace(crowded.guest, state=State.SHUT_OFF))
+    assert assess(off, COLD) == ()
+
+
+def test_a_paused_guest_goes_when_it_may_be_switched_off_and_that_is_warned_of() -> None:
+    found = assess(with_guest(state=State.PAUSED), Options(cold=True, force_off=True))
+    assert [(one.code, one.severity) for one in found] == [("may-be-forced-off", Severity.WARNING)]
+
+
+@pytest.mark.parametrize("state", [State.RUNNING, State.SHUT_OFF])
+def test_shared_and_local_disks_may_go(state: State) -> None:
+    assert assess(replace(good_site(), guest=replace(good_site().guest, state=state)), COLD) == ()
+    site = local()
+    found = assess(replace(site, guest=replace(site.guest, state=state)), COLD)
+    assert [(one.code, one.severity) for one in found] == [("disk-copied", Severity.NOTE)]
+    assert "stands still" in found[0].why
+
+
+def test_what_cannot_be_held_and_a_link_without_a_switch_are_said() -> None:
+    network = with_disk(DiskReach("vda", Reach.NETWORK, "one name"), kind="network", source="rbd:pool/web")
+    assert {one.code for one in assess(network, COLD)} == {"disk-network", "not-held"}
+    found = assess(with_interface(kind="vdpa"), COLD)
+    assert [one.code for one in found] == ["link-without-switch"]
+
+
+def test_images_are_held_once_and_shared_ones_are_known() -> None:
+    site = local()
+    medium = Disk("sda", "cdrom", "file", "/srv/iso", "raw", "", True, False)
+    shared = Disk("vdb", "disk", "file", "/srv/other.raw", "raw", "none", False, False)
+    same = replace(site.guest.disks[0], target="vdc")
+    ground = replace(site.ground, disks=(*site.ground.disks, DiskReach("vdb", Reach.SAME, "seen"), DiskReach("vdc", Reach.DIFFERENT, "not seen")))  # fmt: skip
+    site = replace(site, guest=replace(site.guest, disks=(*site.guest.disks, medium, shared, same)), ground=ground)
+    assert [(one.target, one.shared) for one in images_to_hold(site, COLD)] == [("vda", False), ("vdb", True)]
+
+
+@pytest.mark.parametrize("state", [State.RUNNING, State.SHUT_OFF])
+def test_the_plan_has_an_undo_for_each_change_and_one_point_of_no_return(state: State) -> None:
+    site = local(format="raw")
+    plan = plan_for(replace(site, guest=replace(site.guest, state=state)), COLD)
+    names = [step.name for step in plan.steps]
+    assert (plan.method, plan.starts) == (Method.COLD, state is State.RUNNING)
+    assert [one.travel for one in plan.new_disks] == [Travel.COPY]
+    passed = [step.past_return for step in plan.steps]
+    assert passed == sorted(passed)
+    assert passed.index(True) == names.index("open")
+    assert ("stop" in names) is ("start" in names) is plan.starts
+    wanted = ["hold", "copy-disks", "arrive", "leave", *(["start", "health"] if plan.starts else []), "settle", "open"]
+    assert [name for name in names if name in wanted] == wanted
+    changing = [
+        step for step in plan.steps if not step.past_return and step.name not in ("save-definition", "health", "settle")
+    ]
+    assert all(step.undo for step in changing)
+
+
+FLAGS = (True, False)
+PAIRS = list(itertools.product(Where, Where, FLAGS, FLAGS, FLAGS, FLAGS))
+
+
+def test_every_pair_has_a_verdict_and_none_makes_two_owners() -> None:
+    for here, there, made, put_back, past, starts in PAIRS:
+        verdict = judge_cold(Place(here), Place(there), made=made, put_back=put_back, past=past, starts=starts)
+        assert verdict.reason
+        if Where.UNREACHABLE in (here, there):
+            assert not verdict.plain
+        if verdict.action is Action.FORWARD:  # the destination's copy is the only one
+            assert here is Where.ABSENT
+            assert there is not Where.ABSENT
+            assert past or not (made and put_back)
+            assert past or not made or not starts or there is Where.RUNNING
+        if verdict.action is Action.BACK:  # nothing active at the destination, unless it is ours and was not seen
+            assert not past
+            assert there in (Where.ABSENT, Where.OFF) or (here is Where.ABSENT and made)
+        if verdict.action is Action.ATTENTION:
+            assert verdict.remedy
+
+
+@pytest.mark.parametrize(
+    ("asked", "then"),
+    [
+        (Asked(0, 120, by_agent=False, pressed=False, active=True, force_off=False), Then.PRESS),
+        (Asked(0, 120, by_agent=True, pressed=False, active=True, force_off=False), Then.WAIT),
+        (Asked(61, 120, by_agent=True, pressed=False, active=True, force_off=False), Then.PRESS),
+        (Asked(119, 120, by_agent=True, pressed=True, active=True, force_off=True), Then.WAIT),
+        (Asked(120, 120, by_agent=True, pressed=True, active=True, force_off=True), Then.FORCE),
+        (Asked(120, 120, by_agent=True, pressed=True, active=True, force_off=False), Then.GIVE_UP),
+        (Asked(0, 120, by_agent=False, pressed=False, active=False, force_off=True), Then.FORCE),
+        (Asked(0, 120, by_agent=False, pressed=False, active=False, force_off=False), Then.GIVE_UP),
+    ],
+)
+def test_a_guest_is_asked_before_it_is_forced_and_forced_only_where_that_is_allowed(asked: Asked, then: Then) -> None:
+    assert decide(asked) is then
+
+
+def test_what_the_destination_does_not_have_is_adapted_and_said() -> None:
+    elsewhere = with_machine(has_emulator=False, emulator="/usr/libexec/qemu-kvm")
+    assert [one.code for one in assess(elsewhere, COLD)] == ["emulator-adapted"]
+    older = with_machine(available=False, instead="pc-q35-7.2")
+    found = assess(older, Options(cold=True, cpu="host-model"))
+    assert {one.code for one in found} == {"machine-adapted", "cpu-adapted"}
+    assert plan_for(older, Options(cold=True, cpu="host-model")).adaption == Adaption("", "pc-q35-7.2", "host-model")
+    unknown = with_machine(available=False)
+    assert [one.code for one in assess(unknown, COLD)] == ["machine-type"]
+    unfit = replace(good_site(), cpu=CpuComparison(CpuMatch.INCOMPATIBLE, ("avx512f",)))
+    assert [one.code for one in assess(unfit, COLD)] == ["cpu-incompatible"]
+    assert [one.code for one in assess(unfit, Options(cold=True, cpu="Haswell"))] == ["cpu-adapted"]
+
+
+BACK = Options(cold=True, rollback_loses_writes=True)
+
+
+@pytest.mark.parametrize(
+    ("kept", "code"),
+    [
+        (None, "nothing-kept"),
+        (KeptMove("r1", 0.0, ("/srv/web.qcow2",)), "nothing-kept"),
+        (KeptMove("r1", 0.0, ()), "loses-writes"),
+    ],
+)
+def test_a_way_back_needs_what_was_left_there_and_says_what_it_loses(kept: KeptMove | None, code: str) -> None:
+    assert [one.code for one in assess(replace(local(), kept=kept), BACK)] == [code]
+
+
+def test_the_way_back_copies_nothing_and_names_what_it_leaves() -> None:
+    site = replace(local(), kept=KeptMove("r1", 0.0, ()))
+    plan = plan_for(site, BACK)
+    assert (plan.take_back, plan.new_disks, plan.nvram, plan.tpm) == ("r1", (), "", "")
+    assert plan.stays == {"vda": "/srv/shared/web.qcow2"}
+    assert [(one.target, one.shared) for one in plan.held] == [("vda", False)]
+
+
+MACHINE = (
+    "<domain><os><type arch='x86_64' machine='pc-q35-10.0'>hvm</type></os><cpu mode='host-passthrough' migratable='on'><topology sockets='1' />"
+    "<feature name='vmx' policy='disable' /></cpu><devices><emulator>/usr/bin/qemu</emulator></devices></domain>"
+)
+
+
+def test_a_machine_is_adapted_and_what_is_not_named_stays() -> None:
+    text = adapted(MACHINE, Changes(adaption=Adaption("/usr/libexec/qemu-kvm", "pc-q35-7.2", "Haswell")))
+    assert "<emulator>/usr/libexec/qemu-kvm</emulator>" in text
+    assert 'machine="pc-q35-7.2"' in text
+    assert (
+        '<cpu mode="custom" match="exact" check="partial"><model fallback="forbid">Haswell</model><topology sockets="1" /></cpu>'
+        in text
+    )
+    only_cpu = adapted(MACHINE, Changes(adaption=Adaption(cpu="host-model")))
+    assert '<cpu mode="host-model" check="partial"><topology sockets="1" /></cpu>' in only_cpu
+    assert "pc-q35-10.0" in only_cpu
+    assert "/usr/bin/qemu<" in only_cpu
+    assert '<cpu mode="host-model"' in adapted(
+        "<domain><devices /></domain>", Changes(adaption=Adaption(cpu="host-model"))
+    )
+
+
+def test_a_volume_is_held_and_copied_by_the_path_of_its_image() -> None:
+    site = local(kind="volume", source="shared/web.qcow2", pool="shared", path="/srv/shared/web.qcow2")
+    assert [one.code for one in assess(site, COLD)] == ["disk-copied"]
+    plan = plan_for(site, COLD)
+    assert [one.path for one in plan.held] == [one.source for one in plan.new_disks] == ["/srv/shared/web.qcow2"]
+
+
+def test_links_go_down_and_nothing_else_changes() -> None:
+    text = "<domain><devices><interface type='bridge'><source bridge='br0' /><link state='up' /></interface><interface type='user'><odd /></interface></devices></domain>"
+    down = adapted(text, Changes(links_down=True))
+    assert down.count('<link state="down" />') == 2
+    assert down.replace('<link state="down" />', "").count("<odd />") == 1
+    assert adapted(text, Changes()) == text

@@ -1,0 +1,132 @@
+"""What is done at a host itself, tried on this machine: images held and let go, small directories put in their place and taken back."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ferryman.drivers import keeper
+from ferryman.errors import DriverError
+from ferryman.model.host import Host
+from ferryman.model.plan import Held
+
+HERE = Host("here", "qemu:///system")
+
+
+@pytest.fixture(autouse=True)
+def holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Holds below the test's own directory; none outlives it."""
+    directory = tmp_path / "holds"
+    monkeypatch.setattr(keeper, "DIRECTORY", str(directory))
+    yield directory
+    for request in directory.glob("*") if directory.exists() else ():
+        keeper.release(HERE, request.name)
+
+
+def image(tmp_path: Path, kind: str) -> Held:
+    path = tmp_path / f"image.{kind}"
+    subprocess.run(["qemu-img", "create", "-q", "-f", kind, path, "4M"], check=True)
+    return Held(f"v{kind[0]}", str(path), kind, shared=False)
+
+
+def writable(one: Held) -> bool:
+    """Whether a program that wants QEMU's write lock, as a guest's start does, gets it."""
+    command = ["qemu-io", "-f", one.format, "-c", "write 0 512", one.path]
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("kind", ["qcow2", "raw"])
+def test_an_image_that_is_held_can_be_read_and_not_written_until_it_is_let_go(
+    tmp_path: Path, kind: str, holds: Path
+) -> None:
+    one = image(tmp_path, kind)
+    keeper.hold(HERE, "r1", [one])
+    keeper.hold(HERE, "r1", [one])  # again, after a crash
+    assert keeper.held(HERE, "r1") == (one.target,)
+    if kind == "qcow2":  # a raw image's hold takes the lock that a guest does not share; qemu-io shares it
+        assert not writable(one)
+    subprocess.run(["qemu-img", "info", "-U", one.path], check=True, capture_output=True)
+    keeper.release(HERE, "r1", ["another"])
+    assert keeper.held(HERE, "r1") == (one.target,)
+    keeper.release(HERE, "r1")
+    keeper.release(HERE, "r1")
+    assert keeper.held(HERE, "r1") == ()
+    assert writable(one)
+    assert not (holds / "r1").exists()
+
+
+def test_another_requests_hold_is_named_and_a_pid_that_went_to_another_process_is_left_alone(
+    tmp_path: Path, holds: Path
+) -> None:
+    one = image(tmp_path, "qcow2")
+    keeper.hold(HERE, "r1", [one])
+    with pytest.raises(DriverError, match="request r1 holds it already"):
+        keeper.hold(HERE, "r2", [one])
+    keeper.release(HERE, "r1")
+    (holds / "r3").mkdir(parents=True)
+    (holds / "r3" / "vda.pid").write_text(str(os.getpid()))
+    assert keeper.held(HERE, "r3") == ()
+    keeper.release(HERE, "r3")  # and this test goes on
+
+
+def test_a_busy_image_cannot_be_held_and_a_damaged_one_is_seen(tmp_path: Path) -> None:
+    one = image(tmp_path, "qcow2")
+    assert keeper.check_image(HERE, one) == ""
+    assert keeper.image_snapshots(HERE, one.path) == ()
+    subprocess.run(["qemu-img", "snapshot", "-c", "before", one.path], check=True)
+    assert keeper.image_snapshots(HERE, one.path) == ("before",)
+    with open(one.path, "r+b") as file:  # the offset of the first cluster table
+        file.seek(40)
+        file.write(b"\xff" * 8)
+    assert keeper.check_image(HERE, one)
+    with pytest.raises(DriverError, match="cannot be held"):
+        keeper.hold(HERE, "r1", [one])
+
+
+def test_a_chain_is_told_top_first_and_stands_upon_what_it_is_told_to(tmp_path: Path) -> None:
+    base, middle, top, moved = (str(tmp_path / name) for name in ("base.raw", "middle.qcow2", "top.qcow2", "moved.raw"))
+    subprocess.run(["qemu-img", "create", "-q", "-f", "raw", base, "1M"], check=True)
+    for path, below, kind in ((middle, base, "raw"), (top, middle, "qcow2")):
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", below, "-F", kind, path], check=True)
+    assert keeper.image_chain(HERE, top) == ((top, "qcow2"), (middle, "qcow2"), (base, "raw"))
+    os.rename(base, moved)
+    keeper.rebase(HERE, middle, moved, "raw")
+    assert keeper.image_chain(HERE, top)[2] == (moved, "raw")
+
+
+@pytest.mark.parametrize("before", [None, "older"])
+def test_a_directory_arrives_with_its_modes_and_is_taken_back(tmp_path: Path, before: str | None) -> None:
+    source, place = tmp_path / "source", tmp_path / "there" / "state"
+    (source / "tpm2").mkdir(parents=True)
+    (source / "tpm2" / "permall").write_bytes(b"\0secret\n")
+    (source / "tpm2" / "permall").chmod(0o600)
+    (tmp_path / "there").mkdir()
+    if before:
+        place.mkdir()
+        (place / "old").write_text(before)
+    packed = keeper.pack(HERE, str(source))
+    assert keeper.unpack(HERE, str(place), packed, "r1") is bool(before)
+    keeper.unpack(HERE, str(place), packed, "r1")  # again, after a crash
+    assert keeper.pack(HERE, str(place)) == packed
+    assert (place / "tpm2" / "permall").read_bytes() == b"\0secret\n"
+    assert (place / "tpm2" / "permall").stat().st_mode & 0o777 == 0o600
+    keeper.take_back(HERE, str(place), "r1")
+    keeper.take_back(HERE, str(place), "r1")
+    assert [path.name for path in (tmp_path / "there").iterdir()] == (["state"] if before else [])
+    if before:
+        assert (place / "old").read_text() == before
+    assert keeper.pack(HERE, str(tmp_path / "nothing")) == ""
+
+
+def test_a_file_gets_another_name_once_and_never_over_another(tmp_path: Path) -> None:
+    one, other = tmp_path / "save", tmp_path / "aside"
+    one.write_text("memory")
+    keeper.move_file(HERE, str(one), str(other))
+    keeper.move_file(HERE, str(one), str(other))
+    assert (other.read_text(), one.exists()) == ("memory", False)
+    one.write_text("newer")
+    with pytest.raises(DriverError, match="there already"):
+        keeper.move_file(HERE, str(one), str(other))
+    assert other.read_text() == "memory"
