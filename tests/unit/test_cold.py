@@ -34,14 +34,13 @@ def local(**changes: Any) -> Site:
 # Findings that only a cold move has, each with a test here.
 OF_COLD = {
     "chain-kept",
-    "snapshots-along", "nothing-kept", "loses-writes", "emulator-adapted", "machine-adapted", "cpu-adapted", "transient-cold", "cannot-answer", "may-be-forced-off", "not-held", "disk-kind", "saved-memory", "checkpoints-left", "link-without-switch",
+    "snapshots-along", "nothing-kept", "loses-writes", "emulator-adapted", "machine-adapted", "cpu-adapted", "transient-cold", "cannot-answer", "may-be-forced-off", "not-held", "saved-memory", "checkpoints-left", "link-without-switch",
 }  # fmt: skip
 REFUSED: dict[str, tuple[Site, Options]] = {
     "transient-cold": (with_guest(persistent=False), COLD),
     "cannot-answer": (with_guest(state=State.PAUSED), COLD),
     "snapshots-stay": (with_guest(snapshots=("before",), external_snapshots=("before",)), COLD),
     "tpm-missing": (replace(with_guest(tpm="emulator"), machine=with_machine(tpm_backends=()).machine), COLD),
-    "disk-kind": (local(kind="volume", source="pool/web.qcow2", pool="shared"), COLD),
     "device-stays": (with_guest(host_devices=(HostDevice("pci", "0000:01:00.0"),)), COLD),
     "disk-not-shared": (local(), Options(cold=True, copy_storage=CopyStorage.NEVER)),
     "copied-shareable": (local(shareable=True), COLD),
@@ -236,7 +235,7 @@ def test_a_machine_is_adapted_and_what_is_not_named_stays() -> None:
 
 
 def test_a_volume_is_held_and_copied_by_the_path_of_its_image() -> None:
-    site = local(kind="volume", source="shared/web.qcow2", pool="shared", path="/srv/shared/web.qcow2")
+    site = local(kind="file", source="/srv/shared/web.qcow2", pool="shared")
     assert [one.code for one in assess(site, COLD)] == ["disk-copied"]
     plan = plan_for(site, COLD)
     assert [one.path for one in plan.held] == [one.source for one in plan.new_disks] == ["/srv/shared/web.qcow2"]

@@ -111,7 +111,6 @@ def _state(site: Site, options: Options) -> Iterator[Finding]:
 
 
 def _disks(site: Site, options: Options) -> Iterator[Finding]:
-    copied = disks.to_copy(site, options)
     for disk in site.guest.disks:
         if not disk.source or disk.read_only:
             continue
@@ -119,9 +118,6 @@ def _disks(site: Site, options: Options) -> Iterator[Finding]:
         if not can_be_held(disk):
             yield warning("not-held", what, f"it cannot be held at {site.source.host.name} ({'shareable' if disk.shareable else disk.kind}): nothing but its definition keeps the guest from being started there while it moves",
                           "start nothing by hand until the move has ended")  # fmt: skip
-        if disk in copied and not disk.source.startswith("/"):
-            yield blocker("disk-kind", what, f"the copy opens a disk by its path, and {site.source.host.name} tells none for this {disk.kind}",
-                          f"start its pool; or name it by its path: virsh edit {site.guest.name}, <disk type='file'>, <source file='…'/>")  # fmt: skip
 
 
 def _left_behind(site: Site, options: Options) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from ferryman.model.units import format_duration, format_size
 from ferryman.plan import disks
 from ferryman.plan.adaption import adaption
 
-_HOLDABLE = ("file", "block", "volume")  # an image of these is opened by a path of the host
+_HOLDABLE = ("file", "block")  # an image of these is opened by a path of the host
 
 
 def cold_plan(site: Site, options: Options) -> Plan:
