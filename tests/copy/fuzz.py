@@ -1,5 +1,5 @@
 """A seeded mutator of whole streams: `python -m tests.copy.fuzz [COUNT [SEED]]`. Each is given to a real receiver over an image in memory; it ends
-in a Trouble, or the image is exactly what the source sent. Heads are bent with their checksums made right again, too."""
+in a Trouble, in a digest that is not the source's, or the image is exactly what the source sent. Heads are bent with their checksums made right again, too."""
 
 import random
 import sys
