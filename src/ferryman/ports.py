@@ -202,11 +202,11 @@ class Hypervisor(Protocol):
     def compare_cpu(self, guest: Guest) -> CpuComparison: ...
 
     def mark(self, uuid: str) -> Mark | None:
-        """The mark of a move in the guest's metadata, the live ones of a running guest."""
+        """The mark of a move in the guest's metadata: the live ones of a running guest, else its definition's."""
         ...
 
-    def set_mark(self, uuid: str, mark: Mark | None) -> None:
-        """Set it, or take it away, in the live metadata of a running guest: the definition never bears it."""
+    def set_mark(self, uuid: str, wanted: Mark | None) -> None:
+        """Set it in the live metadata of a running guest, in the definition of one that is off; None: take it away from both."""
         ...
 
     def virtualizations(self) -> tuple[str, ...]:

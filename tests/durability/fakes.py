@@ -147,12 +147,12 @@ class FakeHypervisor:
         text = (self.world.read()[self.host.name] or {}).get("mark")
         return None if text is None else from_plain(Mark, text)
 
-    def set_mark(self, uuid: str, mark: Mark | None) -> None:
+    def set_mark(self, uuid: str, wanted: Mark | None) -> None:
         with self.world.opened() as content:
             assert not content["job"], "metadata wait for the job"
             content[self.host.name].pop("mark", None)
-            if mark is not None:
-                content[self.host.name]["mark"] = to_plain(mark)
+            if wanted is not None:
+                content[self.host.name]["mark"] = to_plain(wanted)
 
     def virtualizations(self) -> tuple[str, ...]:
         return ("kvm",)

@@ -12,6 +12,9 @@ ALSO = frozenset(
     (
         "same-host",
         "job-running",
+        "being-moved",
+        "mark-stale",
+        "mark-left",
         "active-at-destination",
         "defined-at-destination",
         "definition-replaced",

@@ -7,7 +7,7 @@ import libvirt
 
 from ferryman import errors
 from ferryman.drivers import keeper
-from ferryman.drivers.libvirt import files, inventory, media, migration, power, snapshots, storage, xml
+from ferryman.drivers.libvirt import files, inventory, mark, media, migration, power, snapshots, storage
 from ferryman.drivers.libvirt.adapt import adapted
 from ferryman.drivers.libvirt.calls import Call, guard
 from ferryman.drivers.libvirt.connection import Connection
@@ -199,25 +199,10 @@ class LibvirtHypervisor:
         self._act(uuid, Call.MEDIUM, lambda domain: media.put(domain, target, path))
 
     def mark(self, uuid: str) -> Mark | None:
-        def read(domain: libvirt.virDomain) -> Mark | None:
-            try:
-                return xml.read_mark(domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, xml.MARK_NAMESPACE))
-            except libvirt.libvirtError as error:
-                if code(error) == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
-                    return None
-                raise
+        return self._look(uuid, "mark", mark.read)
 
-        return self._look(uuid, "mark", read)
-
-    def set_mark(self, uuid: str, mark: Mark | None) -> None:
-        text = None if mark is None else xml.mark_text(mark)
-
-        def write(domain: libvirt.virDomain) -> None:
-            if domain.isActive():  # a guest that has stopped has no live metadata any more
-                kind, flags = libvirt.VIR_DOMAIN_METADATA_ELEMENT, libvirt.VIR_DOMAIN_AFFECT_LIVE
-                domain.setMetadata(kind, text, xml.MARK_PREFIX, xml.MARK_NAMESPACE, flags)
-
-        self._act(uuid, Call.MARK, write)
+    def set_mark(self, uuid: str, wanted: Mark | None) -> None:
+        self._act(uuid, Call.MARK, lambda domain: mark.write(domain, wanted))
 
     def virtualizations(self) -> tuple[str, ...]:
         return self.connection.look(f"host {self.host.name}", inventory.virtualizations)
