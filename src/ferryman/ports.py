@@ -57,7 +57,7 @@ class Hypervisor(Protocol):
         ...
 
     def definition(self, uuid: str) -> str:
-        """The persistent definition with its secrets (XML); of a transient guest the live one."""
+        """The persistent definition with its secrets (XML); of a transient guest what would be one, without what only lives."""
         ...
 
     def define(self, definition: str, changes: Changes = NO_CHANGES) -> None:

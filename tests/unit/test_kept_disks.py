@@ -8,20 +8,22 @@ from typing import Any, cast
 import libvirt
 import pytest
 
+from ferryman.drivers.clock import SteadyClock
 from ferryman.drivers.database.records import DatabaseRecords, open_records
 from ferryman.drivers.libvirt import inventory, storage
 from ferryman.errors import DriverError, Refused
 from ferryman.execute import undo
+from ferryman.execute.live import keep_definition
 from ferryman.execute.retire import retire
 from ferryman.execute.storage import note_left, remove_unused
 from ferryman.model.guest import Disk, Guest
 from ferryman.model.host import GuestOnHost, Host
 from ferryman.model.place import ABSENT, Place, Where
-from ferryman.model.plan import NewDisk, Travel
+from ferryman.model.plan import Changes, NewDisk, Travel, Volume
 from ferryman.model.request import Options, Request
 from ferryman.model.site import DiskReach, Ground, Reach
 from ferryman.plan.steps import live_plan
-from ferryman.ports import Ports
+from ferryman.ports import NO_CHANGES, Ports
 from tests.unit.sites import UUID, good_guest, good_site
 
 THERE = Request("there0000", UUID, "web", "a", "b")
@@ -72,7 +74,8 @@ def ports(records: DatabaseRecords, a: FakeHost, b: FakeHost, reach: Reach = Rea
             return replace(good_site().ground, disks=tuple(DiskReach(one.target, reach, "") for one in guest.disks))
 
     hosts = {"a": a, "b": b}
-    return cast("Ports", type("Ports", (), {"records": records, "hypervisor": hosts.__getitem__, "between": Between()}))
+    parts = {"records": records, "hypervisor": hosts.__getitem__, "between": Between(), "clock": SteadyClock()}
+    return cast("Ports", type("Ports", (), parts))
 
 
 def made(records: DatabaseRecords, path: str, *, left: str = OLD, request: Request = THERE) -> None:
@@ -180,6 +183,37 @@ def test_a_volume_that_was_made_and_never_noted_is_named_after_a_good_end_too(re
     note_left(ports(records, FakeHost("a", set()), b), THERE, replace(live_plan(good_site(), Options()), new_disks=()))
     (named,) = records.decisions(THERE.id)
     assert named.startswith("left as it is: volume web.qcow2 in pool images at b")
+
+
+class Transient(FakeHost):
+    """The guest runs there, and no definition is kept."""
+
+    def __init__(self, name: str, *disks: Disk) -> None:
+        super().__init__(name, set(), *disks)
+        self.kept: list[tuple[str, tuple[Volume, ...]]] = []
+
+    def place(self, uuid: str) -> Place:
+        return Place(Where.RUNNING, persistent=False)
+
+    def definition(self, uuid: str) -> str:
+        return f"<domain on {self.disks[0].source}/>"
+
+    def define(self, definition: str, changes: Changes = NO_CHANGES) -> None:
+        self.kept.append((definition, changes.volumes))
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_guest_that_somebody_else_moved_keeps_the_disks_it_runs_on(records: DatabaseRecords, asked: bool) -> None:
+    """By hand, without --persistent: the volumes that were made for it are empty."""
+    made(records, NEW)
+    records.take_lease(UUID, THERE.id)
+    records.keep_definition(THERE.id, "a", "<saved/>")
+    if asked:
+        records.mark_asked(THERE.id)
+    b = Transient("b", vda(OLD))
+    keep_definition(ports(records, FakeHost("a", set()), b), THERE, live_plan(good_site(), Options()))
+    volume = Volume("vda", "images", "new.qcow2", NEW)
+    assert b.kept == [("<saved/>", (volume,)) if asked else (f"<domain on {OLD}/>", ())]
 
 
 # Against libvirt's own test driver, which has pools, volumes and domains in memory

@@ -107,13 +107,8 @@ class LibvirtHypervisor:
         return self.connection.look(f"guest {uuid} at {self.host.name}", look)
 
     def definition(self, uuid: str) -> str:
-        def read(domain: libvirt.virDomain) -> str:
-            flags = libvirt.VIR_DOMAIN_XML_SECURE
-            if domain.isPersistent():
-                flags |= libvirt.VIR_DOMAIN_XML_INACTIVE
-            return str(domain.XMLDesc(flags))
-
-        return self._look(uuid, "definition", read)
+        flags = libvirt.VIR_DOMAIN_XML_SECURE | libvirt.VIR_DOMAIN_XML_INACTIVE
+        return self._look(uuid, "definition", lambda domain: str(domain.XMLDesc(flags)))
 
     def define(self, definition: str, changes: Changes = NO_CHANGES) -> None:
         self.connection.act(
