@@ -127,12 +127,16 @@ class Hypervisor(Protocol):
         """Bytes that the volume at that path takes; None when there is none."""
         ...
 
-    def eject(self, uuid: str, target: str) -> None:
-        """Take the medium out of a drive, now and in the definition."""
+    def medium(self, uuid: str, target: str) -> tuple[str, str]:
+        """What is in a drive now, and what its definition has there, as `insert` wants them; empty for nothing."""
         ...
 
-    def insert(self, uuid: str, target: str, path: str) -> None:
-        """Put a medium back into its drive, unless something is in it."""
+    def eject(self, uuid: str, target: str) -> None:
+        """Take the medium out of a drive, now and, where it is the same one there, in the definition."""
+        ...
+
+    def insert(self, uuid: str, target: str, live: str, config: str) -> None:
+        """Put media back into their drive, now and in the definition, unless something is in it."""
         ...
 
     def read_file(self, path: str) -> bytes | None:

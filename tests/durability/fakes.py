@@ -265,9 +265,13 @@ class FakeHypervisor:
         with self.world.opened() as content:
             content["medium"] = ""
 
-    def insert(self, uuid: str, target: str, path: str) -> None:
+    def medium(self, uuid: str, target: str) -> tuple[str, str]:
+        medium = self.world.read()["medium"]
+        return medium, medium
+
+    def insert(self, uuid: str, target: str, live: str, config: str) -> None:
         with self.world.opened() as content:
-            content["medium"] = path
+            content["medium"] = live
 
     def read_file(self, path: str) -> bytes | None:
         content = self.world.read().get("files", {}).get(self.host.name, {}).get(path)

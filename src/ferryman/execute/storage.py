@@ -39,7 +39,8 @@ def eject_media(ports: Ports, request: Request, plan: Plan) -> None:
     guest = source.guest(request.guest_uuid)
     for disk in guest.disks:
         if disk.target in plan.ejected and disk.source:
-            arguments = {"host": request.source, "target": disk.target, "path": disk.source}
+            live, config = source.medium(request.guest_uuid, disk.target)
+            arguments = {"host": request.source, "target": disk.target, "live": live, "config": config}
             ports.records.register_undo(request.id, undo.INSERT_MEDIUM, arguments)
             source.eject(request.guest_uuid, disk.target)
 

@@ -187,11 +187,14 @@ class LibvirtHypervisor:
     def allocation(self, path: str) -> int | None:
         return self.connection.look(f"{path} at {self.host.name}", lambda link: storage.allocation(link, path))
 
-    def eject(self, uuid: str, target: str) -> None:
-        self._act(uuid, Call.MEDIUM, lambda domain: media.put(domain, target, ""))
+    def medium(self, uuid: str, target: str) -> tuple[str, str]:
+        return self._look(uuid, f"drive {target}", lambda domain: media.read(domain, target))
 
-    def insert(self, uuid: str, target: str, path: str) -> None:
-        self._act(uuid, Call.MEDIUM, lambda domain: media.put(domain, target, path))
+    def eject(self, uuid: str, target: str) -> None:
+        self._act(uuid, Call.MEDIUM, lambda domain: media.eject(domain, target))
+
+    def insert(self, uuid: str, target: str, live: str, config: str) -> None:
+        self._act(uuid, Call.MEDIUM, lambda domain: media.insert(domain, target, live, config))
 
     def mark(self, uuid: str) -> Mark | None:
         return self._look(uuid, "mark", mark.read)
