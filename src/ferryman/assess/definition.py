@@ -35,6 +35,7 @@ ALSO = frozenset(
         "numa-nodes",
         "disk-unproved",
         "disk-network",
+        "pool-missing",
         "bridge-missing",
         "bridge-not-checked",
         "network-missing",
