@@ -119,8 +119,8 @@ class Hypervisor(Protocol):
         """Where it is; empty when there is none."""
         ...
 
-    def remove_volume(self, path: str) -> None:
-        """Remove the volume at that path, if there is one."""
+    def remove_volume(self, path: str) -> bool:
+        """Remove the volume at that path; False: there was none."""
         ...
 
     def allocation(self, path: str) -> int | None:

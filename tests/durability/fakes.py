@@ -253,10 +253,11 @@ class FakeHypervisor:
     def volume_path(self, pool: str, name: str) -> str:
         return f"/srv/{pool}/{name}" if name in self.volume_names(pool) else ""
 
-    def remove_volume(self, path: str) -> None:
+    def remove_volume(self, path: str) -> bool:
         with self.world.opened() as content:
-            if self.host.name + path in content["volumes"]:
+            if there := self.host.name + path in content["volumes"]:
                 content["volumes"].remove(self.host.name + path)
+            return there
 
     def allocation(self, path: str) -> int | None:
         return GIB if self.host.name + path in self.world.read()["volumes"] else None

@@ -18,10 +18,12 @@ from ferryman.execute.retire import retire
 from ferryman.execute.storage import note_left, remove_unused
 from ferryman.model.guest import Disk, Guest
 from ferryman.model.host import GuestOnHost, Host
+from ferryman.model.outcome import Retired
 from ferryman.model.place import ABSENT, Place, Where
 from ferryman.model.plan import Changes, NewDisk, Travel, Volume
 from ferryman.model.request import Options, Request
 from ferryman.model.site import DiskReach, Ground, Reach
+from ferryman.model.units import GIB
 from ferryman.plan.steps import live_plan
 from ferryman.ports import NO_CHANGES, Ports
 from tests.unit.sites import UUID, good_guest, good_site
@@ -52,8 +54,10 @@ class FakeHost:
     def volume_path(self, pool: str, name: str) -> str:
         return path if (path := f"/{pool}/{name}") in self.images else ""
 
-    def remove_volume(self, path: str) -> None:
-        self.images.remove(path)
+    def remove_volume(self, path: str) -> bool:
+        there = path in self.images
+        self.images -= {path}
+        return there
 
 
 def vda(source: str, *layers: str) -> Disk:
@@ -91,8 +95,28 @@ def test_a_kept_copy_goes_once_the_guest_runs_on_what_was_made_of_it(
 ) -> None:
     made(records, NEW)
     a, b = FakeHost("a", {OLD}), FakeHost("b", {NEW, "/images/top"}, vda("/images/top" if layers else NEW, *layers))
-    assert retire(ports(records, a, b), THERE) == [OLD]
+    assert retire(ports(records, a, b), THERE) == [Retired("a", OLD, removed=True)]
     assert a.images == set()
+
+
+def test_an_image_that_is_gone_already_is_not_called_removed(records: DatabaseRecords) -> None:
+    made(records, NEW)
+    a, b = FakeHost("a", set()), FakeHost("b", {NEW}, vda(NEW))
+    assert retire(ports(records, a, b), THERE) == [Retired("a", OLD, removed=False)]
+    assert records.decisions(THERE.id) == (f"gone already: {OLD} at a",)
+    assert records.facts(THERE.id)["left_to_retire"] == []
+
+
+def test_an_image_that_is_not_found_after_the_move_is_said(records: DatabaseRecords) -> None:
+    made(records, NEW)
+    plan = replace(
+        live_plan(good_site(), Options()),
+        new_disks=(NewDisk("vda", OLD, "images", "new.qcow2", "qcow2", GIB, 0, Travel.MIRROR),),
+    )
+    note_left(ports(records, FakeHost("a", set()), FakeHost("b", {NEW}, vda(NEW))), THERE, plan)
+    assert records.facts(THERE.id)["left_to_retire"] == []
+    (told,) = records.decisions(THERE.id)
+    assert told.startswith(f"not found: {OLD} at a")
 
 
 def test_a_disk_that_was_changed_for_another_since_is_no_copy(records: DatabaseRecords) -> None:
@@ -110,7 +134,7 @@ def test_one_path_at_both_hosts_goes_only_where_it_is_proved_to_be_two(
     made(records, OLD)
     a, b = FakeHost("a", {OLD}), FakeHost("b", {OLD}, vda(OLD))
     if goes:
-        assert retire(ports(records, a, b, reach), THERE) == [OLD]
+        assert retire(ports(records, a, b, reach), THERE) == [Retired("a", OLD, removed=True)]
     else:
         with pytest.raises(Refused, match="not proved"):
             retire(ports(records, a, b, reach), THERE)
@@ -132,8 +156,8 @@ def test_after_the_way_back_the_first_copy_may_go_too(records: DatabaseRecords) 
     records.add_request(back, "slot0")
     made(records, "/images/web-2.qcow2", left=NEW, request=back)
     a, b = FakeHost("a", {OLD, "/images/web-2.qcow2"}, vda("/images/web-2.qcow2")), FakeHost("b", {NEW})
-    assert retire(ports(records, a, b), THERE) == [OLD]
-    assert retire(ports(records, a, b), back) == [NEW]
+    assert retire(ports(records, a, b), THERE) == [Retired("a", OLD, removed=True)]
+    assert retire(ports(records, a, b), back) == [Retired("b", NEW, removed=True)]
 
 
 def test_volumes_for_a_guest_that_came_without_them_go_while_they_are_surely_empty(records: DatabaseRecords) -> None:
@@ -276,8 +300,9 @@ def test_an_image_in_use_is_never_removed(link: libvirt.virConnect) -> None:
     with pytest.raises(DriverError, match="in use by web"):
         storage.remove(link, path)
     domain.destroy()
-    storage.remove(link, path)
+    assert storage.remove(link, path) is True
     assert storage.allocation(link, path) is None
+    assert storage.remove(link, path) is False
 
 
 def test_an_image_that_another_lies_upon_is_never_removed(link: libvirt.virConnect) -> None:

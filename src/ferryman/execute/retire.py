@@ -3,7 +3,7 @@
 from ferryman.errors import FerrymanError, Refused
 from ferryman.execute.settle import look
 from ferryman.model.guest import Guest
-from ferryman.model.outcome import KeptCopy
+from ferryman.model.outcome import KeptCopy, Retired
 from ferryman.model.request import Request
 from ferryman.model.site import Reach
 from ferryman.plain import from_plain, to_plain
@@ -11,18 +11,20 @@ from ferryman.ports import Hypervisor, Ports
 from ferryman.verify.location import Action, Verdict, judge
 
 
-def retire(ports: Ports, request: Request) -> list[str]:
-    """Remove the kept copies of a finished move, each after a look of its own; returns their paths. Raises Refused."""
+def retire(ports: Ports, request: Request) -> list[Retired]:
+    """Remove the kept copies of a finished move, each after a look of its own. Raises Refused."""
     kept = [from_plain(KeptCopy, one) for one in ports.records.facts(request.id).get("left_to_retire", ())]
-    removed: list[str] = []
+    done: list[Retired] = []
     for copy in kept:
         _may_go(ports, request, copy)
-        ports.hypervisor(copy.host).remove_volume(copy.path)
-        removed.append(copy.path)
-        still = [to_plain(one) for one in kept if one.path not in removed]
+        one = Retired(copy.host, copy.path, ports.hypervisor(copy.host).remove_volume(copy.path))
+        done.append(one)
+        still = [to_plain(other) for other in kept[len(done) :]]
         ports.records.keep_facts(request.id, {"left_to_retire": still})
-        ports.records.keep_decision(request.id, f"retired {copy.path} at {copy.host}")
-    return removed
+        ports.records.keep_decision(
+            request.id, f"{'retired' if one.removed else 'gone already:'} {copy.path} at {copy.host}"
+        )
+    return done
 
 
 def _may_go(ports: Ports, request: Request, copy: KeptCopy) -> None:
@@ -85,10 +87,9 @@ def _starts(ports: Ports, request: Request) -> bool:
     return bool(ports.records.facts(request.id).get("plan", {}).get("starts"))
 
 
-def retire_if_asked(ports: Ports, request: Request) -> list[str]:
+def retire_if_asked(ports: Ports, request: Request) -> None:
     """As the last act of a move (--retire). What may not go stays named in the report: the move has succeeded all the same."""
     try:
-        return retire(ports, request)
+        retire(ports, request)
     except FerrymanError as error:
         ports.records.keep_decision(request.id, f"not retired: {error}")
-        return []

@@ -181,8 +181,8 @@ class LibvirtHypervisor:
     def volume_path(self, pool: str, name: str) -> str:
         return self.connection.look(f"pool {pool} at {self.host.name}", lambda link: storage.path_of(link, pool, name))
 
-    def remove_volume(self, path: str) -> None:
-        self.connection.act(f"remove {path} at {self.host.name}", lambda link: storage.remove(link, path))
+    def remove_volume(self, path: str) -> bool:
+        return self.connection.act(f"remove {path} at {self.host.name}", lambda link: storage.remove(link, path))
 
     def allocation(self, path: str) -> int | None:
         return self.connection.look(f"{path} at {self.host.name}", lambda link: storage.allocation(link, path))
