@@ -122,6 +122,9 @@ def recover(
     here = application()
     if close:
         closed = here.moves.close(close)
+        if json:
+            render.as_json(closed)
+            return 0
         print(f"request {closed.id} is closed: {closed.guest} may be moved again")
         return 0
     terminal.outlive(
