@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "model": set(),
     "errors": set(),
     "plain": set(),
-    "assess": {"model", "plan"},  # which volumes are planned decides what is assessed
+    "assess": {"model", "plan"},  # which volumes are planned, and who leads the handshake, decide what is assessed
     "plan": {"model"},
     "prepare": {"model"},
     "verify": {"model"},

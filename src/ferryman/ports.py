@@ -57,7 +57,7 @@ class Hypervisor(Protocol):
         ...
 
     def definition(self, uuid: str) -> str:
-        """The persistent definition with its secrets (XML); of a transient guest the live one."""
+        """The persistent definition with its secrets (XML); of a transient guest what would be one, without what only lives."""
         ...
 
     def define(self, definition: str, changes: Changes = NO_CHANGES) -> None:
@@ -119,20 +119,24 @@ class Hypervisor(Protocol):
         """Where it is; empty when there is none."""
         ...
 
-    def remove_volume(self, path: str) -> None:
-        """Remove the volume at that path, if there is one."""
+    def remove_volume(self, path: str) -> bool:
+        """Remove the volume at that path; False: there was none."""
         ...
 
     def allocation(self, path: str) -> int | None:
         """Bytes that the volume at that path takes; None when there is none."""
         ...
 
-    def eject(self, uuid: str, target: str) -> None:
-        """Take the medium out of a drive, now and in the definition."""
+    def medium(self, uuid: str, target: str) -> tuple[str, str]:
+        """What is in a drive now, and what its definition has there, as `insert` wants them; empty for nothing."""
         ...
 
-    def insert(self, uuid: str, target: str, path: str) -> None:
-        """Put a medium back into its drive, unless something is in it."""
+    def eject(self, uuid: str, target: str) -> None:
+        """Take the medium out of a drive, now and, where it is the same one there, in the definition."""
+        ...
+
+    def insert(self, uuid: str, target: str, live: str, config: str) -> None:
+        """Put media back into their drive, now and in the definition, unless something is in it."""
         ...
 
     def read_file(self, path: str) -> bytes | None:
@@ -202,11 +206,11 @@ class Hypervisor(Protocol):
     def compare_cpu(self, guest: Guest) -> CpuComparison: ...
 
     def mark(self, uuid: str) -> Mark | None:
-        """The mark of a move in the guest's metadata, the live ones of a running guest."""
+        """The mark of a move in the guest's metadata: the live ones of a running guest, else its definition's."""
         ...
 
-    def set_mark(self, uuid: str, mark: Mark | None) -> None:
-        """Set it, or take it away, in the live metadata of a running guest: the definition never bears it."""
+    def set_mark(self, uuid: str, wanted: Mark | None) -> None:
+        """Set it in the live metadata of a running guest, in the definition of one that is off; None: take it away from both."""
         ...
 
     def virtualizations(self) -> tuple[str, ...]:

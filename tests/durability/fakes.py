@@ -147,12 +147,12 @@ class FakeHypervisor:
         text = (self.world.read()[self.host.name] or {}).get("mark")
         return None if text is None else from_plain(Mark, text)
 
-    def set_mark(self, uuid: str, mark: Mark | None) -> None:
+    def set_mark(self, uuid: str, wanted: Mark | None) -> None:
         with self.world.opened() as content:
             assert not content["job"], "metadata wait for the job"
             content[self.host.name].pop("mark", None)
-            if mark is not None:
-                content[self.host.name]["mark"] = to_plain(mark)
+            if wanted is not None:
+                content[self.host.name]["mark"] = to_plain(wanted)
 
     def virtualizations(self) -> tuple[str, ...]:
         return ("kvm",)
@@ -253,10 +253,11 @@ class FakeHypervisor:
     def volume_path(self, pool: str, name: str) -> str:
         return f"/srv/{pool}/{name}" if name in self.volume_names(pool) else ""
 
-    def remove_volume(self, path: str) -> None:
+    def remove_volume(self, path: str) -> bool:
         with self.world.opened() as content:
-            if self.host.name + path in content["volumes"]:
+            if there := self.host.name + path in content["volumes"]:
                 content["volumes"].remove(self.host.name + path)
+            return there
 
     def allocation(self, path: str) -> int | None:
         return GIB if self.host.name + path in self.world.read()["volumes"] else None
@@ -265,9 +266,13 @@ class FakeHypervisor:
         with self.world.opened() as content:
             content["medium"] = ""
 
-    def insert(self, uuid: str, target: str, path: str) -> None:
+    def medium(self, uuid: str, target: str) -> tuple[str, str]:
+        medium = self.world.read()["medium"]
+        return medium, medium
+
+    def insert(self, uuid: str, target: str, live: str, config: str) -> None:
         with self.world.opened() as content:
-            content["medium"] = path
+            content["medium"] = live
 
     def read_file(self, path: str) -> bytes | None:
         content = self.world.read().get("files", {}).get(self.host.name, {}).get(path)

@@ -16,7 +16,7 @@ from tests.durability.processes import carry
 from tests.durability.test_killed_at_every_step import MOMENTS
 from tests.unit.sites import UUID
 
-STEPS = ("admit", "plan", "save-definition", "autostart-off", "copy-nvram", "define-destination", "settle", "enter-completing",
+STEPS = ("admit", "plan", "save-definition", "mark", "autostart-off", "copy-nvram", "define-destination", "settle", "enter-completing",
          "undefine-source", "autostart-on", "drop-undo", "verify", "report")  # fmt: skip
 ONCE = [(step, MOMENTS[(number + 1) % 3]) for number, step in enumerate(STEPS)]
 WHOLE = [(step, moment) for step in STEPS for moment in MOMENTS if (step, moment) not in ONCE]

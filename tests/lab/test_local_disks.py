@@ -88,6 +88,8 @@ def test_a_move_that_is_rolled_back_removes_what_it_made_and_nothing_else(
 ) -> None:
     whole.host("b").run(["qemu-img", "create", "-q", "-f", "qcow2", f"{IMAGES}/stays-0.qcow2", "1M"])  # somebody's
     somebodys = hashlib.sha256(guests.host_path(whole.host("b"), f"{IMAGES}/stays-0.qcow2").read_bytes()).hexdigest()
+    a, after_next_start = whole.host("a"), f"{IMAGES}/seed-next.iso"
+    a.run(["virsh", "change-media", "stays", "sda", after_next_start, "--update", "--config"])
     with witness.Counter(whole, local) as counter:
         running = operator.start_migration(local, "b", "--bandwidth", "12M", "--eject")
         operator.wait_for_bytes()
@@ -99,6 +101,7 @@ def test_a_move_that_is_rolled_back_removes_what_it_made_and_nothing_else(
     assert images(whole, "b") == {"stays-0.qcow2"}
     assert hashlib.sha256(guests.host_path(whole.host("b"), f"{IMAGES}/stays-0.qcow2").read_bytes()).hexdigest() == somebodys  # fmt: skip
     assert source_of(whole, "a", "sda") == ISO  # put back into its drive
+    assert after_next_start in a.run(["virsh", "dumpxml", "--inactive", "stays"]).stdout
     assert not operator.last()["left_to_retire"]
 
 

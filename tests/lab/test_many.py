@@ -53,6 +53,12 @@ def defined(lab: Lab, guest: Guest) -> dict[str, str]:
     return found
 
 
+def being_moved(lab: Lab, guest: Guest) -> set[str]:
+    """Where its definition says so to other operators."""
+    ask = ["virsh", "metadata", guest.name, "urn:ferryman:mark", "--config"]
+    return {host.name for host in lab.hosts if host.run(ask, check=False).returncode == 0}
+
+
 def digest(lab: Lab, host: str, path: str = NVRAM) -> str:
     return lab.host(host).run(["sha256sum", path]).stdout.split()[0]
 
@@ -105,9 +111,11 @@ def test_a_shut_off_guest_killed_in_the_middle_is_led_to_its_end(whole: Lab, sti
     died = operator.run("migrate", still.name, "--to", "b", "--yes", crash="define-destination:inside")
     assert died.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL)
     assert defined(whole, still) == {"a": "shut off", "b": "shut off"}  # neither is marked to start
+    assert being_moved(whole, still) == {"a"}
     recovered = operator.run("recover")
     assert recovered.returncode == SUCCEEDED, recovered.stdout + recovered.stderr
     assert defined(whole, still) == {"b": "shut off, marked"}
+    assert being_moved(whole, still) == set()
 
 
 def test_in_a_terminal_all_plans_are_shown_and_one_question_is_asked(

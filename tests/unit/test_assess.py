@@ -119,6 +119,7 @@ CASES: dict[str, tuple[Site, Severity]] = {
     "no-pool": (copied(source="/srv/nowhere/web.qcow2"), BLOCKER),
     "no-room": (copied(capacity=900 * GIB, allocation=200 * GIB), BLOCKER),
     "room-tight": (copied(capacity=900 * GIB, allocation=20 * GIB), WARNING),
+    "pool-missing": (replace(with_disk(pool="shared"), destination=replace(host_facts("b"), pools=())), BLOCKER),
     "layer-not-shared": (
         with_disk(replace(reach(Reach.SAME), layers=(DiskReach("/var/lib/base.qcow2", Reach.DIFFERENT, "not seen"),))), BLOCKER,
     ),

@@ -1,7 +1,10 @@
 """Certificates as openssl sees them, who shares no code with ours; and authorities that cannot be used."""
 
 import datetime
+import os
 import subprocess
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -101,3 +104,41 @@ def test_an_authority_that_cannot_be_used_is_named_with_the_reason(tmp_path: Pat
 def test_an_own_authority_that_ends_soon_is_followed_by_another(tmp_path: Path) -> None:
     first = certificates.make_own(tmp_path, Service.QEMU, NOW - certificates.AUTHORITY_LASTS)
     assert certificates.make_own(tmp_path, Service.QEMU, NOW).pem != first.pem
+
+
+@pytest.mark.parametrize("renewed", [True, False])
+@pytest.mark.parametrize("done", [0, 1])
+def test_a_crash_while_one_is_made_leaves_one_that_can_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renewed: bool, done: int
+) -> None:
+    """Killed when so many of the two files had their names."""
+    if renewed:
+        certificates.make_own(tmp_path, Service.QEMU, NOW - certificates.AUTHORITY_LASTS)
+    original, calls = os.replace, []
+
+    def dies(source: Path, destination: Path) -> None:
+        calls.append(source)
+        if len(calls) > done:
+            raise KeyboardInterrupt
+        original(source, destination)
+
+    monkeypatch.setattr(os, "replace", dies)
+    with pytest.raises(KeyboardInterrupt):
+        certificates.make_own(tmp_path, Service.QEMU, NOW)
+    monkeypatch.undo()
+    authority = certificates.make_own(tmp_path, Service.QEMU, NOW)
+    assert authority.certificate.not_valid_after_utc > NOW + certificates.AUTHORITY_LASTS / 2
+    certificate, key = certificates.own_files(tmp_path, Service.QEMU)
+    assert {path.name for path in certificate.parent.iterdir()} == {certificate.name, key.name, "lock"}
+    assert key.stat().st_mode & 0o777 == 0o600
+
+
+def test_two_processes_that_make_one_at_the_same_time_have_the_same(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(3, get_context("spawn")) as pool:
+        made = list(pool.map(own_pem, [tmp_path] * 3))
+    assert len(set(made)) == 1
+    assert certificates.make_own(tmp_path, Service.QEMU, NOW).pem == made[0]
+
+
+def own_pem(directory: Path) -> bytes:
+    return certificates.make_own(directory, Service.QEMU, NOW).pem

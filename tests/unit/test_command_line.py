@@ -1,5 +1,6 @@
 """The command line itself: the manual page, completion, and orders that make no sense."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 
 from ferryman.drivers.database.records import open_records
 from ferryman.model.host import Host
+from ferryman.model.phase import Phase
 from ferryman.model.request import Request
 from ferryman.surfaces.cli import program
 from ferryman.surfaces.cli.manual import commands, manual
@@ -136,3 +138,12 @@ def test_unknown_settings_name_those_that_there_are(state: Path, tmp_path: Path)
     assert refused.returncode == 3
     assert "time_out" in refused.stderr
     assert "max_downtime" in refused.stderr
+
+
+def test_closing_a_request_prints_it_as_json_when_that_is_asked_for(state: Path) -> None:
+    records = open_records(state)
+    records.enter("abcd1234", Phase.NEEDS_ATTENTION)
+    records.engine.dispose()
+    closed = ferryman(state, "recover", "--close", "abcd", "--json")
+    assert closed.returncode == 0, closed.stderr
+    assert json.loads(closed.stdout)["id"] == "abcd1234"

@@ -8,20 +8,24 @@ from typing import Any, cast
 import libvirt
 import pytest
 
+from ferryman.drivers.clock import SteadyClock
 from ferryman.drivers.database.records import DatabaseRecords, open_records
 from ferryman.drivers.libvirt import inventory, storage
 from ferryman.errors import DriverError, Refused
 from ferryman.execute import undo
+from ferryman.execute.live import keep_definition
 from ferryman.execute.retire import retire
 from ferryman.execute.storage import note_left, remove_unused
 from ferryman.model.guest import Disk, Guest
 from ferryman.model.host import GuestOnHost, Host
+from ferryman.model.outcome import Retired
 from ferryman.model.place import ABSENT, Place, Where
-from ferryman.model.plan import NewDisk, Travel
+from ferryman.model.plan import Changes, NewDisk, Travel, Volume
 from ferryman.model.request import Options, Request
 from ferryman.model.site import DiskReach, Ground, Reach
+from ferryman.model.units import GIB
 from ferryman.plan.steps import live_plan
-from ferryman.ports import Ports
+from ferryman.ports import NO_CHANGES, Ports
 from tests.unit.sites import UUID, good_guest, good_site
 
 THERE = Request("there0000", UUID, "web", "a", "b")
@@ -50,8 +54,10 @@ class FakeHost:
     def volume_path(self, pool: str, name: str) -> str:
         return path if (path := f"/{pool}/{name}") in self.images else ""
 
-    def remove_volume(self, path: str) -> None:
-        self.images.remove(path)
+    def remove_volume(self, path: str) -> bool:
+        there = path in self.images
+        self.images -= {path}
+        return there
 
 
 def vda(source: str, *layers: str) -> Disk:
@@ -72,7 +78,8 @@ def ports(records: DatabaseRecords, a: FakeHost, b: FakeHost, reach: Reach = Rea
             return replace(good_site().ground, disks=tuple(DiskReach(one.target, reach, "") for one in guest.disks))
 
     hosts = {"a": a, "b": b}
-    return cast("Ports", type("Ports", (), {"records": records, "hypervisor": hosts.__getitem__, "between": Between()}))
+    parts = {"records": records, "hypervisor": hosts.__getitem__, "between": Between(), "clock": SteadyClock()}
+    return cast("Ports", type("Ports", (), parts))
 
 
 def made(records: DatabaseRecords, path: str, *, left: str = OLD, request: Request = THERE) -> None:
@@ -88,8 +95,28 @@ def test_a_kept_copy_goes_once_the_guest_runs_on_what_was_made_of_it(
 ) -> None:
     made(records, NEW)
     a, b = FakeHost("a", {OLD}), FakeHost("b", {NEW, "/images/top"}, vda("/images/top" if layers else NEW, *layers))
-    assert retire(ports(records, a, b), THERE) == [OLD]
+    assert retire(ports(records, a, b), THERE) == [Retired("a", OLD, removed=True)]
     assert a.images == set()
+
+
+def test_an_image_that_is_gone_already_is_not_called_removed(records: DatabaseRecords) -> None:
+    made(records, NEW)
+    a, b = FakeHost("a", set()), FakeHost("b", {NEW}, vda(NEW))
+    assert retire(ports(records, a, b), THERE) == [Retired("a", OLD, removed=False)]
+    assert records.decisions(THERE.id) == (f"gone already: {OLD} at a",)
+    assert records.facts(THERE.id)["left_to_retire"] == []
+
+
+def test_an_image_that_is_not_found_after_the_move_is_said(records: DatabaseRecords) -> None:
+    made(records, NEW)
+    plan = replace(
+        live_plan(good_site(), Options()),
+        new_disks=(NewDisk("vda", OLD, "images", "new.qcow2", "qcow2", GIB, 0, Travel.MIRROR),),
+    )
+    note_left(ports(records, FakeHost("a", set()), FakeHost("b", {NEW}, vda(NEW))), THERE, plan)
+    assert records.facts(THERE.id)["left_to_retire"] == []
+    (told,) = records.decisions(THERE.id)
+    assert told.startswith(f"not found: {OLD} at a")
 
 
 def test_a_disk_that_was_changed_for_another_since_is_no_copy(records: DatabaseRecords) -> None:
@@ -107,7 +134,7 @@ def test_one_path_at_both_hosts_goes_only_where_it_is_proved_to_be_two(
     made(records, OLD)
     a, b = FakeHost("a", {OLD}), FakeHost("b", {OLD}, vda(OLD))
     if goes:
-        assert retire(ports(records, a, b, reach), THERE) == [OLD]
+        assert retire(ports(records, a, b, reach), THERE) == [Retired("a", OLD, removed=True)]
     else:
         with pytest.raises(Refused, match="not proved"):
             retire(ports(records, a, b, reach), THERE)
@@ -129,8 +156,8 @@ def test_after_the_way_back_the_first_copy_may_go_too(records: DatabaseRecords) 
     records.add_request(back, "slot0")
     made(records, "/images/web-2.qcow2", left=NEW, request=back)
     a, b = FakeHost("a", {OLD, "/images/web-2.qcow2"}, vda("/images/web-2.qcow2")), FakeHost("b", {NEW})
-    assert retire(ports(records, a, b), THERE) == [OLD]
-    assert retire(ports(records, a, b), back) == [NEW]
+    assert retire(ports(records, a, b), THERE) == [Retired("a", OLD, removed=True)]
+    assert retire(ports(records, a, b), back) == [Retired("b", NEW, removed=True)]
 
 
 def test_volumes_for_a_guest_that_came_without_them_go_while_they_are_surely_empty(records: DatabaseRecords) -> None:
@@ -180,6 +207,37 @@ def test_a_volume_that_was_made_and_never_noted_is_named_after_a_good_end_too(re
     note_left(ports(records, FakeHost("a", set()), b), THERE, replace(live_plan(good_site(), Options()), new_disks=()))
     (named,) = records.decisions(THERE.id)
     assert named.startswith("left as it is: volume web.qcow2 in pool images at b")
+
+
+class Transient(FakeHost):
+    """The guest runs there, and no definition is kept."""
+
+    def __init__(self, name: str, *disks: Disk) -> None:
+        super().__init__(name, set(), *disks)
+        self.kept: list[tuple[str, tuple[Volume, ...]]] = []
+
+    def place(self, uuid: str) -> Place:
+        return Place(Where.RUNNING, persistent=False)
+
+    def definition(self, uuid: str) -> str:
+        return f"<domain on {self.disks[0].source}/>"
+
+    def define(self, definition: str, changes: Changes = NO_CHANGES) -> None:
+        self.kept.append((definition, changes.volumes))
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_guest_that_somebody_else_moved_keeps_the_disks_it_runs_on(records: DatabaseRecords, asked: bool) -> None:
+    """By hand, without --persistent: the volumes that were made for it are empty."""
+    made(records, NEW)
+    records.take_lease(UUID, THERE.id)
+    records.keep_definition(THERE.id, "a", "<saved/>")
+    if asked:
+        records.mark_asked(THERE.id)
+    b = Transient("b", vda(OLD))
+    keep_definition(ports(records, FakeHost("a", set()), b), THERE, live_plan(good_site(), Options()))
+    volume = Volume("vda", "images", "new.qcow2", NEW)
+    assert b.kept == [("<saved/>", (volume,)) if asked else (f"<domain on {OLD}/>", ())]
 
 
 # Against libvirt's own test driver, which has pools, volumes and domains in memory
@@ -242,8 +300,9 @@ def test_an_image_in_use_is_never_removed(link: libvirt.virConnect) -> None:
     with pytest.raises(DriverError, match="in use by web"):
         storage.remove(link, path)
     domain.destroy()
-    storage.remove(link, path)
+    assert storage.remove(link, path) is True
     assert storage.allocation(link, path) is None
+    assert storage.remove(link, path) is False
 
 
 def test_an_image_that_another_lies_upon_is_never_removed(link: libvirt.virConnect) -> None:

@@ -101,6 +101,8 @@ Is another process using the image [/srv/shared/web-0.qcow2]?""", "holds /srv/sh
 # Not provoked: libvirt's and QEMU's own texts, filled in.
 READ = [
     (81, "Unsafe migration: Migration may lead to data corruption if disks use cache other than none or directsync", "page cache"),
+    (49, "Storage pool not found: no storage pool with matching name 'fast'", "no storage pool fast"),
+    (67, "unsupported configuration: storage pool 'fast' containing volume 'web.qcow2' is not active", "storage pool fast with volume web.qcow2 is not active"),
     (1, "internal error: Source host lock driver lockd different from target nop", "lock manager"),
     (1, "internal error: Missing sanlock lock state for migration cookie", "lock manager"),
     (55, "Requested operation is not valid: domain is already active as 'web'", "same UUID"),

@@ -4,20 +4,26 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import libvirt
 import pytest
 
+from ferryman.assess import assess
 from ferryman.drivers.database.records import DatabaseRecords, open_records
+from ferryman.drivers.libvirt import mark as domain_marks
+from ferryman.drivers.libvirt.xml import definition
 from ferryman.errors import Refused, Unreachable
 from ferryman.execute import mark as marks
 from ferryman.execute import undo
+from ferryman.execute.definition import define_destination
 from ferryman.model.host import Host
 from ferryman.model.mark import GRACE, Mark
 from ferryman.model.outcome import Outcome, Status
 from ferryman.model.phase import Phase
 from ferryman.model.plan import Order
 from ferryman.model.request import Handshake, Options, Request
+from ferryman.plan.definition import definition_plan
 from tests.durability.fakes import FakeHypervisor, FakeSite, World
-from tests.unit.sites import UUID
+from tests.unit.sites import UUID, good_site
 
 REQUEST = Request("1111aaaa", UUID, "web", "a", "b", Options(timeout=60), "me@here", asked_at=1000.0)
 OTHERS = Mark("2222bbbb", "somebody@elsewhere", 900.0, 4e9)
@@ -179,3 +185,65 @@ def test_a_mark_that_cannot_be_removed_is_said_and_fails_no_move(
     assert "stays" in told
     assert "ferryman unmark web" in told
     assert mark_at(site, "b") is not None
+
+
+# A guest that is shut off
+
+
+@pytest.fixture
+def off(site: FakeSite) -> FakeSite:
+    with site.world.opened() as content:
+        content["a"]["state"] = "off"
+    return site
+
+
+def test_a_shut_off_guest_bears_it_in_its_definition_and_an_undo_takes_it_away(off: FakeSite) -> None:
+    marks.set_mark(off.ports, REQUEST)
+    assert mark_at(off, "a") == Mark("1111aaaa", "me@here", 1000.0, 1000.0 + 60 + GRACE)
+    assert undo.undo_all(off.ports, REQUEST) == []
+    assert mark_at(off, "a") is None
+
+
+def test_of_two_ferrymen_that_move_one_shut_off_guest_one_is_refused(off: FakeSite) -> None:
+    off.hypervisor("a").set_mark(UUID, OTHERS)
+    with pytest.raises(Refused, match="2222bbbb of somebody@elsewhere"):
+        marks.set_mark(off.ports, REQUEST)
+    found = assess(replace(good_site(), guest=off.hypervisor("a").guest(UUID)), Options())
+    assert {one.code for one in found} >= {"being-moved"}
+
+
+def test_another_that_marked_it_after_our_looks_is_seen_before_anything_is_defined(off: FakeSite) -> None:
+    marks.set_mark(off.ports, REQUEST)
+    off.records.take_lease(UUID, REQUEST.id)
+    off.hypervisor("a").set_mark(UUID, OTHERS)
+    plan = definition_plan(good_site(), Options())
+    with pytest.raises(Refused, match="2222bbbb of somebody@elsewhere"):
+        define_destination(off.ports, REQUEST, plan, True)
+    assert off.world.read()["b"] is None
+
+
+_DOMAIN = (
+    "<domain type='test'><name>web</name><uuid>{uuid}</uuid><memory>1000</memory><os><type>hvm</type></os></domain>"
+)
+
+
+def test_libvirt_keeps_it_with_the_definition_of_a_guest_that_is_off_and_live_with_one_that_runs() -> None:
+    """By libvirt's own test driver. A marked guest that was started bears it twice, and is rid of both at once."""
+    link = libvirt.open("test:///default")
+    domain = link.defineXML(_DOMAIN.format(uuid=UUID))
+    inactive = libvirt.VIR_DOMAIN_XML_INACTIVE
+    try:
+        domain_marks.write(domain, OTHERS)
+        assert domain_marks.read(domain) == OTHERS == definition(domain.XMLDesc(inactive)).mark
+        domain.create()
+        assert domain_marks.read(domain) == OTHERS
+        domain_marks.write(domain, None)
+        assert domain_marks.read(domain) is None
+        assert definition(domain.XMLDesc(inactive)).mark is None
+        domain_marks.write(domain, OTHERS)
+        assert domain_marks.read(domain) == OTHERS
+        assert definition(domain.XMLDesc(inactive)).mark is None
+    finally:
+        domain.destroy()
+        domain.undefine()
+        link.close()

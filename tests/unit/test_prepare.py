@@ -1,6 +1,8 @@
 """What a host needs, decided without one: from a bare host and a prepared one, and from each single fault."""
 
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -260,3 +262,21 @@ def test_commands_to_type_name_everything() -> None:
     assert "subjectAltName=DNS:a,DNS:a-migration,IP:10.0.0.1" in text
     for path in ("/state/qemu-ca-key.pem", "/etc/pki/CA/cacert.pem", "migration_host", "libvirtd-tls.socket", "/srv/shared"):  # fmt: skip
         assert path in text
+
+
+def test_names_and_paths_are_words_to_the_shell_that_reads_the_commands(tmp_path: Path) -> None:
+    odd = '/srv/it\'s $(touch made) & "more"'
+    wish = replace(WISH, names=("a", "$(touch made)"), migration_address="b';touch made;'", shared_directories=(odd,))
+    lines = by_hand.commands("a", wish, {}).splitlines()
+    script = [
+        line
+        for line in lines
+        if "keyUsage" in line or "subjectAltName" in line or line.endswith(">>/etc/libvirt/qemu.conf")
+    ]
+    text = "\n".join(script).replace("/etc/libvirt/qemu.conf", "qemu.conf")
+    subprocess.run(["sh", "-euc", text], cwd=tmp_path, check=True)
+    assert (tmp_path / "extensions").read_text().splitlines()[-1] == "subjectAltName=DNS:a,DNS:$(touch made)"
+    assert (tmp_path / "qemu.conf").read_text().splitlines() == [
+        "migration_host = \"b';touch made;'\"", f'shared_filesystems = [ "{odd}" ]',
+    ]  # fmt: skip
+    assert {path.name for path in tmp_path.iterdir()} == {"extensions", "qemu.conf"}

@@ -6,9 +6,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ferryman.assess import volumes
+from ferryman.assess import assess, volumes
 from ferryman.drivers.libvirt.adapt import adapted
-from ferryman.model.guest import Disk
+from ferryman.model.finding import Severity
+from ferryman.model.guest import Disk, State
 from ferryman.model.host import Pool
 from ferryman.model.plan import Changes, Travel, Volume
 from ferryman.model.request import CopyStorage, Options
@@ -187,3 +188,34 @@ def test_shares_stay_below_the_cap(mirrors: int) -> None:
     later = shares(100 * MIB, mirrors, Stage.MEMORY)
     assert later.each_mirror * mirrors + later.memory <= 100 * MIB
     assert later.each_mirror > 0
+
+
+@pytest.mark.parametrize(
+    ("pool", "why", "remedy"),
+    [
+        (None, "has no pool of that name", "pool-dumpxml shared"),
+        (Pool("shared", "dir", False, True, "/srv/shared", 0), "not active at b", "pool-start shared"),
+        (Pool("shared", "dir", True, True, "/srv/other", 0), "is /srv/other, here it is /srv/shared", "of one path"),
+    ],
+)
+@pytest.mark.parametrize("state", [State.RUNNING, State.SHUT_OFF])
+def test_a_shared_disk_that_is_named_by_its_pool_needs_that_pool(
+    pool: Pool | None, why: str, remedy: str, state: State
+) -> None:
+    good = good_site()
+    assert assess(good, Options()) == ()
+    disk = replace(good.guest.disks[0], pool="shared")
+    here = replace(good, guest=replace(good.guest, disks=(disk,), state=state))
+    assert assess(here, Options()) == ()
+    (found,) = assess(replace(here, destination=replace(here.destination, pools=(pool,) if pool else ())), Options())
+    assert (found.code, found.severity) == ("pool-missing", Severity.BLOCKER)
+    assert why in found.why
+    assert remedy in found.remedy
+
+
+def test_a_copied_disk_needs_no_pool_of_its_own_name() -> None:
+    """Its definition is changed for the pool that it is copied to."""
+    here = site()
+    named = replace(LOCAL, pool="nowhere")
+    here = replace(here, guest=replace(here.guest, disks=(SHARED, named)))
+    assert "pool-missing" not in {finding.code for finding in assess(here, Options(map_pool={"nowhere": "fast"}))}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ferryman.app.site import HostGuests, Site
 from ferryman.errors import BadInput, FerrymanError, Refused
-from ferryman.model.outcome import Report
+from ferryman.model.outcome import Report, Retired
 from ferryman.model.phase import ENDS, Phase
 from ferryman.model.plan import Method
 from ferryman.model.request import Options, Request, Wish
@@ -247,8 +247,8 @@ class Moves:
         self.records.drop_lease(request.guest_uuid, request.id)
         return request
 
-    def retire(self, request_id: str) -> list[str]:
-        """Remove what a move left at its source; returns the paths. Refused where it may be the last copy."""
+    def retire(self, request_id: str) -> list[Retired]:
+        """Remove what a move left at its source. Refused where it may be the last copy."""
         from ferryman.execute.retire import retire
 
         request = self.records.request(request_id)

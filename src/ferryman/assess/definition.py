@@ -12,6 +12,9 @@ ALSO = frozenset(
     (
         "same-host",
         "job-running",
+        "being-moved",
+        "mark-stale",
+        "mark-left",
         "active-at-destination",
         "defined-at-destination",
         "definition-replaced",
@@ -32,6 +35,7 @@ ALSO = frozenset(
         "numa-nodes",
         "disk-unproved",
         "disk-network",
+        "pool-missing",
         "bridge-missing",
         "bridge-not-checked",
         "network-missing",

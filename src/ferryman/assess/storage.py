@@ -67,12 +67,36 @@ def _disk(site: Site, disk: Disk, reach: DiskReach | None) -> Iterator[Finding]:
     elif vouches(disk, reach):
         yield warning("shared-vouched", what, f"libvirt at {site.source.host.name} has no setting to be told that this directory is shared, and would refuse; ferryman proved it ({reach.how}) and tells it to go ahead (its flag UNSAFE). With dynamic_ownership on, it gives the image back to its earlier owner once the guest has left",
                       f"where QEMU at {destination} does not run as root, chown the image to its user after the move; a libvirt with the setting shared_filesystems at {site.source.host.name} needs neither")  # fmt: skip
+    yield from _pool(site, disk)
     for layer in reach.layers:
         if layer.reach is not Reach.SAME:
             yield blocker("layer-not-shared", what, f"its backing layer {layer.target} is not proved to be the same at {destination}: {layer.how}",
                           f"--copy-storage all; or flatten it: virsh blockpull {site.guest.name} {disk.target} --wait")  # fmt: skip
     if disk.shareable:
         yield note("disk-shareable", what, "it is marked shareable: other guests may be using it at the same time")
+
+
+def _pool(site: Site, disk: Disk) -> Iterator[Finding]:
+    """A disk that the definition names as a volume of a pool is looked for in the destination's pool of that name."""
+    if not disk.pool:
+        return
+    what, at = f"pool {disk.pool} of {_what(site, disk)}", site.destination.host.name
+    here, there = (
+        next((one for one in host.pools if one.name == disk.pool), None) for host in (site.source, site.destination)
+    )
+    if there is None:
+        yield blocker("pool-missing", what, f"{at} has no pool of that name, and the definition names the disk by it",
+                      f"make it there, upon the same storage: virsh pool-dumpxml {disk.pool} at {site.source.host.name} tells how it is defined")  # fmt: skip
+    elif not there.active:
+        yield blocker(
+            "pool-missing",
+            what,
+            f"it is not active at {at}",
+            f"virsh pool-start {disk.pool}; virsh pool-autostart {disk.pool}",
+        )
+    elif here is not None and here.path != there.path:
+        yield blocker("pool-missing", what, f"the pool of that name at {at} is {there.path}, here it is {here.path}: the guest would get another disk, or none",
+                      f"make both pools of one path; or name the disk by its file: virsh edit {site.guest.name}")  # fmt: skip
 
 
 def _what(site: Site, disk: Disk) -> str:

@@ -7,6 +7,7 @@ from ferryman.model.request import Handshake, Options
 from ferryman.model.site import Site
 from ferryman.model.units import format_duration, format_size
 from ferryman.plan import disks
+from ferryman.plan.handshake import leader
 
 
 def findings(site: Site, options: Options) -> Iterator[Finding]:
@@ -36,7 +37,7 @@ def _handshake(site: Site, options: Options) -> Iterator[Finding]:
     """Peer to peer or carried by ferryman, and what the latter costs."""
     ways, source, destination = site.ground.transport, site.source.host.name, site.destination.host.name
     peer = f"peer URI {ways.peer_uri}" if ways.peer_uri else f"peer URI of {destination}"
-    if ways.handshake(options.handshake) is Handshake.CARRIED:
+    if leader(ways, options.handshake) is Handshake.CARRIED:
         why = "as asked" if options.handshake else _obstacle(site)
         yield warning("handshake-carried", f"handshake between libvirt at {source} and at {destination}",
                       f"ferryman carries it itself ({why}): if ferryman dies or loses a host for 30 s in the transfer, libvirt "

@@ -1,9 +1,11 @@
 """Certificates: ferryman's own authorities or one that is given, signing requests, reading what a certificate says."""
 
 import datetime
+import fcntl
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -65,10 +67,16 @@ def find_own(directory: Path, service: Service, now: datetime.datetime) -> Autho
 
 
 def make_own(directory: Path, service: Service, now: datetime.datetime) -> Authority:
-    """Ferryman's own authority for a service; made when it must be."""
-    if found := find_own(directory, service, now):
-        return found
+    """Ferryman's own authority for a service; made when it must be, by one process at a time."""
     files = own_files(directory, service)
+    files[0].parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with open(files[0].parent / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _finish(files)
+        return find_own(directory, service, now) or _make(files, service, now)
+
+
+def _make(files: tuple[Path, Path], service: Service, now: datetime.datetime) -> Authority:
     key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, own_name(service))])
     certificate = (
@@ -77,10 +85,24 @@ def make_own(directory: Path, service: Service, now: datetime.datetime) -> Autho
         .add_extension(_usage(signs=True), critical=True)
         .sign(key, hashes.SHA256())
     )
-    files[0].parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _write(files[1], _private(key), 0o600)
-    _write(files[0], certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+    _write(_new(files[0]), certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+    _write(_new(files[1]), _private(key), 0o600)
+    os.replace(_new(files[1]), files[1])
+    os.replace(_new(files[0]), files[0])
     return read_authority(*files, now)
+
+
+def _new(path: Path) -> Path:
+    return path.with_name(f"{path.name}.new")
+
+
+def _finish(files: tuple[Path, Path]) -> None:
+    """A process that ended after the key had its name and before the certificate had: no one else has that certificate."""
+    with suppress(OSError, ValueError, TypeError):  # there is none, or it was not written to its end
+        certificate = x509.load_pem_x509_certificate(_new(files[0]).read_bytes())
+        key = serialization.load_pem_private_key(files[1].read_bytes(), None)
+        if _digest(certificate.public_key()) == _digest(key.public_key()):
+            os.replace(_new(files[0]), files[0])
 
 
 def _left(certificate: x509.Certificate, now: datetime.datetime) -> float:
@@ -261,3 +283,5 @@ def _private(key: rsa.RSAPrivateKey) -> bytes:
 def _write(path: Path, content: bytes, mode: int) -> None:
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
         file.write(content)
+        file.flush()
+        os.fsync(file.fileno())  # before it gets its name

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from ferryman.errors import DriverError, NeedsAttention, Refused
-from ferryman.execute import live, storage, undo
+from ferryman.execute import live, mark, storage, undo
 from ferryman.execute.follow import ASK_AGAIN, TOO_LATE, TOO_OLD_TO_ASK, TransferEnd, not_ours_any_more
 from ferryman.execute.runtime import step
 from ferryman.execute.settle import PATIENCE, Judge, confirm, look, settle
@@ -25,6 +25,7 @@ from ferryman.verify.location import Action, Verdict
 def carry_out(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> tuple[TransferEnd, Verdict]:
     """From the saved definition to a verdict on who owns the guest. Raises Refused when nothing was made."""
     step("save-definition", live.save_definition, ports, request)
+    step("mark", mark.set_mark, ports, request)
     if request.options.replace_definition:
         step("replace-definition", live.replace_definition, ports, request)
     if plan.autostart:
@@ -122,6 +123,7 @@ def _define(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> Trans
             pass
         case here, there:
             return TransferEnd(f"the guest is {here.words} at the source, {there.words} at the destination")
+    mark.refuse_another(ports, request)  # libvirt has no job here that would tell two apart
     records.register_undo(request.id, undo.REMOVE_NEW_DEFINITION, {"host": request.destination})
     try:
         destination.define(records.definition(request.id, request.source), storage.changes(ports, request, plan))

@@ -132,11 +132,17 @@ def undefine_source(ports: Ports, request: Request) -> None:
 
 
 def keep_definition(ports: Ports, request: Request, plan: Plan) -> None:
-    """A persistent guest stays persistent, also when the handshake broke before libvirt wrote the definition."""
+    """A persistent guest stays persistent, also when the handshake broke before libvirt wrote the definition.
+
+    One that somebody else moved meanwhile is not on the disks that were made for it: what it runs on is kept.
+    """
     _still_there(ports, request)
     destination = ports.hypervisor(request.destination)
     place = destination.place(request.guest_uuid)
     if place.where is Where.RUNNING and not place.persistent:
+        if ports.records.asked_at(request.id) is None:
+            destination.define(destination.definition(request.guest_uuid))
+            return
         xml = ports.records.definition(request.id, request.source)
         destination.define(xml, storage.changes(ports, request, plan))
 

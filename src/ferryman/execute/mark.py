@@ -1,4 +1,8 @@
-"""The mark in the guest's own metadata while it is moved: set before anything else, removed at the end wherever the guest is."""
+"""The mark in the guest's own metadata while it is moved: set before anything else, removed at the end wherever the guest is.
+
+A running guest bears it live, so that it travels. One that is shut off bears it in its definition, and what is defined at the
+destination was saved before: there it is gone with the source's definition.
+"""
 
 from ferryman.errors import DriverError, FerrymanError, Refused
 from ferryman.execute import undo
@@ -26,19 +30,21 @@ def set_mark(ports: Ports, request: Request) -> None:
     """Tell every other operator. Raises Refused when somebody else has told us meanwhile, or works on the guest."""
     source = ports.hypervisor(request.source)
     place = source.place(request.guest_uuid)
-    if place.where is not Where.RUNNING:
-        return  # the transfer looks too, and says so
+    if place.where not in (Where.RUNNING, Where.OFF):
+        return  # whoever moves it looks too, and says so
     if place.job:
         raise Refused(f"guest {request.guest}", f"another job ({place.job}) runs on it, which is not ours",
                       f"wait for its end: virsh domjobinfo {request.guest}")  # fmt: skip
-    _refuse_another(ports, request, source.mark(request.guest_uuid))
+    refuse_another(ports, request)
     until = request.asked_at + request.options.timeout + GRACE
     ports.records.register_undo(request.id, undo.REMOVE_MARK, {"host": request.source})
     source.set_mark(request.guest_uuid, Mark(request.id, request.asked_by, request.asked_at, until))
-    _refuse_another(ports, request, source.mark(request.guest_uuid))  # two at the same moment: the later one stays
+    refuse_another(ports, request)  # two at the same moment: the later one stays
 
 
-def _refuse_another(ports: Ports, request: Request, found: Mark | None) -> None:
+def refuse_another(ports: Ports, request: Request) -> None:
+    """Look at the mark again. Raises Refused when the source's guest bears one of somebody else's move."""
+    found = ports.hypervisor(request.source).mark(request.guest_uuid)
     if found is not None and found.request != request.id and not is_over(ports.records, found):
         raise Refused(f"guest {request.guest}", f"request {found.request} of {found.by} marked it at {format_moment(found.since)}",
                       f"wait, or speak to {found.by}; if that move is over: ferryman unmark {request.guest}")  # fmt: skip

@@ -39,7 +39,8 @@ def eject_media(ports: Ports, request: Request, plan: Plan) -> None:
     guest = source.guest(request.guest_uuid)
     for disk in guest.disks:
         if disk.target in plan.ejected and disk.source:
-            arguments = {"host": request.source, "target": disk.target, "path": disk.source}
+            live, config = source.medium(request.guest_uuid, disk.target)
+            arguments = {"host": request.source, "target": disk.target, "live": live, "config": config}
             ports.records.register_undo(request.id, undo.INSERT_MEDIUM, arguments)
             source.eject(request.guest_uuid, disk.target)
 
@@ -152,10 +153,11 @@ def remove_unused(ports: Ports, request: Request) -> None:
         if path in used:
             continue
         if records.asked_at(request.id) is None and disks.get(target, "").startswith("/"):
-            destination.remove_volume(path)
+            there = destination.remove_volume(path)
             made = {kept: one for kept, one in made.items() if kept != target}
             records.keep_facts(request.id, {"volumes": made})
-            text = f"removed {path} at {request.destination}: it was made for {target}, and the guest does not use it"
+            done = "removed" if there else "gone already:"
+            text = f"{done} {path} at {request.destination}: it was made for {target}, and the guest does not use it"
         else:
             text = f"left as it is: {path} at {request.destination}, made for {target}, which the guest does not use now; look whether it is of use"
         records.keep_decision(request.id, text)
@@ -184,7 +186,10 @@ def note_left(ports: Ports, request: Request, plan: Plan) -> None:
     left: list[dict[str, Any]] = []
     for target, path in {**{disk.target: disk.source for disk in plan.new_disks}, **plan.stays}.items():
         size = source.allocation(path)
-        if size is not None:
+        if size is None:
+            text = f"not found: {path} at {request.source}, the image of {target} before the move; it is not named among what is left to retire"
+            ports.records.keep_decision(request.id, text)
+        else:
             left.append({"host": request.source, "path": path, "size": size, "target": target})
     destination = ports.hypervisor(request.destination)
     made = ports.records.facts(request.id).get("volumes", {})

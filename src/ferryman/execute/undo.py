@@ -115,7 +115,7 @@ def _remove_volume(ports: Ports, request: Request, arguments: dict[str, Any]) ->
 def _insert_medium(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
     source = ports.hypervisor(arguments["host"])
     if source.place(request.guest_uuid).where is not Where.ABSENT:
-        source.insert(request.guest_uuid, arguments["target"], arguments["path"])
+        source.insert(request.guest_uuid, arguments["target"], arguments["live"], arguments["config"])
 
 
 def _restore_speed(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:

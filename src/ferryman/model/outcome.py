@@ -98,6 +98,15 @@ class KeptCopy:
 
 
 @dataclass(frozen=True)
+class Retired:
+    """A kept copy that is there no more."""
+
+    host: str
+    path: str
+    removed: bool  # False: it was gone already
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything known of one request, read from the records."""
 

@@ -5,7 +5,6 @@ from enum import StrEnum
 
 from ferryman.model.guest import Guest
 from ferryman.model.host import HostFacts, Machine
-from ferryman.model.request import Handshake
 
 
 class Reach(StrEnum):
@@ -60,10 +59,6 @@ class TransportFacts:
     source_tls: bool | None  # QEMU's certificates are in place at the source
     destination_tls: bool | None
     tls_detail: str = ""
-
-    def handshake(self, wanted: Handshake | None) -> Handshake:
-        """As wanted; else peer to peer where the source was seen to get through, and carried by ferryman where not."""
-        return wanted or (Handshake.PEER if self.peer_reachable else Handshake.CARRIED)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,10 @@ def definition_plan(site: Site, options: Options) -> Plan:
     """What will be done. The point of no return is the removal of the source's definition."""
     guest, source, destination = site.guest, site.source.host.name, site.destination.host.name
     nvram = disks.local_nvram(site)
-    steps = [Step("save-definition", f"keep the definition and autostart mark found at {source} in the records", "")]
+    steps = [
+        Step("save-definition", f"keep the definition and autostart mark found at {source} in the records", ""),
+        Step("mark", f"mark the definition at {source} as being moved, for other operators", "remove the mark"),
+    ]
     if options.replace_definition:
         steps.append(
             Step(

@@ -5,6 +5,7 @@ from ferryman.model.request import Options
 from ferryman.model.site import Site
 from ferryman.model.units import format_size
 from ferryman.plan import disks
+from ferryman.plan.handshake import leader
 from ferryman.plan.vouching import vouched
 
 
@@ -71,7 +72,7 @@ def live_plan(site: Site, options: Options) -> Plan:
         source=source,
         destination=destination,
         steps=tuple(steps),
-        handshake=site.ground.transport.handshake(options.handshake),
+        handshake=leader(site.ground.transport, options.handshake),
         peer_uri=site.ground.transport.peer_uri,
         migration_uri=migration_uri(site),
         encrypted=not options.insecure,

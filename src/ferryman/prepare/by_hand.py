@@ -27,7 +27,7 @@ def commands(host: str, wish: Wish, authorities: Mapping[Service, tuple[str, str
         "",
         "# 2. Bring libvirt.csr and qemu.csr into a directory of this machine, and sign them there:",
         f"printf '%s\\n' basicConstraints=critical,CA:FALSE keyUsage=critical,digitalSignature,keyEncipherment \\\n"
-        f"    extendedKeyUsage=serverAuth,clientAuth subjectAltName={_alternatives(wish)} >extensions",
+        f"    extendedKeyUsage=serverAuth,clientAuth {shlex.quote(f'subjectAltName={_alternatives(wish)}')} >extensions",
         *sign,
         "",
         f"# 3. Take libvirt.pem, qemu.pem, libvirt-ca.pem and qemu-ca.pem to /root/ferryman at {host}; there, as root:",
@@ -75,13 +75,17 @@ def _settings(wish: Wish) -> list[str]:
     if wish.migration_address:
         lines += [
             "sed -i '/^[[:space:]]*migration_host[[:space:]]*=/d' /etc/libvirt/qemu.conf",
-            f"echo 'migration_host = \"{wish.migration_address}\"' >>/etc/libvirt/qemu.conf",
+            _appended(f'migration_host = "{wish.migration_address}"'),
         ]
     if wish.shared_directories:
         paths = ", ".join(f'"{path}"' for path in wish.shared_directories)
         lines += [
             "# only libvirt 11 and later know this setting; directories that were listed before belong into the new list too",
             "sed -i '/^[[:space:]]*shared_filesystems[[:space:]]*=/,/\\]/d' /etc/libvirt/qemu.conf",
-            f"echo 'shared_filesystems = [ {paths} ]' >>/etc/libvirt/qemu.conf",
+            _appended(f"shared_filesystems = [ {paths} ]"),
         ]
     return lines
+
+
+def _appended(setting: str) -> str:
+    return f"printf '%s\\n' {shlex.quote(setting)} >>/etc/libvirt/qemu.conf"

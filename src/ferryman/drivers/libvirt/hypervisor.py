@@ -7,7 +7,7 @@ import libvirt
 
 from ferryman import errors
 from ferryman.drivers import keeper
-from ferryman.drivers.libvirt import files, inventory, media, migration, power, snapshots, storage, xml
+from ferryman.drivers.libvirt import files, inventory, mark, media, migration, power, snapshots, storage
 from ferryman.drivers.libvirt.adapt import adapted
 from ferryman.drivers.libvirt.calls import Call, guard
 from ferryman.drivers.libvirt.connection import Connection
@@ -107,13 +107,8 @@ class LibvirtHypervisor:
         return self.connection.look(f"guest {uuid} at {self.host.name}", look)
 
     def definition(self, uuid: str) -> str:
-        def read(domain: libvirt.virDomain) -> str:
-            flags = libvirt.VIR_DOMAIN_XML_SECURE
-            if domain.isPersistent():
-                flags |= libvirt.VIR_DOMAIN_XML_INACTIVE
-            return str(domain.XMLDesc(flags))
-
-        return self._look(uuid, "definition", read)
+        flags = libvirt.VIR_DOMAIN_XML_SECURE | libvirt.VIR_DOMAIN_XML_INACTIVE
+        return self._look(uuid, "definition", lambda domain: str(domain.XMLDesc(flags)))
 
     def define(self, definition: str, changes: Changes = NO_CHANGES) -> None:
         self.connection.act(
@@ -186,38 +181,26 @@ class LibvirtHypervisor:
     def volume_path(self, pool: str, name: str) -> str:
         return self.connection.look(f"pool {pool} at {self.host.name}", lambda link: storage.path_of(link, pool, name))
 
-    def remove_volume(self, path: str) -> None:
-        self.connection.act(f"remove {path} at {self.host.name}", lambda link: storage.remove(link, path))
+    def remove_volume(self, path: str) -> bool:
+        return self.connection.act(f"remove {path} at {self.host.name}", lambda link: storage.remove(link, path))
 
     def allocation(self, path: str) -> int | None:
         return self.connection.look(f"{path} at {self.host.name}", lambda link: storage.allocation(link, path))
 
-    def eject(self, uuid: str, target: str) -> None:
-        self._act(uuid, Call.MEDIUM, lambda domain: media.put(domain, target, ""))
+    def medium(self, uuid: str, target: str) -> tuple[str, str]:
+        return self._look(uuid, f"drive {target}", lambda domain: media.read(domain, target))
 
-    def insert(self, uuid: str, target: str, path: str) -> None:
-        self._act(uuid, Call.MEDIUM, lambda domain: media.put(domain, target, path))
+    def eject(self, uuid: str, target: str) -> None:
+        self._act(uuid, Call.MEDIUM, lambda domain: media.eject(domain, target))
+
+    def insert(self, uuid: str, target: str, live: str, config: str) -> None:
+        self._act(uuid, Call.MEDIUM, lambda domain: media.insert(domain, target, live, config))
 
     def mark(self, uuid: str) -> Mark | None:
-        def read(domain: libvirt.virDomain) -> Mark | None:
-            try:
-                return xml.read_mark(domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, xml.MARK_NAMESPACE))
-            except libvirt.libvirtError as error:
-                if code(error) == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
-                    return None
-                raise
+        return self._look(uuid, "mark", mark.read)
 
-        return self._look(uuid, "mark", read)
-
-    def set_mark(self, uuid: str, mark: Mark | None) -> None:
-        text = None if mark is None else xml.mark_text(mark)
-
-        def write(domain: libvirt.virDomain) -> None:
-            if domain.isActive():  # a guest that has stopped has no live metadata any more
-                kind, flags = libvirt.VIR_DOMAIN_METADATA_ELEMENT, libvirt.VIR_DOMAIN_AFFECT_LIVE
-                domain.setMetadata(kind, text, xml.MARK_PREFIX, xml.MARK_NAMESPACE, flags)
-
-        self._act(uuid, Call.MARK, write)
+    def set_mark(self, uuid: str, wanted: Mark | None) -> None:
+        self._act(uuid, Call.MARK, lambda domain: mark.write(domain, wanted))
 
     def virtualizations(self) -> tuple[str, ...]:
         return self.connection.look(f"host {self.host.name}", inventory.virtualizations)

@@ -50,6 +50,10 @@ REFUSALS = (
           "put it on storage that both hosts share, and look at the file's owner and mode there", "disk-not-shared"),
     _says(r"Failed to get \"(?P<kind>[^\"]*)\" lock.*using the image \[(?P<path>[^\]]*)\]", "another QEMU holds {path} (its {kind} lock): a copy of the guest, or another guest with the same disk",
           "look at every host with virsh list --all for who uses the image; start nothing by hand"),
+    _says(r"no storage pool with matching name '(?P<pool>[^']*)'", "the destination has no storage pool {pool}, by which the guest's definition names a disk",
+          "make it there, upon the same storage: virsh pool-dumpxml {pool} at the source tells how it is defined", "pool-missing"),
+    _says(r"storage pool '(?P<pool>[^']*)' containing volume '(?P<volume>[^']*)' is not active", "storage pool {pool} with volume {volume} is not active at the destination",
+          "virsh pool-start {pool}; virsh pool-autostart {pool}", "pool-missing"),
     _says(r"Source host lock driver|lock state for migration cookie", "libvirt's lock manager is not the same at both hosts",
           "set the same lock_manager in /etc/libvirt/qemu.conf of both, then restart libvirtd", "lock-manager"),
     # The destination as a machine

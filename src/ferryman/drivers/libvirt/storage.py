@@ -95,8 +95,8 @@ def path_of(link: libvirt.virConnect, pool: str, name: str) -> str:
         raise
 
 
-def remove(link: libvirt.virConnect, path: str) -> None:
-    """Remove the volume at that path; nothing happens when there is none. Refuses, whoever asks, while it is in use."""
+def remove(link: libvirt.virConnect, path: str) -> bool:
+    """Remove the volume at that path; False: there was none. Refuses, whoever asks, while it is in use."""
     if users := _users(link, path):
         raise errors.DriverError(f"image {path}", f"it is in use by {', '.join(users)}, which runs there", "it was not removed: look with virsh domblklist which disk it is")  # fmt: skip
     directory = str(PurePosixPath(path).parent)
@@ -109,7 +109,8 @@ def remove(link: libvirt.virConnect, path: str) -> None:
         for volume in volumes:
             if volume.path() == path:
                 volume.delete(0)
-                return
+                return True
+        return False
     finally:
         if made:
             pool.destroy()

@@ -76,13 +76,13 @@ def cancel(request: Id, json: Json = False) -> None:
 
 def retire(request: Id, json: Json = False) -> None:
     """Remove the disks that a move left at its source. Asks both hosts first; the last copy is never removed."""
-    removed = application().moves.retire(request)
+    retired = application().moves.retire(request)
     if json:
-        render.as_json(removed)
+        render.as_json(retired)
         return
-    for path in removed:
-        print(f"removed {path}")
-    if not removed:
+    for one in retired:
+        print(f"removed {one.path}" if one.removed else f"gone already: {one.path} at {one.host}")
+    if not retired:
         print("nothing is left to retire")
 
 
@@ -122,6 +122,9 @@ def recover(
     here = application()
     if close:
         closed = here.moves.close(close)
+        if json:
+            render.as_json(closed)
+            return 0
         print(f"request {closed.id} is closed: {closed.guest} may be moved again")
         return 0
     terminal.outlive(
