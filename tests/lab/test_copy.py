@@ -93,7 +93,7 @@ def test_a_cut_network_is_waited_for(whole: Lab, operator: Operator, disk: str) 
     copying = operator.start("copy", f"a:{disk}", f"b:{TARGET}", "--bandwidth", "24M", "--compress", "off", "--json")
     time.sleep(2.5)
     with faults.cut(whole, "b"):
-        time.sleep(10)
+        time.sleep(16)  # longer than the ssh of the control sessions waits
     out, _ = copying.communicate(timeout=120)
     end = told(subprocess.CompletedProcess([], copying.returncode, out, ""))
     assert same(whole)
