@@ -60,8 +60,10 @@ class Destination:
             raise Trouble("refused", f"copy {wanted.copy}", f"it goes to {facts['location']}, not to {wanted.location}",
                           "give this copy an id of its own")  # fmt: skip
         if facts.get("state") == "finished":
-            self.finished = facts["result"]
-            return
+            if self._still_complete(facts):
+                self.finished = facts["result"]
+                return
+            self.journal.note(state="")
         self.resumed = bool(facts) and self._still_ours(facts)
         if self.resumed and facts["length"] != wanted.length:
             self.resumed = False
@@ -84,6 +86,11 @@ class Destination:
             raise Trouble("too-small", f"image {wanted.location}", f"it has {size} bytes, the source {wanted.length}",
                           "make it larger, or let the copy make it")  # fmt: skip
         self.journal.note(attempts=facts.get("attempts", 0) + 1)
+
+    def _still_complete(self, facts: dict[str, Any]) -> bool:
+        """Whether a copy that ended is still what is asked for: its image is there, and nobody wrote to the source since."""
+        same_source = facts["fingerprint"] == self.wanted.fingerprint and facts["length"] == self.wanted.length
+        return bool(same_source and self.wanted.fingerprint and _identity(facts["path"]) == facts["identity"])
 
     def _still_ours(self, facts: dict[str, Any]) -> bool:
         """Whether what the journal speaks of is still there; one that was published already lies at its final place."""

@@ -177,3 +177,19 @@ def test_a_cap_on_bandwidth_is_kept(copies: Copies, tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(os.urandom(12 * MIB))
     result = copies.copy(copies.task(tmp_path / "source", tmp_path / "target", bandwidth=8 * MIB))
     assert result.seconds > 1.2
+
+
+def test_a_copy_that_ended_is_not_believed_once_its_image_is_gone_or_its_source_was_written(
+    copies: Copies, tmp_path: Path
+) -> None:
+    fill(tmp_path / "source", 3 * MIB, seed=11)
+    task = copies.task(tmp_path / "source", tmp_path / "target")
+    first = copies.copy(task)
+    again = copies.copy(task)  # asked again it says what it said
+    assert (again.read, again.destination_digest) == (0, first.source_digest)
+    (tmp_path / "target").unlink()
+    assert copies.copy(task).destination_digest == first.source_digest
+    assert (tmp_path / "target").read_bytes() == (tmp_path / "source").read_bytes()
+    fill(tmp_path / "source", 3 * MIB, seed=12)
+    assert copies.copy(task).source_digest != first.source_digest
+    assert (tmp_path / "target").read_bytes() == (tmp_path / "source").read_bytes()
