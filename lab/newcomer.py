@@ -64,7 +64,11 @@ class Newcomer:
         self.type(commands("prepare-hosts.md", "Prepare"))
         self.type(commands("prepare-hosts.md", "Check"))
         with witness.Counter(self.lab, web) as counter:
-            self.type(re.sub(r"--to b$", r"--to b --yes", commands("migrate.md", "Migrate"), flags=re.MULTILINE))
+            self.type(
+                re.sub(
+                    r"^(ferryman migrate .*--to b)$", r"\1 --yes", commands("migrate.md", "Migrate"), flags=re.MULTILINE
+                )
+            )
             self._prove(web, counter)
         self.type("ferryman history && ferryman recover")
         (moved,) = json.loads(self.type("ferryman history --json", quietly=True))

@@ -129,7 +129,8 @@ def is_listening(change: Change) -> bool:
 
 def restart(seen: MachineState, before: Iterable[Change]) -> tuple[Change, ...]:
     """What makes libvirtd take up the changes before; nothing when it need not."""
-    guests = f"the {len(seen.guests)} guests that run go on" if seen.guests else "no guest runs"
+    running = len(seen.guests)
+    guests = {0: "no guest runs", 1: "the guest that runs goes on"}.get(running, f"the {running} guests that run go on")
     undo = "libvirtd is started anew as it was"
     if seen.manager is Manager.SOCKETS and not seen.listens:
         return (Change("libvirtd-tls.socket: enabled and started; libvirtd restarted", f"libvirtd does not listen on port {TLS_PORT}",
