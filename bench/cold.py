@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 from bench.rows import Result, Row, alone, paired
-from lab import lifecycle, netns
+from lab import lifecycle
 from lab.host import Host, Lab
 
 GIB, SEED = 8, 1
@@ -198,18 +198,18 @@ class Bench:
         again = []
         for number in range(pairs):
             self._empty()
-            began = self._sent()
+            began = self.a.sent
             process = self.lab.controller.popen(
                 self._copy(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
             deadline = time.monotonic() + 120
-            while self._sent() - began < whole // 2 and time.monotonic() < deadline:
+            while self.a.sent - began < whole // 2 and time.monotonic() < deadline:
                 time.sleep(0.01)
             process.kill()
             process.wait()
             time.sleep(1)
             _told(f"cut at half, {number + 1}/{pairs}", self.ferryman())
-            again.append((self._sent() - began - whole) / MIB)
+            again.append((self.a.sent - began - whole) / MIB)
         return [alone("killed at half and resumed: bytes that crossed the wire twice", "MiB", again, 64)]
 
     def ferryman(self, *more: str) -> Run:
@@ -248,7 +248,7 @@ class Bench:
         self.lab.controller.run([*self._program(), *arguments])
 
     def _timed(self, command: Sequence[str], ours: bool = False) -> Run:
-        cpu, sent, own = self._cpu(), self._sent(), os.times()
+        cpu, sent, own = self._cpu(), self.a.sent, os.times()
         began = time.monotonic()
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -261,7 +261,7 @@ class Bench:
         read_back = json.loads(words.splitlines()[-1])["verify_seconds"] if ours else 0.0
         after = os.times()
         spent = after.children_user + after.children_system - own.children_user - own.children_system
-        return Run(seconds - read_back, self._cpu() - cpu + spent, self._sent() - sent, largest[0], read_back)
+        return Run(seconds - read_back, self._cpu() - cpu + spent, self.a.sent - sent, largest[0], read_back)
 
     def _cpu(self) -> float:
         """CPU seconds of all processes that are or were at both hosts: those that ended are in their first process."""
@@ -271,9 +271,6 @@ class Bench:
                 with suppress(OSError):
                     ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:15]))
         return ticks / os.sysconf("SC_CLK_TCK")
-
-    def _sent(self) -> int:
-        return int(self.a.run(["cat", f"/sys/class/net/{netns.DEVICE['migration']}/statistics/tx_bytes"]).stdout)
 
     def _empty(self, *, made: bool = False) -> None:
         """Nothing at the destination, or an image of the right size without data, as the peers want it."""

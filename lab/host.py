@@ -76,6 +76,11 @@ class Host(Member):
         """Its root as seen from the machine (through its first process, which lives in its mounts)."""
         return Path(f"/proc/{self.init[0]}/root")
 
+    @property
+    def sent(self) -> int:
+        """Bytes that left this host over its migration network since it is up."""
+        return int(self.run(["cat", "/sys/class/net/eth1/statistics/tx_bytes"]).stdout)
+
     def processes(self) -> list[int]:
         """Every process of this host, by its PID namespace, as the machine numbers them."""
         pid, started = self.init
