@@ -11,8 +11,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 MODULES = (  # those that a kernel has built in are left out: the first five in Debian 13's
-    "drivers/virtio/virtio",
     "drivers/virtio/virtio_ring",
+    "drivers/virtio/virtio",
     "drivers/virtio/virtio_pci_modern_dev",
     "drivers/virtio/virtio_pci_legacy_dev",
     "drivers/virtio/virtio_pci",
