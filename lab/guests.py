@@ -113,7 +113,7 @@ def nvram_path(guest: Guest) -> str:
     return f"/var/lib/libvirt/qemu/nvram/{guest.name}_VARS.fd"
 
 
-def health(lab: Lab, guest: Guest, *, timeout: float = 3) -> dict[str, int]:
+def health(lab: Lab, guest: Guest, *, timeout: float = 10) -> dict[str, int]:
     """What the guest says of itself: count, acknowledged, wrong, rewritten. Raises RuntimeError when it does not answer."""
     ask = f"import urllib.request as u; print(u.urlopen('http://{guest.address}:{HEALTH_PORT}/', timeout={timeout}).read().decode())"
     answer = lab.controller.run(["/usr/bin/python3", "-c", ask], timeout=timeout + 10).stdout
