@@ -56,7 +56,7 @@ def defined(lab: Lab, guest: Guest) -> dict[str, str]:
 def being_moved(lab: Lab, guest: Guest) -> set[str]:
     """Where its definition says so to other operators."""
     ask = ["virsh", "metadata", guest.name, "urn:ferryman:mark", "--config"]
-    return {host.name for host in lab.hosts if host.run(ask, check=False).returncode == 0}
+    return {host.name for host in lab.hosts if "<mark " in host.run(ask, check=False).stdout}
 
 
 def digest(lab: Lab, host: str, path: str = NVRAM) -> str:
