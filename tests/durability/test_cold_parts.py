@@ -9,10 +9,11 @@ import pytest
 
 from ferryman.drivers.database.records import DatabaseRecords, open_records
 from ferryman.errors import DriverError
-from ferryman.execute import definition, undo
+from ferryman.execute import copying, definition, undo
+from ferryman.model.copy import CopyResult
 from ferryman.model.guest import Snapshot
 from ferryman.model.host import Host
-from ferryman.model.plan import Held, Method, NewDisk, Plan, Travel
+from ferryman.model.plan import Held, Layer, Method, NewDisk, Plan, Travel, Volume
 from ferryman.model.request import Handshake, Options, Request
 from ferryman.plain import to_plain
 from ferryman.ports import Ports
@@ -63,6 +64,28 @@ def registered(records: DatabaseRecords, *acts: str) -> None:
 
 ALL = (undo.RESTORE_AUTOSTART, undo.START_SOURCE, undo.RELEASE_IMAGES, undo.DISCARD_COPY, undo.REMOVE_NEW_DEFINITION,
        undo.DEFINE_SOURCE, undo.STOP_DESTINATION)  # fmt: skip
+
+
+def test_a_disk_copied_before_a_crash_still_gets_its_layers_named(
+    records: DatabaseRecords, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it stands upon whatever has the old path at the destination."""
+    named: list[tuple[str, ...]] = []
+    monkeypatch.setattr(FakeHypervisor, "rebase", lambda _, *paths: named.append(paths))
+    result = CopyResult(1, 1, 1, 1, 0, 1.0, 1.0, "d1", "d1", "tls")
+    volume = Volume("vda", "shared", "web-2.qcow2", "/srv/shared/web-2.qcow2")
+    layer = Layer("/srv/base.qcow2", "qcow2", "/srv/shared/base.qcow2")
+    records.keep_facts(
+        REQUEST.id,
+        {
+            "volumes": {"vda": to_plain(volume)},
+            "layers": {"vda": [to_plain(layer)]},
+            "copies": {"vda": to_plain(result)},
+        },
+    )
+    site = ports(records, tmp_path, OFF, None, held={"a": ["vda"]})
+    assert copying.copy_disks(site, REQUEST, PLAN).reason == ""
+    assert named == [(volume.path, layer.path, "qcow2")]
 
 
 def test_what_cannot_be_stopped_at_the_destination_keeps_its_disks_and_stays_this_moves(
