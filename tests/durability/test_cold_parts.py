@@ -9,7 +9,7 @@ import pytest
 
 from ferryman.drivers.database.records import DatabaseRecords, open_records
 from ferryman.errors import DriverError
-from ferryman.execute import copying, definition, undo
+from ferryman.execute import cold, copying, definition, undo
 from ferryman.model.copy import CopyResult
 from ferryman.model.guest import Snapshot
 from ferryman.model.host import Host
@@ -64,6 +64,19 @@ def registered(records: DatabaseRecords, *acts: str) -> None:
 
 ALL = (undo.RESTORE_AUTOSTART, undo.START_SOURCE, undo.RELEASE_IMAGES, undo.DISCARD_COPY, undo.REMOVE_NEW_DEFINITION,
        undo.DEFINE_SOURCE, undo.STOP_DESTINATION)  # fmt: skip
+
+
+def test_a_source_that_lost_its_holds_after_the_copy_is_not_left_for_what_was_copied(
+    records: DatabaseRecords, tmp_path: Path
+) -> None:
+    """Its host restarted while no ferryman was there: the guest may have run, and its disks are newer than the copies."""
+    site = ports(records, tmp_path, OFF, OFF)
+    end = cold.leave(site, REQUEST, PLAN)
+    assert "vda was not held all the time at a" in end.reason
+    assert seen(tmp_path)["a"] == OFF
+    site = ports(records, tmp_path, OFF, OFF, held={"a": ["vda"]})
+    assert cold.leave(site, REQUEST, PLAN).reason == ""
+    assert seen(tmp_path)["a"] is None
 
 
 def test_a_disk_copied_before_a_crash_still_gets_its_layers_named(
