@@ -148,3 +148,11 @@ def test_snapshots_are_made_known_again_after_a_crash_between_that_and_the_defin
     registered(records, undo.REMOVE_NEW_DEFINITION, undo.DEFINE_SOURCE)
     assert undo.undo_all(site, REQUEST) == []
     assert known == ["before"]
+
+
+def test_a_guest_that_runs_at_the_destination_already_is_stopped_there_if_it_goes_back(
+    records: DatabaseRecords, tmp_path: Path
+) -> None:
+    site = ports(records, tmp_path, None, UNSEEN)
+    assert cold.start(site, REQUEST, PLAN).reason == ""
+    assert [act for _, act, _ in records.undo_acts(REQUEST.id)] == [undo.STOP_DESTINATION]

@@ -237,11 +237,11 @@ def start(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     here, there = look(ports.hypervisor(request.source), request.guest_uuid), look(destination, request.guest_uuid)
     if here.where is not Where.ABSENT:
         return TransferEnd(f"the guest is {here.where.words} at the source by now")
-    if there.where is Where.RUNNING:
-        return GOOD  # run again after a crash, or somebody was faster
-    if there.where is not Where.OFF:
+    if there.where not in (Where.OFF, Where.RUNNING):
         return TransferEnd(f"the guest is {there.where.words} at the destination")
     records.register_undo(request.id, undo.STOP_DESTINATION, {"host": request.destination})
+    if there.where is Where.RUNNING:
+        return GOOD  # run again after a crash, or somebody was faster: its links are down all the same
     destination.start(request.guest_uuid)
     return GOOD
 
