@@ -10,6 +10,7 @@ import pytest
 from ferryman.drivers.database.records import DatabaseRecords, open_records
 from ferryman.errors import DriverError
 from ferryman.execute import cold, copying, definition, undo
+from ferryman.execute.stop import stop
 from ferryman.model.copy import CopyResult
 from ferryman.model.guest import Snapshot
 from ferryman.model.host import Host
@@ -156,3 +157,15 @@ def test_a_guest_that_runs_at_the_destination_already_is_stopped_there_if_it_goe
     site = ports(records, tmp_path, None, UNSEEN)
     assert cold.start(site, REQUEST, PLAN).reason == ""
     assert [act for _, act, _ in records.undo_acts(REQUEST.id)] == [undo.STOP_DESTINATION]
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_one_that_still_runs_is_not_stopped_long_after_it_was_asked_for(
+    records: DatabaseRecords, tmp_path: Path, begun: bool
+) -> None:
+    site = ports(records, tmp_path, RUNNING, None)
+    if begun:
+        registered(records, undo.START_SOURCE)
+    site.clock.sleep(3600)
+    assert "too late" in stop(site, REQUEST, PLAN, fresh=False).reason
+    assert seen(tmp_path)["a"] == RUNNING
