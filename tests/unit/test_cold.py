@@ -42,6 +42,7 @@ REFUSED: dict[str, tuple[Site, Options]] = {
     "snapshots-stay": (with_guest(snapshots=("before",), external_snapshots=("before",)), COLD),
     "tpm-missing": (replace(with_guest(tpm="emulator"), machine=with_machine(tpm_backends=()).machine), COLD),
     "device-stays": (with_guest(host_devices=(HostDevice("pci", "0000:01:00.0"),)), COLD),
+    "state-stays": (with_guest(state_files=("/srv/pmem/web",)), COLD),
     "disk-not-shared": (local(), Options(cold=True, copy_storage=CopyStorage.NEVER)),
     "copied-shareable": (local(shareable=True), COLD),
 }
