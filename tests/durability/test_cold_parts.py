@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ferryman.execute.stop import stop
 from ferryman.model.copy import CopyResult
 from ferryman.model.guest import Snapshot
 from ferryman.model.host import Host
-from ferryman.model.plan import Held, Layer, Method, NewDisk, Plan, Travel, Volume
+from ferryman.model.plan import Changes, Held, Layer, Method, NewDisk, Plan, Travel, Volume
 from ferryman.model.request import Handshake, Options, Request
 from ferryman.plain import to_plain
 from ferryman.ports import Ports
@@ -169,3 +170,14 @@ def test_one_that_still_runs_is_not_stopped_long_after_it_was_asked_for(
     site.clock.sleep(3600)
     assert "too late" in stop(site, REQUEST, PLAN, fresh=False).reason
     assert seen(tmp_path)["a"] == RUNNING
+
+
+def test_a_medium_that_was_taken_out_is_not_in_the_definition_that_was_kept_before(
+    records: DatabaseRecords, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would not start: the destination does not have it."""
+    changes: list[Changes] = []
+    monkeypatch.setattr(FakeHypervisor, "define", lambda _, _text, wanted: changes.append(wanted))
+    site = ports(records, tmp_path, OFF, None)
+    assert cold.arrive(site, REQUEST, replace(PLAN, ejected=("sda",))).reason == ""
+    assert [(one.ejected, one.links_down) for one in changes] == [(("sda",), True)]

@@ -248,3 +248,12 @@ def test_links_go_down_and_nothing_else_changes() -> None:
     assert down.count('<link state="down" />') == 2
     assert down.replace('<link state="down" />', "").count("<odd />") == 1
     assert adapted(text, Changes()) == text
+
+
+def test_a_drive_whose_medium_was_taken_out_is_empty_at_the_destination() -> None:
+    text = "<domain><devices><disk type='volume' device='cdrom'><source pool='iso' volume='one' /><backingStore /><target dev='sda' /><readonly /></disk></devices></domain>"
+    assert (
+        adapted(text, Changes(ejected=("sda",)))
+        == '<domain><devices><disk type="file" device="cdrom"><target dev="sda" /><readonly /></disk></devices></domain>'
+    )
+    assert "volume=" in adapted(text, Changes(ejected=("sdb",)))
