@@ -42,6 +42,7 @@ OF_DEFINITIONS: dict[str, Site] = {
     "managed-save-stays": off(managed_save=True),
     "tpm-state-stays": off(tpm="emulator"),
     "device-stays": off(host_devices=(HostDevice("pci", "0000:01:00.0"),)),
+    "state-stays": off(state_files=("/srv/pmem/web",)),
     "nvram-unproved": off(nvram=Reach.UNPROVED),
 }
 

@@ -42,6 +42,7 @@ REFUSED: dict[str, tuple[Site, Options]] = {
     "snapshots-stay": (with_guest(snapshots=("before",), external_snapshots=("before",)), COLD),
     "tpm-missing": (replace(with_guest(tpm="emulator"), machine=with_machine(tpm_backends=()).machine), COLD),
     "device-stays": (with_guest(host_devices=(HostDevice("pci", "0000:01:00.0"),)), COLD),
+    "state-stays": (with_guest(state_files=("/srv/pmem/web",)), COLD),
     "disk-not-shared": (local(), Options(cold=True, copy_storage=CopyStorage.NEVER)),
     "copied-shareable": (local(shareable=True), COLD),
 }
@@ -148,11 +149,11 @@ def test_every_pair_has_a_verdict_and_none_makes_two_owners() -> None:
         if verdict.action is Action.FORWARD:  # the destination's copy is the only one
             assert here is Where.ABSENT
             assert there is not Where.ABSENT
-            assert past or not (made and put_back)
+            assert past or not (made and put_back) or (not starts and there not in (Where.ABSENT, Where.OFF))
             assert past or not made or not starts or there is Where.RUNNING
         if verdict.action is Action.BACK:  # nothing active at the destination, unless it is ours and was not seen
             assert not past
-            assert there in (Where.ABSENT, Where.OFF) or (here is Where.ABSENT and made)
+            assert there in (Where.ABSENT, Where.OFF) or (here is Where.ABSENT and made and starts)
         if verdict.action is Action.ATTENTION:
             assert verdict.remedy
 
@@ -247,3 +248,12 @@ def test_links_go_down_and_nothing_else_changes() -> None:
     assert down.count('<link state="down" />') == 2
     assert down.replace('<link state="down" />', "").count("<odd />") == 1
     assert adapted(text, Changes()) == text
+
+
+def test_a_drive_whose_medium_was_taken_out_is_empty_at_the_destination() -> None:
+    text = "<domain><devices><disk type='volume' device='cdrom'><source pool='iso' volume='one' /><backingStore /><target dev='sda' /><readonly /></disk></devices></domain>"
+    assert (
+        adapted(text, Changes(ejected=("sda",)))
+        == '<domain><devices><disk type="file" device="cdrom"><target dev="sda" /><readonly /></disk></devices></domain>'
+    )
+    assert "volume=" in adapted(text, Changes(ejected=("sdb",)))

@@ -130,3 +130,21 @@ def test_a_file_gets_another_name_once_and_never_over_another(tmp_path: Path) ->
     with pytest.raises(DriverError, match="there already"):
         keeper.move_file(HERE, str(one), str(other))
     assert other.read_text() == "memory"
+
+
+def test_a_directory_that_cannot_be_read_to_the_end_is_not_taken_for_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both ends' halves would be alike, so nothing later would notice."""
+    state, programs = tmp_path / "state", tmp_path / "programs"
+    state.mkdir()
+    (state / "permall").write_text("secret")
+    programs.mkdir()
+    tar = programs / "tar"
+    tar.write_text(
+        '#!/bin/sh\nPATH=/usr/bin:/bin tar "$@"\necho "permall: Read error: Input/output error" >&2\nexit 2\n'
+    )
+    tar.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    with pytest.raises(DriverError, match="Read error"):
+        keeper.pack(HERE, str(state))

@@ -312,3 +312,19 @@ def test_an_image_that_another_lies_upon_is_never_removed(link: libvirt.virConne
         storage.remove(link, path)
     storage.remove(link, top)
     storage.remove(link, path)
+
+
+def test_nor_is_one_that_an_image_of_another_pool_lies_upon(link: libvirt.virConnect) -> None:
+    path = volume(link, "base.qcow2")
+    pool = link.storagePoolCreateXML(
+        "<pool type='dir'><name>clones</name><target><path>/clones</path></target></pool>", 0
+    )
+    xml = f"<volume><name>clone.qcow2</name><capacity>1048576</capacity><target><format type='qcow2'/></target><backingStore><path>{path}</path></backingStore></volume>"
+    clone = pool.createXML(xml, 0)
+    try:
+        with pytest.raises(DriverError, match=r"clone\.qcow2 is an overlay upon it"):
+            storage.remove(link, path)
+    finally:
+        clone.delete(0)
+        pool.destroy()
+    assert storage.remove(link, path) is True

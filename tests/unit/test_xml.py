@@ -86,6 +86,15 @@ def test_every_device_that_cannot_travel(everything: xml.Definition) -> None:
     }
 
 
+def test_files_of_the_host_that_hold_a_guests_state() -> None:
+    text = (
+        "<domain><devices><memory model='nvdimm'><source><path>/srv/pmem/web</path></source></memory><memory model='dimm'><target/></memory>"
+        "<tpm><backend type='emulator'><source type='dir' path='/srv/tpm/web'/></backend></tpm></devices></domain>"
+    )
+    assert xml.definition(text).state_files == ("/srv/pmem/web", "/srv/tpm/web")
+    assert xml.definition("<domain><devices><tpm><backend type='emulator'/></tpm></devices></domain>").state_files == ()
+
+
 def test_where_an_interface_leads_out(everything: xml.Definition) -> None:
     assert [one.device for one in everything.interfaces] == [
         "br0",

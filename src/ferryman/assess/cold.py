@@ -141,6 +141,9 @@ def _left_behind(site: Site, options: Options) -> Iterator[Finding]:
     for device in guest.host_devices:
         yield blocker("device-stays", f"{device.kind} {device.name} of guest {guest.name}", "it belongs to the source host; the guest would not start without it",
                       f"virsh detach-device {guest.name} FILE --config before the move")  # fmt: skip
+    for path in guest.state_files:
+        yield blocker("state-stays", f"{path} of guest {guest.name}", "it holds what the guest keeps in its memory device or TPM, and is not copied: the destination would begin with an empty one",
+                      "start the guest and move it live: then it travels")  # fmt: skip
     if site.ground.nvram is not None and site.ground.nvram.reach is Reach.UNPROVED:
         yield blocker("nvram-unproved", f"firmware variables {guest.nvram} of guest {guest.name}", site.ground.nvram.how,
                       f"make sure that {site.destination.host.name} has the directory, so that they can be copied there")  # fmt: skip

@@ -66,7 +66,10 @@ set -eu
 [ -d "$1" ] || exit 0
 [ "$(du -sb "$1" | cut -f1)" -lt "$2" ] || { echo "$1 holds more than $2 bytes" >&2; exit 1; }
 cd "$1"
-tar --sort=name --mtime=@0 --exclude='./.ferryman-*' -cf - . | base64
+packed=$(mktemp)
+trap 'rm -f "$packed"' EXIT
+tar --sort=name --mtime=@0 --exclude='./.ferryman-*' -cf "$packed" .
+base64 "$packed"
 """
 # A mark inside says whose it is, so that done twice it is done once, and that only it is taken back.
 _UNPACK = """

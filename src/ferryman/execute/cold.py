@@ -10,7 +10,7 @@ from typing import Any
 
 from ferryman.errors import DriverError, Refused
 from ferryman.execute import definition, live, mark, storage, undo
-from ferryman.execute.copying import copy_disks, copy_saved, copy_tpm, forget_journals, results
+from ferryman.execute.copying import copy_disks, copy_saved, copy_tpm, forget_journals, results, still_untouched
 from ferryman.execute.follow import TransferEnd, not_ours_any_more
 from ferryman.execute.runtime import step
 from ferryman.execute.settle import PATIENCE, Judge, confirm, look, settle
@@ -202,6 +202,9 @@ def leave(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
         case Where.ABSENT, Where.OFF if begun:
             pass  # run again after a crash
         case Where.OFF, Where.OFF:
+            # Copied by a process that died, maybe hours ago: the source's host may have restarted since.
+            if (end := still_untouched(ports, request, plan)).reason:
+                return end
             records.register_undo(request.id, undo.DEFINE_SOURCE, {"host": request.source})
             _put_saved_aside(ports, request, plan)
             source.undefine(request.guest_uuid, snapshots=plan.snapshots)
@@ -234,11 +237,11 @@ def start(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     here, there = look(ports.hypervisor(request.source), request.guest_uuid), look(destination, request.guest_uuid)
     if here.where is not Where.ABSENT:
         return TransferEnd(f"the guest is {here.where.words} at the source by now")
-    if there.where is Where.RUNNING:
-        return GOOD  # run again after a crash, or somebody was faster
-    if there.where is not Where.OFF:
+    if there.where not in (Where.OFF, Where.RUNNING):
         return TransferEnd(f"the guest is {there.where.words} at the destination")
     records.register_undo(request.id, undo.STOP_DESTINATION, {"host": request.destination})
+    if there.where is Where.RUNNING:
+        return GOOD  # run again after a crash, or somebody was faster: its links are down all the same
     destination.start(request.guest_uuid)
     return GOOD
 

@@ -27,19 +27,18 @@ def copy_disks(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     ports.records.enter(request.id, Phase.TRANSFERRING)
     made = {target: from_plain(Volume, one) for target, one in ports.records.facts(request.id)["volumes"].items()}
     for number, disk in enumerate(plan.new_disks, 1):
-        if disk.target in results(ports, request):
-            continue
         layers = _layers(ports, request, disk) if disk.travel is Travel.FILE else ()
-        for depth, layer in reversed(list(enumerate(layers, 1))):
-            end = _copy_layer(ports, request, f"{disk.target}.{depth}", layer)
+        if disk.target not in results(ports, request):
+            for depth, layer in reversed(list(enumerate(layers, 1))):
+                end = _copy_layer(ports, request, f"{disk.target}.{depth}", layer)
+                if end.reason:
+                    return end
+            task = _task(request, disk, made[disk.target])
+            end = _copy(ports, request, task, disk.target, _Samples(ports, request, plan, number).take)
             if end.reason:
                 return end
-        task = _task(request, disk, made[disk.target])
-        end = _copy(ports, request, task, disk.target, _Samples(ports, request, plan, number).take)
-        if end.reason:
-            return end
-        _join(ports, request, made[disk.target].path, layers)
-    return _still_untouched(ports, request, plan)
+        _join(ports, request, made[disk.target].path, layers)  # also of one copied before a crash: it may lack this
+    return still_untouched(ports, request, plan)
 
 
 def _layers(ports: Ports, request: Request, disk: NewDisk) -> tuple[Layer, ...]:
@@ -151,13 +150,13 @@ def forget_journals(ports: Ports, request: Request, plan: Plan) -> None:
             ports.copier.forget(task, host)
 
 
-def _still_untouched(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+def still_untouched(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     """A host that restarted has lost its holds: then somebody may have started the guest, and stopped it again."""
     source = ports.hypervisor(request.source)
     here = look(source, request.guest_uuid)
     if here.where is not Where.OFF:
         return TransferEnd(f"it is {here.where.words} at the source by now: what was copied is not what it has")
-    lost = {image.target for image in plan.held} - set(source.held(request.id))
+    lost = {image.target for image in plan.held} - set(source.held(request.id) if plan.held else ())
     if lost:
         return TransferEnd(f"{', '.join(sorted(lost))} was not held all the time at {request.source}: it may have been written to")  # fmt: skip
     return TransferEnd("")

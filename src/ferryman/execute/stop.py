@@ -69,6 +69,8 @@ def stop(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> Transfer
         if here.where not in (Where.RUNNING, Where.PAUSED, Where.HALTED):
             return TransferEnd(f"it is {here.where.words} at the source, and was not stopped by this move")
         records.register_undo(request.id, undo.START_SOURCE, {"host": request.source})
+    elif not fresh and here.where is not Where.OFF and ports.clock.now() - request.asked_at > TOO_OLD_TO_ASK:
+        return TransferEnd(TOO_LATE, remedy=ASK_AGAIN)  # nobody expects it to be stopped now
     records.enter(request.id, Phase.STOPPING)
     return _ask(ports, request, plan, source, here)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ferryman.errors import FerrymanError, Refused
 from ferryman.execute import undo
-from ferryman.model.plan import Changes, NewDisk, Plan, Travel, Volume
+from ferryman.model.plan import Changes, Method, NewDisk, Plan, Travel, Volume
 from ferryman.model.request import Request
 from ferryman.plain import from_plain, to_plain
 from ferryman.plan.bandwidth import NO_LIMIT, Stage, shares
@@ -20,9 +20,10 @@ _ATTEMPTS = 3  # at a name that somebody else may take at the same moment
 def changes(ports: Ports, request: Request, plan: Plan, *, links_down: bool = False) -> Changes:
     """In what the guest's definition at the destination differs: from the records, so that it is the same after a crash."""
     made = ports.records.facts(request.id).get("volumes", {})
-    return Changes(
-        tuple(from_plain(Volume, volume) for volume in made.values()), plan.networks, links_down, plan.adaption
-    )
+    volumes = tuple(from_plain(Volume, volume) for volume in made.values())
+    # A cold move's definition was kept before the media were taken out; a way back has the one that the host had before.
+    ejected = plan.ejected if plan.method is Method.COLD and not plan.take_back else ()
+    return Changes(volumes, plan.networks, links_down, plan.adaption, ejected)
 
 
 def mirrored(plan: Plan) -> tuple[str, ...]:

@@ -54,18 +54,36 @@ def _restore_autostart(ports: Ports, request: Request, arguments: dict[str, Any]
     """Switch on, never off: the saved mark may be older than somebody's will."""
     source = ports.hypervisor(arguments["host"])
     place = source.place(request.guest_uuid)
+    if place.where is Where.ABSENT:  # its definition could not be put back yet: without it there is nothing to switch
+        raise _look_at_both(
+            f"guest {request.guest} at {arguments['host']}",
+            "it is not defined there, so its autostart cannot be switched on again",
+        )
     if place.persistent and not place.autostart:
         source.set_autostart(request.guest_uuid, True)
 
 
 def _remove_new_definition(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
-    """Only what is inactive there goes, and only while the source still has the guest."""
+    """Only what is inactive there goes, and only while the source still has the guest.
+
+    What must stay for now is not done: as long as this row is open, that definition counts as this move's.
+    """
     destination, source = ports.hypervisor(arguments["host"]), ports.hypervisor(request.source)
-    if destination.place(request.guest_uuid).where is not Where.OFF:
+    there = destination.place(request.guest_uuid).where
+    if there is Where.ABSENT:
         return
-    if source.place(request.guest_uuid).where in (Where.RUNNING, Where.PAUSED, Where.HALTED, Where.OFF):
-        ours = bool(ports.records.facts(request.id).get("snapshots"))  # it was told of them by us
-        destination.undefine(request.guest_uuid, snapshots=ours)
+    here = source.place(request.guest_uuid).where
+    if there is not Where.OFF or here is Where.ABSENT:
+        raise _look_at_both(
+            f"definition of {request.guest} at {arguments['host']}",
+            f"the guest is {there.words} there and {here.words} at {request.source}: it may be the only one",
+        )
+    ours = bool(ports.records.facts(request.id).get("snapshots"))  # it was told of them by us
+    destination.undefine(request.guest_uuid, snapshots=ours)
+
+
+def _look_at_both(what: str, why: str) -> NeedsAttention:
+    return NeedsAttention(what, why, "look at both hosts with virsh list --all, then ferryman recover")
 
 
 def _restore_definition(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
@@ -186,11 +204,13 @@ def _stop_destination(ports: Ports, request: Request, arguments: dict[str, Any])
 def _define_source(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
     """Only while nothing of it is active at the destination."""
     source = ports.hypervisor(arguments["host"])
-    if source.place(request.guest_uuid).where is not Where.ABSENT:
+    here = source.place(request.guest_uuid).where
+    if here is Where.ABSENT:
+        _destination_is(ports, request, Where.ABSENT, Where.OFF)
+        source.define(ports.records.definition(request.id, arguments["host"]))
+    elif here is not Where.OFF:
         return
-    _destination_is(ports, request, Where.ABSENT, Where.OFF)
-    source.define(ports.records.definition(request.id, arguments["host"]))
-    if told := ports.records.facts(request.id).get("snapshots"):
+    if told := ports.records.facts(request.id).get("snapshots"):  # also when a crash came between the two
         source.make_known(request.guest_uuid, [from_plain(Snapshot, one) for one in told])
 
 
@@ -202,6 +222,8 @@ def _start_source(ports: Ports, request: Request, arguments: dict[str, Any]) -> 
         raise NeedsAttention(f"guest {request.guest} at {arguments['host']}", "it is not defined there, so it cannot be started again",
                              "look at both hosts with virsh list --all, then ferryman recover")  # fmt: skip
     if here is not Where.OFF:
+        if "stopped_at" not in ports.records.facts(request.id):  # nobody can take that wish back
+            ports.records.keep_decision(request.id, f"{request.guest} may have been asked to shut down, and has not yet: if it still does, virsh start {request.guest} at {arguments['host']} starts it again")  # fmt: skip
         return
     _destination_is(ports, request, Where.ABSENT)
     source.start(request.guest_uuid)
@@ -221,9 +243,9 @@ def _destination_is(ports: Ports, request: Request, *allowed: Where) -> None:
 
 
 def _discard_copy(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
-    """The journal; the volume that it was written to is another act's."""
+    """The journal, and the file of an image that the copy made itself; a volume that it was written to is another act's."""
     task = CopyTask(arguments["copy"], Image(""), Image(arguments["path"]))
-    ports.copier.discard(task, ports.hypervisor(arguments["host"]).host)
+    ports.copier.discard(task, _must_not_need(ports, request, arguments).host)
 
 
 def _take_back_directory(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
@@ -235,12 +257,14 @@ def _move_back(ports: Ports, request: Request, arguments: dict[str, Any]) -> Non
 
 
 def _release_images(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    """Not while the guest is active at the destination: then nothing else keeps the source's images from being written to."""
+    _destination_is(ports, request, Where.ABSENT, Where.OFF)
     ports.hypervisor(arguments["host"]).release(request.id)
 
 
 def _let_reboot(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
     source = ports.hypervisor(arguments["host"])
-    if source.place(request.guest_uuid).where is Where.RUNNING:
+    if source.place(request.guest_uuid).where in (Where.RUNNING, Where.PAUSED, Where.HALTED):
         source.let_it_end(request.guest_uuid, False)
 
 

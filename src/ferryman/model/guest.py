@@ -113,6 +113,7 @@ class Guest:
     nvram: str = ""  # path of the variable store
     loader: str = ""  # path of the firmware
     boot_files: tuple[str, ...] = ()  # kernel, initial RAM disk, device tree, where it boots from the host's files
+    state_files: tuple[str, ...] = ()  # of its non-volatile memory, and of a TPM whose place its definition chooses
     pinned_cpus: tuple[int, ...] = ()  # CPUs of the host that its definition names
     numa_nodes: tuple[int, ...] = ()  # NUMA nodes of the host that its memory is bound to
     tpm: str = ""  # backend: emulator, passthrough, external

@@ -85,6 +85,7 @@ class Changes:
     networks: dict[str, str] = field(default_factory=dict)  # bridge or network names, old to new
     links_down: bool = False  # its interfaces are there, but nothing gets through
     adaption: Adaption = Adaption()
+    ejected: tuple[str, ...] = ()  # drives whose medium the guest does not get
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,11 @@ def judge_cold(
             return Verdict(
                 Action.FORWARD, f"somebody else brought it to the destination alone ({destination.where.words})"
             )
+        case Where.ABSENT, there if there in _ACTIVE and not starts:
+            return Verdict(
+                Action.FORWARD,
+                f"somebody started it at the destination alone ({there.words}): its disks there are the newer ones",
+            )
         case Where.ABSENT, _ if put_back:
             return Verdict(
                 Action.BACK, f"it is {destination.where.words} at the destination, and was not seen there yet"

@@ -20,6 +20,8 @@ def adapted(xml: str, changes: Changes) -> str:
         target = disk.find("target")
         if target is not None and target.get("dev") in volumes:
             _move_disk(disk, volumes[target.get("dev", "")])
+        if target is not None and target.get("dev") in changes.ejected:
+            _empty(disk)
     for interface in root.findall("devices/interface"):
         _rename(interface, changes.networks)
         if changes.links_down:
@@ -72,6 +74,12 @@ def _move_disk(disk: Element, volume: Volume) -> None:
     source.extend(children)
     for layer in disk.findall("backingStore"):
         disk.remove(layer)
+
+
+def _empty(drive: Element) -> None:
+    for medium in [child for child in drive if child.tag in ("source", "backingStore")]:
+        drive.remove(medium)
+    drive.set("type", "file")  # of an empty drive; a volume without a pool is none
 
 
 def _take_link_down(interface: Element) -> None:

@@ -167,6 +167,7 @@ def guest(link: libvirt.virConnect, host: str, name_or_uuid: str) -> Guest | Non
         nvram=definition.nvram,
         loader=definition.loader,
         boot_files=definition.boot_files,
+        state_files=definition.state_files,
         pinned_cpus=definition.pinned_cpus,
         numa_nodes=definition.numa_nodes,
         tpm=definition.tpm,

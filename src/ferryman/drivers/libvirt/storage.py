@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -104,7 +105,7 @@ def remove(link: libvirt.virConnect, path: str) -> bool:
     try:
         pool.refresh(0)
         volumes = pool.listAllVolumes()
-        if upon := [one.name() for one in volumes if backing_of(one.XMLDesc()) == path]:
+        if upon := [one.name() for one in (*volumes, *_elsewhere(link, pool.name())) if _lies_upon(one, path)]:
             raise errors.DriverError(f"image {path}", f"{', '.join(upon)} is an overlay upon it", "it was not removed: qemu-img rebase, or remove the overlay first")  # fmt: skip
         for volume in volumes:
             if volume.path() == path:
@@ -114,6 +115,27 @@ def remove(link: libvirt.virConnect, path: str) -> bool:
     finally:
         if made:
             pool.destroy()
+
+
+def _elsewhere(link: libvirt.virConnect, without: str) -> Iterator[libvirt.virStorageVol]:
+    """The volumes of all other active pools: an overlay need not lie beside what it lies upon."""
+    for pool in link.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE):
+        if pool.name() != without:
+            with suppress(
+                libvirt.libvirtError
+            ):  # a job of the pool, or storage that does not answer: what libvirt remembers
+                pool.refresh(0)
+            with suppress(libvirt.libvirtError):  # it ended meanwhile
+                yield from pool.listAllVolumes()
+
+
+def _lies_upon(volume: libvirt.virStorageVol, path: str) -> bool:
+    try:
+        return backing_of(volume.XMLDesc()) == path
+    except libvirt.libvirtError as error:
+        if code(error) == libvirt.VIR_ERR_NO_STORAGE_VOL:  # removed meanwhile
+            return False
+        raise
 
 
 def _users(link: libvirt.virConnect, path: str) -> list[str]:

@@ -35,6 +35,7 @@ class Definition:
     tpm: str
     loader: str
     boot_files: tuple[str, ...]
+    state_files: tuple[str, ...]
     pinned_cpus: tuple[int, ...]
     numa_nodes: tuple[int, ...]
     secrets: tuple[str, ...]
@@ -74,6 +75,7 @@ def definition(xml: str) -> Definition:
         tpm="" if tpm is None else tpm.get("type", ""),
         loader=_text(root, "os/loader"),
         boot_files=tuple(path for name in ("kernel", "initrd", "dtb") if (path := _text(root, f"os/{name}"))),
+        state_files=_state_files(root),
         pinned_cpus=_pinned_cpus(root),
         numa_nodes=_numbers(element.get("nodeset", "") for element in root.findall("numatune/*")),
         secrets=tuple(sorted({one.get("uuid") or one.get("usage") or "" for one in root.iter("secret")} - {""})),
@@ -231,6 +233,14 @@ def _host_devices(root: Element) -> tuple[HostDevice, ...]:
     ]
     found += [HostDevice("shmem", element.get("name", "")) for element in root.findall("devices/shmem")]
     return tuple(found)
+
+
+def _state_files(root: Element) -> tuple[str, ...]:
+    """Non-volatile memory that is a file of the host, and the state of a TPM that is not where libvirt keeps it by itself."""
+    memories = [_text(one, "source/path") for one in root.findall("devices/memory")]
+    chip = root.find("devices/tpm/backend/source")
+    own = "" if chip is None else chip.get("path", "")
+    return tuple(path for path in (*memories, own) if path)
 
 
 def pool_path(xml: str) -> tuple[str, str]:

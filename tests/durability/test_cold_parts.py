@@ -1,0 +1,183 @@
+"""Single acts of a cold move at moments that no kill at a step's border meets: what a host's restart, a failure or another person did between."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ferryman.drivers.database.records import DatabaseRecords, open_records
+from ferryman.errors import DriverError
+from ferryman.execute import cold, copying, definition, undo
+from ferryman.execute.stop import stop
+from ferryman.model.copy import CopyResult
+from ferryman.model.guest import Snapshot
+from ferryman.model.host import Host
+from ferryman.model.plan import Changes, Held, Layer, Method, NewDisk, Plan, Travel, Volume
+from ferryman.model.request import Handshake, Options, Request
+from ferryman.plain import to_plain
+from ferryman.ports import Ports
+from tests.durability.fakes import FakeHypervisor, FakeSite, World
+from tests.unit.sites import UUID
+
+REQUEST = Request("there0000", UUID, "web", "a", "b", Options(cold=True), "somebody@here", time.time())
+DISK = NewDisk(
+    "vda", "/srv/shared/web.qcow2", "shared", "web-2.qcow2", "qcow2", 1 << 30, 1 << 20, Travel.FILE, "/srv/shared"
+)
+PLAN = Plan(
+    Method.COLD, "web", "a", "b", (), Handshake.CARRIED, "", "", encrypted=True, persistent=True, autostart=True, new_disks=(DISK,),
+    starts=True, held=(Held("vda", DISK.source, "qcow2", shared=False),),
+)  # fmt: skip
+OFF, RUNNING = {"state": "off", "autostart": False}, {"state": "running", "autostart": False}
+UNSEEN = RUNNING | {"links": False}
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Iterator[DatabaseRecords]:
+    opened = open_records(tmp_path)
+    for name in ("a", "b"):
+        opened.add_host(Host(name, f"qemu+tls://{name}/system"))
+    opened.add_request(REQUEST, "slot1")
+    opened.take_lease(UUID, REQUEST.id)
+    opened.keep_definition(REQUEST.id, "a", "<domain/>")
+    yield opened
+    opened.engine.dispose()
+
+
+def ports(records: DatabaseRecords, tmp_path: Path, a: Any, b: Any, **more: Any) -> Ports:
+    world = World.made(tmp_path / "world.json", local=True, **({"a": a, "b": b, "journals": {"c1": "x"}} | more))
+    return FakeSite(records, world).ports
+
+
+def seen(tmp_path: Path) -> dict[str, Any]:
+    return World(tmp_path / "world.json").read()
+
+
+def registered(records: DatabaseRecords, *acts: str) -> None:
+    more = {undo.DISCARD_COPY: {"copy": "c1", "path": "/srv/shared/web-2.qcow2"}}
+    for act in acts:
+        host = (
+            "a" if act in (undo.START_SOURCE, undo.DEFINE_SOURCE, undo.RELEASE_IMAGES, undo.RESTORE_AUTOSTART) else "b"
+        )
+        records.register_undo(REQUEST.id, act, {"host": host} | more.get(act, {}))
+
+
+ALL = (undo.RESTORE_AUTOSTART, undo.START_SOURCE, undo.RELEASE_IMAGES, undo.DISCARD_COPY, undo.REMOVE_NEW_DEFINITION,
+       undo.DEFINE_SOURCE, undo.STOP_DESTINATION)  # fmt: skip
+
+
+def test_a_source_that_lost_its_holds_after_the_copy_is_not_left_for_what_was_copied(
+    records: DatabaseRecords, tmp_path: Path
+) -> None:
+    """Its host restarted while no ferryman was there: the guest may have run, and its disks are newer than the copies."""
+    site = ports(records, tmp_path, OFF, OFF)
+    end = cold.leave(site, REQUEST, PLAN)
+    assert "vda was not held all the time at a" in end.reason
+    assert seen(tmp_path)["a"] == OFF
+    site = ports(records, tmp_path, OFF, OFF, held={"a": ["vda"]})
+    assert cold.leave(site, REQUEST, PLAN).reason == ""
+    assert seen(tmp_path)["a"] is None
+
+
+def test_a_disk_copied_before_a_crash_still_gets_its_layers_named(
+    records: DatabaseRecords, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it stands upon whatever has the old path at the destination."""
+    named: list[tuple[str, ...]] = []
+    monkeypatch.setattr(FakeHypervisor, "rebase", lambda _, *paths: named.append(paths))
+    result = CopyResult(1, 1, 1, 1, 0, 1.0, 1.0, "d1", "d1", "tls")
+    volume = Volume("vda", "shared", "web-2.qcow2", "/srv/shared/web-2.qcow2")
+    layer = Layer("/srv/base.qcow2", "qcow2", "/srv/shared/base.qcow2")
+    records.keep_facts(
+        REQUEST.id,
+        {
+            "volumes": {"vda": to_plain(volume)},
+            "layers": {"vda": [to_plain(layer)]},
+            "copies": {"vda": to_plain(result)},
+        },
+    )
+    site = ports(records, tmp_path, OFF, None, held={"a": ["vda"]})
+    assert copying.copy_disks(site, REQUEST, PLAN).reason == ""
+    assert named == [(volume.path, layer.path, "qcow2")]
+
+
+def test_what_cannot_be_stopped_at_the_destination_keeps_its_disks_and_stays_this_moves(
+    records: DatabaseRecords, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stuck(*_: Any) -> None:
+        raise DriverError("destroy of guest web at b", "no answer within 60 s")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FakeHypervisor, "destroy", stuck)
+        site = ports(records, tmp_path, None, UNSEEN, held={"a": ["vda"]})
+        registered(records, *ALL)
+        assert len(undo.undo_all(site, REQUEST)) == len(ALL)
+    now = seen(tmp_path)
+    assert (now["a"], now["b"], now["held"], now["journals"]) == (None, UNSEEN, {"a": ["vda"]}, {"c1": "x"})
+    assert definition.made(site, REQUEST)  # so the next recover puts it back, and does not go forward
+    assert undo.undo_all(site, REQUEST) == []
+    now = seen(tmp_path)
+    assert (now["a"], now["b"]) == (RUNNING | {"autostart": True}, None)
+    assert (now["held"], now["journals"]) == ({"a": []}, {})
+
+
+def test_a_source_that_takes_no_definition_leaves_the_destinations_and_all_is_put_back_later(
+    records: DatabaseRecords, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise DriverError("define a guest at a", "no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FakeHypervisor, "define", full)
+        site = ports(records, tmp_path, None, UNSEEN, held={"a": ["vda"]})
+        registered(records, *ALL)
+        assert undo.undo_all(site, REQUEST)
+    assert seen(tmp_path)["b"] == OFF | {"links": False}
+    assert definition.made(site, REQUEST)
+    assert undo.undo_all(site, REQUEST) == []
+    assert (seen(tmp_path)["a"], seen(tmp_path)["b"]) == (RUNNING | {"autostart": True}, None)
+
+
+def test_snapshots_are_made_known_again_after_a_crash_between_that_and_the_definition(
+    records: DatabaseRecords, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known: list[str] = []
+    monkeypatch.setattr(FakeHypervisor, "make_known", lambda _, _uuid, those: known.extend(one.name for one in those))
+    records.keep_facts(REQUEST.id, {"snapshots": [to_plain(Snapshot("before", "<domainsnapshot/>", current=True))]})
+    site = ports(records, tmp_path, OFF, OFF)
+    registered(records, undo.REMOVE_NEW_DEFINITION, undo.DEFINE_SOURCE)
+    assert undo.undo_all(site, REQUEST) == []
+    assert known == ["before"]
+
+
+def test_a_guest_that_runs_at_the_destination_already_is_stopped_there_if_it_goes_back(
+    records: DatabaseRecords, tmp_path: Path
+) -> None:
+    site = ports(records, tmp_path, None, UNSEEN)
+    assert cold.start(site, REQUEST, PLAN).reason == ""
+    assert [act for _, act, _ in records.undo_acts(REQUEST.id)] == [undo.STOP_DESTINATION]
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_one_that_still_runs_is_not_stopped_long_after_it_was_asked_for(
+    records: DatabaseRecords, tmp_path: Path, begun: bool
+) -> None:
+    site = ports(records, tmp_path, RUNNING, None)
+    if begun:
+        registered(records, undo.START_SOURCE)
+    site.clock.sleep(3600)
+    assert "too late" in stop(site, REQUEST, PLAN, fresh=False).reason
+    assert seen(tmp_path)["a"] == RUNNING
+
+
+def test_a_medium_that_was_taken_out_is_not_in_the_definition_that_was_kept_before(
+    records: DatabaseRecords, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would not start: the destination does not have it."""
+    changes: list[Changes] = []
+    monkeypatch.setattr(FakeHypervisor, "define", lambda _, _text, wanted: changes.append(wanted))
+    site = ports(records, tmp_path, OFF, None)
+    assert cold.arrive(site, REQUEST, replace(PLAN, ejected=("sda",))).reason == ""
+    assert [(one.ejected, one.links_down) for one in changes] == [(("sda",), True)]
