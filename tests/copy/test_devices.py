@@ -78,3 +78,16 @@ def test_a_device_that_is_written_to_while_it_is_copied_is_noticed(copies: Copie
         assert written
         result = copies.copy(task)
         assert result.wire < 3 * MIB
+
+
+def test_a_device_of_another_time_is_another_though_its_numbers_and_counters_are_the_same(tmp_path: Path) -> None:
+    from ferryman_copy.source import fingerprint
+
+    signs = []
+    for content in (bytes(MIB), os.urandom(MIB)):
+        with device(tmp_path / "lun", content, 512) as source:
+            signs.append((source, fingerprint(str(source), "raw")))
+    if signs[0][0] != signs[1][0]:
+        pytest.skip("somebody else took the loop device meanwhile")
+    assert all(sign for _, sign in signs)
+    assert signs[0][1] != signs[1][1]
