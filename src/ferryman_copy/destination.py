@@ -186,7 +186,9 @@ class Destination:
         """A raw file gets the exact length of the source, which QEMU rounds up."""
         wanted = self.wanted
         if self.made and (wanted.as_file or wanted.kind == "raw") and not wanted.size and os.path.isfile(self.path):
-            os.truncate(self.path, wanted.length)
+            with open(self.path, "r+b") as file:
+                file.truncate(wanted.length)
+                os.fsync(file.fileno())
 
     def publish(self, result: dict[str, Any], *, keep: bool) -> None:
         """Give the image its name, and remember that the copy is complete, or forget it."""

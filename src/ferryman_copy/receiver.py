@@ -254,8 +254,9 @@ class Receiver:
                     self._flushing.wait(FLUSH_WITHIN / 4)
                 over, complete, safe = self._over, self._complete, self._unflushed
                 self._complete = []
+            if over or safe or complete:
+                self.image.first.flush()  # the last time in any case: zeroes are not counted
             if safe or complete:
-                self.image.first.flush()
                 self.journal.note_groups(complete)
                 self.journal.note(received=self.journal.facts.get("received", 0) + safe)
             last = time.monotonic()
