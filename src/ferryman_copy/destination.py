@@ -4,9 +4,11 @@ Under way an image has a name of its own beside its place; it gets its name when
 
 import contextlib
 import errno
+import fcntl
 import os
 import stat
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +22,7 @@ from ferryman_copy.trouble import Trouble
 EXISTING = ("refuse", "update", "overwrite")
 SECTOR = 512
 DOUBTFUL_GROUPS = 16  # past the last journalled group an earlier attempt may have written
+GET_GENERATION = 0x80087601  # FS_IOC_GETVERSION
 LOCKED_WITHIN = 10.0  # seconds that an earlier attempt's qemu-nbd may need to end
 
 
@@ -254,8 +257,22 @@ def _identity(path: str) -> str:
     except OSError:
         return ""
     if stat.S_ISREG(seen.st_mode):
-        return f"{seen.st_dev}.{seen.st_ino}"
+        return f"{seen.st_dev}.{seen.st_ino}{_generation(path)}"
     return f"device {seen.st_rdev}"
+
+
+def _generation(path: str) -> str:
+    """Tells a file from an earlier one whose inode it was given; empty where the file system does not count that."""
+    answer = bytearray(8)
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(handle, GET_GENERATION, answer)
+        finally:
+            os.close(handle)
+    except OSError:
+        return ""
+    return f".{int.from_bytes(answer, sys.byteorder)}"
 
 
 def _claimed(path: str) -> int:
