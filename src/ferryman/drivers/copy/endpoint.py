@@ -135,6 +135,8 @@ class Endpoint:
         greeted = False
         with contextlib.suppress(ValueError, OSError), process.stdout:
             for line in process.stdout:
+                if not greeted and not line.startswith(b"{"):
+                    continue  # what a login shell of that host says of itself
                 event = json.loads(line)
                 if not greeted:
                     greeting.put(event)
