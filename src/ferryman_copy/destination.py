@@ -3,9 +3,12 @@
 Under way an image has a name of its own beside its place; it gets its name when everything is proved."""
 
 import contextlib
+import errno
+import fcntl
 import os
 import stat
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +22,7 @@ from ferryman_copy.trouble import Trouble
 EXISTING = ("refuse", "update", "overwrite")
 SECTOR = 512
 DOUBTFUL_GROUPS = 16  # past the last journalled group an earlier attempt may have written
+GET_GENERATION = 0x80087601  # FS_IOC_GETVERSION
 LOCKED_WITHIN = 10.0  # seconds that an earlier attempt's qemu-nbd may need to end
 
 
@@ -43,9 +47,11 @@ class Destination:
     def __init__(self, wanted: Wanted, directory: str) -> None:
         self.wanted = wanted
         self.journal = Journal(directory, wanted.copy)
+        self._claim = -1
         try:
             self._settle()
         except BaseException:
+            self._release()
             if self.journal.facts:
                 self.journal.close()
             else:  # nothing was begun
@@ -128,6 +134,7 @@ class Destination:
         self.journal.note(identity=_identity(path))
 
     def _open(self) -> Image:
+        self._claim = _claimed(self.path)
         deadline = time.monotonic() + (LOCKED_WITHIN if self.resumed else 0)
         while True:
             try:
@@ -170,13 +177,21 @@ class Destination:
         """Close image and journal."""
         if hasattr(self, "image"):
             self.image.close()
+        self._release()
         self.journal.close()
+
+    def _release(self) -> None:
+        handle, self._claim = self._claim, -1
+        if handle >= 0:
+            os.close(handle)
 
     def trim(self) -> None:
         """A raw file gets the exact length of the source, which QEMU rounds up."""
         wanted = self.wanted
         if self.made and (wanted.as_file or wanted.kind == "raw") and not wanted.size and os.path.isfile(self.path):
-            os.truncate(self.path, wanted.length)
+            with open(self.path, "r+b") as file:
+                file.truncate(wanted.length)
+                os.fsync(file.fileno())
 
     def publish(self, result: dict[str, Any], *, keep: bool) -> None:
         """Give the image its name, and remember that the copy is complete, or forget it."""
@@ -242,8 +257,55 @@ def _identity(path: str) -> str:
     except OSError:
         return ""
     if stat.S_ISREG(seen.st_mode):
-        return f"{seen.st_dev}.{seen.st_ino}"
+        return f"{seen.st_dev}.{seen.st_ino}{_generation(path)}"
     return f"device {seen.st_rdev}"
+
+
+def _generation(path: str) -> str:
+    """Tells a file from an earlier one whose inode it was given; empty where the file system does not count that."""
+    answer = bytearray(8)
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(handle, GET_GENERATION, answer)
+        finally:
+            os.close(handle)
+    except OSError:
+        return ""
+    return f".{int.from_bytes(answer, sys.byteorder)}"
+
+
+def _claimed(path: str) -> int:
+    """A block device claimed for us, so that nobody mounts it meanwhile; -1 for anything else. One that is in use is refused."""
+    try:
+        seen = os.stat(path)
+        if not stat.S_ISBLK(seen.st_mode):
+            return -1
+        return os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            return -1  # opening it as an image says what is wrong
+    holders = f"/sys/dev/block/{os.major(seen.st_rdev)}:{os.minor(seen.st_rdev)}/holders"
+    if maps := _partition_maps(holders):  # multipath makes them by itself of what a guest's disk holds
+        for one in maps:
+            if (handle := _claimed(f"/dev/{one}")) >= 0:
+                os.close(handle)
+        return -1
+    raise Trouble("locked", f"image {path}", "this device is in use: it is mounted, part of a volume group, RAID or swap, or another copy goes there",
+                  "name another device, or take this one out of use first")  # fmt: skip
+
+
+def _partition_maps(holders: str) -> list[str]:
+    """The device mapper's partitions of a device, when nothing else holds it."""
+    try:
+        found = os.listdir(holders)
+        for one in found:
+            with open(f"{holders}/{one}/dm/uuid", encoding="ascii") as file:
+                if not file.read().startswith("part"):
+                    return []
+    except OSError:
+        return []
+    return found
 
 
 def _make(wanted: Wanted, path: str) -> None:

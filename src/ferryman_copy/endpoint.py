@@ -11,6 +11,7 @@ and from time to time {"event": "progress", …}; what fails is {"event": "error
 import contextlib
 import json
 import os
+import queue
 import socket
 import sys
 import threading
@@ -126,11 +127,12 @@ def main() -> int:
         )
         return 3
     heard = [time.monotonic()]
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(lines, heard), daemon=True).start()
     threading.Thread(target=_end_when_silent, args=(endpoint, heard), daemon=True).start()
     clear_up()
     try:
-        for line in sys.stdin:
-            heard[0] = time.monotonic()
+        while line := lines.get():
             order = json.loads(line)
             if order["do"] != "stay":  # a word to say that the controller is there
                 endpoint.carry_out(order)
@@ -138,6 +140,15 @@ def main() -> int:
         endpoint.say("error", kind="internal", what="order", why=str(error), remedy="report it")
     _end(endpoint)
     return 0
+
+
+def _listen(lines: "queue.SimpleQueue[str]", heard: list[float]) -> None:
+    """Hear the controller also while an order is carried out that takes long, such as an image made with all of its storage."""
+    with contextlib.suppress(ValueError, OSError):
+        for line in sys.stdin:
+            heard[0] = time.monotonic()
+            lines.put(line)
+    lines.put("")  # it is gone
 
 
 def _end_when_silent(endpoint: Endpoint, heard: list[float]) -> None:

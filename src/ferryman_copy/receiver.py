@@ -254,8 +254,9 @@ class Receiver:
                     self._flushing.wait(FLUSH_WITHIN / 4)
                 over, complete, safe = self._over, self._complete, self._unflushed
                 self._complete = []
+            if over or safe or complete:
+                self.image.first.flush()  # the last time in any case: zeroes are not counted
             if safe or complete:
-                self.image.first.flush()
                 self.journal.note_groups(complete)
                 self.journal.note(received=self.journal.facts.get("received", 0) + safe)
             last = time.monotonic()
@@ -281,13 +282,13 @@ class Receiver:
             while len(self._compared) >= COMPARED_AHEAD:
                 self.crew.check()
                 self._ahead.wait(1.0)
+            self._compared.add(group)  # before it can become complete, which takes it out again
         with self._lock:
-            if self._state[group]:
-                return False
-            self._opened(group).own = own
-        with self._ahead:
-            self._compared.add(group)
-        return True
+            if not self._state[group]:
+                self._opened(group).own = own
+                return True
+        self._let_on(group)
+        return False
 
     def _let_on(self, group: int) -> None:
         with self._ahead:

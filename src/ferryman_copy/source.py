@@ -1,5 +1,6 @@
 """The source's image: its exact length, and a sign by which one sees that somebody wrote to it."""
 
+import contextlib
 import json
 import os
 import stat
@@ -32,7 +33,8 @@ def fingerprint(location: str, kind: str) -> str:
 
 
 def layers(location: str, kind: str) -> list[str]:
-    """The files of a backing chain, the image first. Raises Trouble."""
+    """The files of a backing chain, the image first, with those that hold their data apart (qcow2's data file, vmdk's extents).
+    Raises Trouble."""
     try:
         done = subprocess.run(
             ["qemu-img", "info", "--force-share", "--backing-chain", "--output=json", "--image-opts", options_for(location, kind)],
@@ -47,7 +49,13 @@ def layers(location: str, kind: str) -> list[str]:
     if done.returncode:
         raise translated(done.stderr.strip(), location)
     found = json.loads(done.stdout)
-    return [location, *(str(one["filename"]) for one in found[1:])]
+    files = []
+    for number, one in enumerate(found):
+        image = str(one["filename"]) if number else location
+        inside = one.get("format-specific", {}).get("data", {})
+        apart = [inside.get("data-file", ""), *(extent["filename"] for extent in inside.get("extents", ()))]
+        files += [image, *(os.path.join(os.path.dirname(image), name) for name in apart if name)]
+    return list(dict.fromkeys(files))
 
 
 def _sign(path: str) -> str:
@@ -64,7 +72,17 @@ def _sign(path: str) -> str:
             numbers = f"{os.major(seen.st_rdev)}:{os.minor(seen.st_rdev)}"
             with open(f"/sys/dev/block/{numbers}/stat", encoding="ascii") as file:
                 counts = file.read().split()
-            return f"{numbers}.{counts[6]}.{counts[13] if len(counts) > 13 else 0}"  # sectors written and discarded; requests count flushes too
+            return f"{_instance(numbers)}.{counts[6]}.{counts[13] if len(counts) > 13 else 0}"  # sectors written and discarded; requests count flushes too
     except OSError:
         return ""
     return ""
+
+
+def _instance(numbers: str) -> str:
+    """The device since it was made: its counters begin anew with the host, and its numbers are given to others once it is gone."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        boot = file.read().strip()
+    for place in ("diskseq", "../diskseq"):  # a partition's is its disk's
+        with contextlib.suppress(OSError), open(f"/sys/dev/block/{numbers}/{place}", encoding="ascii") as file:
+            return f"{numbers}.{boot}.{file.read().strip()}"
+    return f"{numbers}.{boot}"

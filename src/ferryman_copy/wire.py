@@ -98,7 +98,8 @@ class Connection:
     def close(self) -> None:
         """Let go of it, whoever reads or writes it."""
         with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+            # The plain socket's own: TLS's would leave the encryption away first, and a thread that is sending would go on without.
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
         self._socket.close()
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -193,3 +194,11 @@ def test_a_copy_that_ended_is_not_believed_once_its_image_is_gone_or_its_source_
     fill(tmp_path / "source", 3 * MIB, seed=12)
     assert copies.copy(task).source_digest != first.source_digest
     assert (tmp_path / "target").read_bytes() == (tmp_path / "source").read_bytes()
+
+
+def test_through_ssh_between_two_names_of_this_machine_is_within_it(copies: Copies, tmp_path: Path) -> None:
+    fill(tmp_path / "source", 2 * MIB, seed=1)
+    assert copies.copy(copies.task(tmp_path / "source", tmp_path / "target", via_ssh=True)).way == "local"
+    assert (tmp_path / "target").read_bytes() == (tmp_path / "source").read_bytes()
+    other = replace(copies.task(tmp_path / "source", tmp_path / "other"), id="other")
+    assert copies.copy(other, root=str(tmp_path)).way == "local", "there are no certificates"

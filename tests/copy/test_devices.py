@@ -78,3 +78,31 @@ def test_a_device_that_is_written_to_while_it_is_copied_is_noticed(copies: Copie
         assert written
         result = copies.copy(task)
         assert result.wire < 3 * MIB
+
+
+def test_a_device_of_another_time_is_another_though_its_numbers_and_counters_are_the_same(tmp_path: Path) -> None:
+    from ferryman_copy.source import fingerprint
+
+    signs = []
+    for content in (bytes(MIB), os.urandom(MIB)):
+        with device(tmp_path / "lun", content, 512) as source:
+            signs.append((source, fingerprint(str(source), "raw")))
+    if signs[0][0] != signs[1][0]:
+        pytest.skip("somebody else took the loop device meanwhile")
+    assert all(sign for _, sign in signs)
+    assert signs[0][1] != signs[1][1]
+
+
+def test_a_device_that_is_mounted_is_left_alone(copies: Copies, tmp_path: Path, target: Path) -> None:
+    (tmp_path / "source").write_bytes(os.urandom(MIB))
+    (tmp_path / "mount").mkdir()
+    run("mkfs.ext4", "-q", target)
+    run("mount", target, tmp_path / "mount")
+    try:
+        before = target.read_bytes()
+        with pytest.raises(errors.DriverError, match="this device is in use: it is mounted"):
+            copies.copy(copies.task(tmp_path / "source", target, existing="update"))
+        assert target.read_bytes() == before
+    finally:
+        run("umount", tmp_path / "mount")
+    copies.copy(copies.task(tmp_path / "source", target, existing="update"))

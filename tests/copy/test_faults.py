@@ -259,3 +259,30 @@ def test_a_host_without_the_libraries_says_what_to_install() -> None:
     told = json.loads(done.stdout)
     assert done.returncode == 3
     assert (told["event"], told["remedy"]) == ("error", "apt install python3-libnbd")
+
+
+def test_an_endpoint_hears_its_controller_while_an_order_takes_long(tmp_path: Path) -> None:
+    """Making an image with all of its storage takes longer than a controller may be silent."""
+    slow = tmp_path / "bin" / "qemu-img"
+    slow.parent.mkdir()
+    slow.write_text('#!/bin/sh\nsleep 4\nexec /usr/bin/qemu-img "$@"\n')
+    slow.chmod(0o755)
+    end = subprocess.Popen(
+        ["/usr/bin/python3", "-c", "from ferryman_copy import endpoint; endpoint.SILENCE = 1.5; endpoint.main()"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "PATH": f"{slow.parent}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert end.stdin is not None
+    assert end.stdout is not None
+    with end.stdout, end:
+        order = {"do": "destination", "copy": "slow", "location": str(tmp_path / "target"), "kind": "raw", "length": MIB,
+                 "fingerprint": "f", "directory": str(tmp_path / "journals"), "preallocation": "full"}  # fmt: skip
+        end.stdin.write(json.dumps(order) + "\n")
+        for _ in range(12):
+            threading.Event().wait(0.5)
+            with contextlib.suppress(BrokenPipeError):
+                end.stdin.write('{"do": "stay"}\n')
+        assert json.loads(end.stdout.readline())["event"] == "hello"
+        assert json.loads(end.stdout.readline() or '{"event": "gone"}')["event"] == "ready"
+        end.stdin.close()
+        assert end.wait(10) == 0

@@ -88,7 +88,7 @@ class SshCopier:
                     and sums.way == "tls"
                     and isinstance(cut.why, errors.Insecure | errors.NoWay)
                 ):
-                    sums.way = "ssh"
+                    sums.way = "ssh" if source.effective_ssh or destination.effective_ssh else "local"
                     continue
                 if (
                     not sums.started
@@ -108,7 +108,7 @@ class SshCopier:
         if source.name == destination.name or not (remote or destination.effective_migration_address):
             return "local"
         if task.via_ssh:
-            return "ssh"
+            return "ssh" if remote else "local"  # two names of this machine
         if not destination.effective_migration_address and task.via_ssh is None:
             return "ssh"
         return "plain" if task.insecure else "tls"

@@ -22,16 +22,18 @@ PYTHON = "/usr/bin/python3"  # the host's own: libnbd's binding is Debian's
 STAY_EVERY = 5.0  # seconds between two words that say that we are here
 STARTED_WITHIN = 30.0
 ABSENT = 44
-# The cache is readable for its owner alone, and a file that is not the owner's own counts as absent.
+# The cache is readable for its owner alone, and a file that is not the owner's own counts as absent,
+# as does one that is not whole: a push that was cut, or a host that lost its power just after.
 _WHERE = 'if [ "$(id -u)" = 0 ]; then d=/var/cache/ferryman; else d="${XDG_CACHE_HOME:-$HOME/.cache}/ferryman"; fi; f="$d/copy-$1.pyz"'
 _START = f"""{_WHERE}
 [ -f "$f" ] && [ -O "$f" ] || exit {ABSENT}
+case "$(sha256sum <"$f")" in "$1"*) ;; *) exit {ABSENT};; esac
 exec {PYTHON} -I "$f"
 """
 _PUSH = f"""{_WHERE}
 umask 077
 mkdir -p "$d" && find "$d" -name 'copy-*.pyz' -mtime +30 -delete
-cat >"$f.$$" && mv "$f.$$" "$f"
+cat >"$f.$$" && mv "$f.$$" "$f" || {{ code=$?; rm -f "$f.$$"; exit $code; }}
 """
 
 
@@ -133,6 +135,8 @@ class Endpoint:
         greeted = False
         with contextlib.suppress(ValueError, OSError), process.stdout:
             for line in process.stdout:
+                if not greeted and not line.startswith(b"{"):
+                    continue  # what a login shell of that host says of itself
                 event = json.loads(line)
                 if not greeted:
                     greeting.put(event)

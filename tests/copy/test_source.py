@@ -1,0 +1,31 @@
+"""The sign by which one sees that somebody wrote to a source: every file that holds a part of its data counts."""
+
+from pathlib import Path
+
+import pytest
+
+from ferryman_copy.source import fingerprint
+from tests.copy.conftest import run
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "apart"),
+    [("qcow2", "data_file=disk.data,data_file_raw=on", "disk.data"), ("vmdk", "subformat=monolithicFlat", "disk-flat.vmdk")],
+)  # fmt: skip
+@pytest.mark.parametrize("below", [False, True], ids=["image", "backing image"])
+def test_data_that_lies_in_a_file_of_its_own_is_watched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, options: str, apart: str, below: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where the names in the options lie
+    image = tmp_path / f"disk.{kind}"
+    run("qemu-img", "create", "-f", kind, "-o", options, image, "1M")
+    monkeypatch.chdir("/")
+    if below:
+        run("qemu-img", "create", "-f", "qcow2", "-b", image, "-F", kind, tmp_path / "over.qcow2")
+        image, kind = tmp_path / "over.qcow2", "qcow2"
+    before = fingerprint(str(image), kind)
+    assert before
+    assert fingerprint(str(image), kind) == before
+    with open(tmp_path / apart, "r+b") as file:
+        file.write(b"a guest was here")
+    assert fingerprint(str(image), kind) != before
