@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 
-from ferryman.assess.definition import ALSO
+from ferryman.assess.definition import ALSO, bound_to_the_source
 from ferryman.model.finding import Finding, blocker, note, warning
 from ferryman.model.guest import State
 from ferryman.model.plan import Adaption
 from ferryman.model.request import Chain, Options
-from ferryman.model.site import Reach, Site
+from ferryman.model.site import Site
 from ferryman.model.units import format_moment
 from ferryman.plan import disks
 from ferryman.plan.adaption import adaption
@@ -138,15 +138,7 @@ def _left_behind(site: Site, options: Options) -> Iterator[Finding]:
     if guest.managed_save and guest.off:
         yield note("saved-memory", what, "it was put to sleep with its memory saved: that moves along, and it wakes up at the destination when it is started",
                    "it stays asleep in the move: start it when you are ready")  # fmt: skip
-    for device in guest.host_devices:
-        yield blocker("device-stays", f"{device.kind} {device.name} of guest {guest.name}", "it belongs to the source host; the guest would not start without it",
-                      f"virsh detach-device {guest.name} FILE --config before the move")  # fmt: skip
-    for path in guest.state_files:
-        yield blocker("state-stays", f"{path} of guest {guest.name}", "it holds what the guest keeps in its memory device or TPM, and is not copied: the destination would begin with an empty one",
-                      "start the guest and move it live: then it travels")  # fmt: skip
-    if site.ground.nvram is not None and site.ground.nvram.reach is Reach.UNPROVED:
-        yield blocker("nvram-unproved", f"firmware variables {guest.nvram} of guest {guest.name}", site.ground.nvram.how,
-                      f"make sure that {site.destination.host.name} has the directory, so that they can be copied there")  # fmt: skip
+    yield from bound_to_the_source(site)
 
 
 def _links(site: Site) -> Iterator[Finding]:

@@ -92,6 +92,12 @@ def _left_behind(site: Site) -> Iterator[Finding]:
     if guest.tpm == "emulator":
         yield blocker("tpm-state-stays", f"TPM of guest {guest.name}", "its state is a directory of the source, which is not copied",
                       "--cold copies it too; or start the guest and move it live: then the state travels")  # fmt: skip
+    yield from bound_to_the_source(site)
+
+
+def bound_to_the_source(site: Site) -> Iterator[Finding]:
+    """What no way of moving a guest that stands still takes along."""
+    guest = site.guest
     for device in guest.host_devices:
         yield blocker("device-stays", f"{device.kind} {device.name} of guest {guest.name}", "it belongs to the source host; the guest would not start without it",
                       f"virsh detach-device {guest.name} FILE --config before the move")  # fmt: skip

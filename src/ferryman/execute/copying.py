@@ -62,14 +62,15 @@ def _layers(ports: Ports, request: Request, disk: NewDisk) -> tuple[Layer, ...]:
 def _copy_layer(ports: Ports, request: Request, name: str, layer: Layer) -> TransferEnd:
     if name in results(ports, request):
         return TransferEnd("")
-    return _copy(ports, request, _layer_task(request, name, layer), name, lambda _: None)
+    return _copy(ports, request, _file_task(request, name, layer.source, layer.path), name, lambda _: None)
 
 
-def _layer_task(request: Request, name: str, layer: Layer) -> CopyTask:
+def _file_task(request: Request, name: str, source: str, destination: str) -> CopyTask:
+    """The bytes of a file as they are."""
     return CopyTask(
         id=f"{request.id}-{name}",
-        source=Image(layer.source),
-        destination=Image(layer.path),
+        source=Image(source),
+        destination=Image(destination),
         as_file=True,
         verify=request.options.verify,
         bandwidth=request.options.bandwidth,
@@ -88,7 +89,7 @@ def copy_saved(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     """The saved memory of a guest that was put to sleep: the bytes of its file, under the same name."""
     if SAVED in results(ports, request):
         return TransferEnd("")
-    return _copy(ports, request, _saved_task(request, plan), SAVED, lambda _: None)
+    return _copy(ports, request, _file_task(request, "saved", plan.saved, plan.saved), SAVED, lambda _: None)
 
 
 def copy_tpm(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
@@ -143,9 +144,9 @@ def forget_journals(ports: Ports, request: Request, plan: Plan) -> None:
     tasks = [_task(request, disk, made[disk.target]) for disk in plan.new_disks if disk.target in made]
     for target, layers in ports.records.facts(request.id).get("layers", {}).items():
         for depth, layer in enumerate(layers, 1):
-            tasks.append(_layer_task(request, f"{target}.{depth}", from_plain(Layer, layer)))
+            tasks.append(_file_task(request, f"{target}.{depth}", layer["source"], layer["path"]))
             ports.records.keep_decision(request.id, f"a layer of {target} stays at {request.source} as {layer['source']}: other images may stand upon it, so it is not retired")  # fmt: skip
-    for task in [*tasks, *([_saved_task(request, plan)] if plan.saved else [])]:
+    for task in [*tasks, *([_file_task(request, "saved", plan.saved, plan.saved)] if plan.saved else [])]:
         with suppress(DriverError):
             ports.copier.forget(task, host)
 
@@ -173,18 +174,6 @@ def _task(request: Request, disk: NewDisk, volume: Volume) -> CopyTask:
         bandwidth=request.options.bandwidth,
         existing="refuse" if as_file else "overwrite",
         as_file=as_file,
-        insecure=request.options.insecure,
-    )
-
-
-def _saved_task(request: Request, plan: Plan) -> CopyTask:
-    return CopyTask(
-        id=f"{request.id}-saved",
-        source=Image(plan.saved),
-        destination=Image(plan.saved),
-        as_file=True,
-        verify=request.options.verify,
-        bandwidth=request.options.bandwidth,
         insecure=request.options.insecure,
     )
 
