@@ -14,12 +14,21 @@ from ferryman.model.guest import Disk, HostDevice, State
 from ferryman.model.place import Place, Where
 from ferryman.model.plan import Adaption, Changes, Method, Travel
 from ferryman.model.request import Chain, CopyStorage, Options
-from ferryman.model.site import CpuComparison, CpuMatch, DiskReach, KeptMove, Reach, Site
+from ferryman.model.site import CpuComparison, CpuMatch, DiskReach, EndTools, KeptMove, Reach, Site
 from ferryman.plan.cold import images_to_hold
 from ferryman.plan.method import plan_for
 from ferryman.verify.cold import judge_cold
 from ferryman.verify.location import Action
-from tests.unit.sites import good_site, with_destination, with_disk, with_guest, with_interface, with_machine
+from tests.unit.sites import (
+    good_guest,
+    good_site,
+    with_destination,
+    with_disk,
+    with_ground,
+    with_guest,
+    with_interface,
+    with_machine,
+)
 
 COLD = Options(cold=True)
 
@@ -34,6 +43,7 @@ def local(**changes: Any) -> Site:
 # Findings that only a cold move has, each with a test here.
 OF_COLD = {
     "chain-kept",
+    "no-ssh", "copy-tools-missing", "disks-by-ssh", "checks-not-asked", "saved-memory-adapted",
     "snapshots-along", "nothing-kept", "loses-writes", "emulator-adapted", "machine-adapted", "cpu-adapted", "transient-cold", "cannot-answer", "may-be-forced-off", "not-held", "saved-memory", "checkpoints-left", "link-without-switch",
 }  # fmt: skip
 REFUSED: dict[str, tuple[Site, Options]] = {
@@ -42,6 +52,16 @@ REFUSED: dict[str, tuple[Site, Options]] = {
     "snapshots-stay": (with_guest(snapshots=("before",), external_snapshots=("before",)), COLD),
     "tpm-missing": (replace(with_guest(tpm="emulator"), machine=with_machine(tpm_backends=()).machine), COLD),
     "device-stays": (with_guest(host_devices=(HostDevice("pci", "0000:01:00.0"),)), COLD),
+    "no-ssh": (with_ground(copy_packages=(EndTools(), EndTools(unreached="Permission denied"))), COLD),
+    "copy-tools-missing": (with_ground(copy_packages=(EndTools(("qemu-utils",)), EndTools())), COLD),
+    "saved-memory-adapted": (with_guest(state=State.SHUT_OFF, managed_save=True), Options(cold=True, cpu="host-model")),
+    "version-pair": (
+        replace(
+            with_guest(state=State.SHUT_OFF, managed_save=True, disks=(replace(good_guest().disks[0], bus="virtio"),)),
+            destination=with_destination(qemu_version=(11, 0, 0)).destination,
+        ),
+        COLD,
+    ),
     "state-stays": (with_guest(state_files=("/srv/pmem/web",)), COLD),
     "disk-not-shared": (local(), Options(cold=True, copy_storage=CopyStorage.NEVER)),
     "copied-shareable": (local(shareable=True), COLD),
@@ -65,6 +85,38 @@ def test_what_moves_beside_the_disks_is_said() -> None:
     assert [one.code for one in assess(secure, COLD)] == ["tpm"]
     assert plan_for(secure, COLD).tpm.endswith(secure.guest.uuid)
     assert [one.code for one in assess(with_guest(checkpoints=("monday",)), COLD)] == ["checkpoints-left"]
+
+
+def test_a_guest_whose_live_move_its_qemus_refuse_goes_cold() -> None:
+    """Debian 13 to forky: no memory travels, so nothing of the pair matters."""
+    disk = replace(good_guest().disks[0], bus="virtio")
+    pair = replace(with_guest(disks=(disk,)), destination=with_destination(qemu_version=(11, 0, 0)).destination)
+    assert "version-pair" in {one.code for one in assess(pair, Options())}
+    assert assess(pair, COLD) == ()
+
+
+def test_the_way_of_the_disks_is_said_before_and_planned() -> None:
+    site = local()
+    closed = replace(site, ground=replace(site.ground, transport=replace(site.ground.transport, migration_reachable=False)))  # fmt: skip
+    bare = replace(site, ground=replace(site.ground, transport=replace(site.ground.transport, source_tls=False)))
+    for one, options in ((closed, COLD), (bare, COLD), (site, replace(COLD, via_ssh=True))):
+        assert "disks-by-ssh" in {finding.code for finding in assess(one, options)}
+        assert "through ssh" in next(step.does for step in plan_for(one, options).steps if step.name == "copy-disks")
+    assert "disks-by-ssh" not in {finding.code for finding in assess(site, COLD)}
+    assert "not-encrypted" in {finding.code for finding in assess(bare, replace(COLD, insecure=True))}
+    lacking = replace(site, ground=replace(site.ground, copy_packages=(EndTools(), EndTools(("python3-libnbd",)))))
+    assert "copy-tools-missing" in {finding.code for finding in assess(lacking, COLD)}
+
+
+def test_the_way_back_with_snapshots_of_the_newer_disks_is_refused_while_nothing_is_stopped() -> None:
+    site = replace(with_guest(snapshots=("later",)), kept=KeptMove("r1", 0.0, ()))
+    found = assess(site, Options(cold=True, rollback_loses_writes=True))
+    assert {one.code for one in found} == {"loses-writes", "snapshots-stay"}
+
+
+def test_checks_of_a_guest_that_stays_off_are_said_not_to_be_asked() -> None:
+    found = assess(with_guest(state=State.SHUT_OFF), replace(COLD, checks=("tcp:10.0.0.1:80",)))
+    assert [one.code for one in found] == ["checks-not-asked"]
 
 
 def test_an_image_with_snapshots_inside_goes_as_the_bytes_of_its_file() -> None:
@@ -103,7 +155,7 @@ def test_shared_and_local_disks_may_go(state: State) -> None:
 def test_what_cannot_be_held_and_a_link_without_a_switch_are_said() -> None:
     network = with_disk(DiskReach("vda", Reach.NETWORK, "one name"), kind="network", source="rbd:pool/web")
     assert {one.code for one in assess(network, COLD)} == {"disk-network", "not-held"}
-    found = assess(with_interface(kind="vdpa"), COLD)
+    found = assess(with_interface(kind="network", source="lan", network_mode="hostdev"), COLD)
     assert [one.code for one in found] == ["link-without-switch"]
 
 

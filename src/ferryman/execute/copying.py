@@ -74,6 +74,7 @@ def _file_task(request: Request, name: str, source: str, destination: str) -> Co
         as_file=True,
         verify=request.options.verify,
         bandwidth=request.options.bandwidth,
+        via_ssh=request.options.via_ssh or None,
         insecure=request.options.insecure,
     )
 
@@ -174,6 +175,7 @@ def _task(request: Request, disk: NewDisk, volume: Volume) -> CopyTask:
         bandwidth=request.options.bandwidth,
         existing="refuse" if as_file else "overwrite",
         as_file=as_file,
+        via_ssh=request.options.via_ssh or None,
         insecure=request.options.insecure,
     )
 

@@ -113,6 +113,8 @@ class Fulfilment:
             first = found[0]
             raise Blocked(first.what, first.why, first.remedy)
         plan = plan_for(site, request.options)
+        wanted = request.options
+        self.ports.records.keep_maps(request.source, request.destination, wanted.map_pool, wanted.map_network)
         probe = request.options.probe or next(iter(site.guest.addresses), "")
         probe = probe or self.ports.network.address_of([interface.mac for interface in site.guest.interfaces])
         bridged = [(one.mac, one.source) for one in site.guest.interfaces if one.kind == "bridge"]

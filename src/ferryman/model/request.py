@@ -56,6 +56,7 @@ class Options:
         False  # go back to the disks that a cold move left at the destination, as they are there
     )
     cpu: str = ""  # the CPU that a guest which is moved cold gets: host-model, or a model's name; empty: its own
+    via_ssh: bool = False  # the disks of a cold move go through ssh, by way of this machine
     verify: str = "full"  # how much of a copied disk is read back: see model/copy.py
     checks: tuple[
         str, ...

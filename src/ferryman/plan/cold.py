@@ -10,6 +10,7 @@ from ferryman.model.site import Site
 from ferryman.model.units import format_duration, format_size
 from ferryman.plan import disks
 from ferryman.plan.adaption import adaption
+from ferryman.plan.way import Way, way_of_disks
 
 _HOLDABLE = ("file", "block")  # an image of these is opened by a path of the host
 
@@ -65,7 +66,7 @@ def cold_plan(site: Site, options: Options) -> Plan:
     if saved:
         steps.append(Step("copy-saved", f"copy the saved memory ({saved}) to {destination}", "remove the copy"))
     if new:
-        steps.append(Step("copy-disks", _how_it_is_copied(new, options), "they are removed with their volumes"))
+        steps.append(Step("copy-disks", _how_it_is_copied(new, site, options), "they are removed with their volumes"))
     down = ", its network links down" if starts else ", shut off"
     if kept:
         down = f" as it was there before request {kept.request}, on the disks that were left there{down}"
@@ -188,11 +189,12 @@ def _how_it_is_judged(guest: Guest) -> str:
     return f"{runs}, and its agent answers again" if guest.agent else runs
 
 
-def _how_it_is_copied(new: tuple[NewDisk, ...], options: Options) -> str:
+def _how_it_is_copied(new: tuple[NewDisk, ...], site: Site, options: Options) -> str:
     names, size = ", ".join(disk.target for disk in new), format_size(sum(disk.allocation for disk in new))
     proof = {
         "full": "then all of it is read back and its digest compared",
         "written": "then what was written is read back and compared",
         "none": "every block is proved on arrival, nothing is read back",
     }[options.verify]
-    return f"copy the content of {names} ({size} in use); {proof}"
+    by = " through ssh, by way of this machine" if way_of_disks(site, options)[0] is Way.SSH else ""
+    return f"copy the content of {names} ({size} in use){by}; {proof}"

@@ -17,7 +17,7 @@ from ferryman.drivers.libvirt.visit import Visit, Way, visit
 from ferryman.model.guest import Disk, Guest, Interface
 from ferryman.model.host import Check, Host
 from ferryman.model.plan import Volume
-from ferryman.model.site import Clocks, DiskReach, Ground, LinkSpeed, Reach, Segment, TransportFacts
+from ferryman.model.site import Clocks, DiskReach, EndTools, Ground, LinkSpeed, Reach, Segment, TransportFacts
 from ferryman.ports import Hypervisor
 
 CARRY_WITHIN = 3600.0  # seconds for a read-only image by way of this machine
@@ -62,6 +62,7 @@ class LibvirtBetween:
             lacking=None
             if visits[1].failed or set(files) & set(visits[1].hidden)
             else tuple(path for path in files if path in visits[1].missing),
+            copy_packages=(_tools(visits[0]), _tools(visits[1])),
             nvram=_nvram(guest, source.host, destination.host) if guest.nvram else None,
         )
 
@@ -94,6 +95,10 @@ def _segment(device: str, visits: tuple[Visit, Visit]) -> Segment:
     if destination.deaf:
         return Segment(device, None, f"{destination.host.name} could not listen: {destination.deaf}")
     return Segment(device, tuple(where for sender, where in destination.heard if sender == device))
+
+
+def _tools(seen: Visit) -> EndTools:
+    return EndTools(seen.lacks, seen.failed)
 
 
 def _unseen(visits: tuple[Visit, Visit]) -> bool:

@@ -33,6 +33,9 @@ WayBack = Annotated[
         help="Back to where a cold move came from, on the disks kept there: what was written since is lost.",
     ),
 ]
+ViaSsh = Annotated[
+    bool, typer.Option("--via-ssh", help="Send the disks of a cold move through ssh, by way of this machine.")
+]
 CpuChoice = Annotated[
     str,
     typer.Option(

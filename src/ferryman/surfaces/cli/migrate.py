@@ -21,6 +21,7 @@ from ferryman.surfaces.cli.cold import (
     StopTimeout,
     Verify,
     VerifyChoice,
+    ViaSsh,
     WayBack,
 )
 from ferryman.surfaces.cli.values import Json, duration, size
@@ -76,6 +77,7 @@ def migrate(
     force_off: ForceOff = False,
     chain: ChainChoice = Chain.FLATTEN,
     rollback_loses_writes: WayBack = False,
+    via_ssh: ViaSsh = False,
     cpu: CpuChoice = "",
     verify: Verify = VerifyChoice.FULL,
     probe: Annotated[
@@ -106,6 +108,7 @@ def migrate(
         force_off=force_off,
         chain=chain,
         rollback_loses_writes=rollback_loses_writes,
+        via_ssh=via_ssh,
         cpu=cpu,
         verify=verify.value,
         checks=tuple(check or ()),
@@ -314,6 +317,8 @@ def _tell(here: Application, request_id: str, json: bool, *, forewarned: bool) -
     if not json:
         render.findings(report.findings_after)
         render.outcome(report.outcome)
+        for target, copied in report.copies.items():
+            render.copy(target, copied)
         if report.left_to_retire:
             print(f"  {render.left_to_retire(report)}; to remove it: ferryman retire {request_id}")
         print(f"report: ferryman show {request_id}")
