@@ -38,7 +38,7 @@ class GuestSpec:
     cache: str = "none"
     cdrom: str = ""  # path of an image at the host
     agent: bool = False  # a guest agent that answers pings and shuts it down
-    power: str = ""  # what its power button does: empty (it goes down), ignore or reboot
+    power: str = ""  # what its power button does: empty (it goes down), ignore, late (after 8 s) or reboot
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from ferryman.model.copy import CopyProgress, CopyResult, CopyTask
 from ferryman.model.cpu import Cpu
 from ferryman.model.finding import Finding
 from ferryman.model.guest import Guest, Snapshot
-from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, Machine
+from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, ImageUsers, Machine
 from ferryman.model.mark import Mark
 from ferryman.model.outcome import Outcome, PhaseEntry, Report, UndoEntry, Versions
 from ferryman.model.phase import Phase
@@ -82,7 +82,10 @@ class Hypervisor(Protocol):
         """Whether a running guest ends when it turns itself off or reboots. Off: as its definition says, which is left as it is."""
         ...
 
-    def start(self, uuid: str) -> None: ...
+    def start(self, uuid: str, *, paused: bool = False) -> None:
+        """Start it from its definition. `paused`: its CPUs wait for `resume`."""
+        ...
+
     def watch(self, uuid: str, seconds: float) -> str:
         """Watch a running guest for so long; what befell it (it stopped, rebooted, crashed), empty when it just ran."""
         ...
@@ -125,6 +128,10 @@ class Hypervisor(Protocol):
 
     def allocation(self, path: str) -> int | None:
         """Bytes that the volume at that path takes; None when there is none."""
+        ...
+
+    def users_of(self, path: str) -> ImageUsers:
+        """The guests and snapshots of this host that stand upon the image at that path, whether they run or not."""
         ...
 
     def medium(self, uuid: str, target: str) -> tuple[str, str]:
@@ -171,6 +178,14 @@ class Hypervisor(Protocol):
 
     def unpack(self, directory: str, packed: str, request: str) -> bool:
         """Put it in its place; True when what was there before is kept beside it under a name with the request's id."""
+        ...
+
+    def adopt(self, directory: str, request: str) -> bool:
+        """What was unpacked for that request is the guest's own from now on; True when what was there before is beside it."""
+        ...
+
+    def remove_aside(self, path: str, request: str) -> bool:
+        """Remove what was kept beside a file or directory under a name with that request's id; False: there was none."""
         ...
 
     def take_back(self, directory: str, request: str) -> None:

@@ -62,7 +62,8 @@ def arrived(state: Path) -> None:
     report = told(state)
     assert report.outcome is not None
     assert report.outcome.status == "succeeded", report.outcome
-    assert {entry.state for entry in report.undo} <= {"dropped"}
+    assert {entry.act for entry in report.undo if entry.state == "done"} <= {"release-images"}
+    assert {entry.state for entry in report.undo} <= {"dropped", "done"}
 
 
 def at_home(state: Path, status: str) -> Report:
@@ -120,6 +121,107 @@ def test_cancelled_after_any_step_before_the_links_are_up_it_runs_at_home_again(
     records.engine.dispose()
     assert carry(tmp_path, "recover").returncode == 0
     at_home(tmp_path, "cancelled")
+
+
+def test_a_cancel_that_comes_after_the_hosts_were_asked_still_counts(tmp_path: Path) -> None:
+    """Until the phase is entered that refuses it: what was decided then is a note."""
+    World.with_local_disks(tmp_path / "world.json")
+    carry(tmp_path, "ask-cold", "settle:after")
+    records = open_records(tmp_path)
+    records.ask_cancel(records.requests()[0].id, "somebody")
+    records.engine.dispose()
+    assert carry(tmp_path, "recover").returncode == 0
+    at_home(tmp_path, "cancelled")
+
+
+def test_a_destination_that_dies_under_the_copy_gives_the_guest_back_at_once_and_the_rest_when_it_is_there_again(
+    tmp_path: Path,
+) -> None:
+    World.with_local_disks(tmp_path / "world.json")
+    change(tmp_path, dies_under_the_copy=True)
+    assert carry(tmp_path, "ask-cold").returncode == 0
+    now = world(tmp_path)
+    assert (now["a"], now["b"], now["medium"]) == (AT_HOME, None, "/srv/shared/iso")
+    assert not any(now["held"].values())
+    report = told(tmp_path)
+    assert report.outcome is not None
+    assert (report.outcome.status, report.outcome.running_at) == ("needs attention", "a")
+    for words in ("b does not answer", "volume web-2.qcow2 in pool shared", "copied to /srv/shared/web-2.qcow2"):
+        assert words in report.outcome.reason
+    assert "started web again at a" in report.decisions
+    change(tmp_path, silent=[])
+    assert carry(tmp_path, "recover").returncode == 0
+    at_home(tmp_path, "failed")
+
+
+@pytest.mark.parametrize("looks", [28, 40])
+def test_one_that_shuts_down_after_it_was_given_up_is_started_again(tmp_path: Path, looks: int) -> None:
+    """It was asked, and nobody can take that back: it is watched for a while, and the report says what it did."""
+    World.with_local_disks(tmp_path / "world.json")
+    change(tmp_path, obeys_late=looks)  # the move itself looks 26 times in the 5 s that it gives
+    assert carry(tmp_path, "ask-cold").returncode == 0
+    report = at_home(tmp_path, "failed")
+    told = " ".join(report.decisions)
+    assert "web has shut down after all" in told
+    assert "started web again at a" in told
+
+
+def test_one_that_is_cancelled_before_it_was_asked_to_stop_is_not_watched(tmp_path: Path) -> None:
+    World.with_local_disks(tmp_path / "world.json")
+    change(tmp_path, obeys_late=40)
+    carry(tmp_path, "ask-cold", "stop:before")
+    records = open_records(tmp_path)
+    records.ask_cancel(records.requests()[0].id, "somebody")
+    records.engine.dispose()
+    assert carry(tmp_path, "recover").returncode == 0
+    report = at_home(tmp_path, "cancelled")
+    assert "shut down" not in " ".join(report.decisions)
+    assert world(tmp_path)["obeys_late"] == 40
+
+
+def test_one_that_stood_still_stands_still_again_when_it_is_put_back(tmp_path: Path) -> None:
+    World.with_local_disks(tmp_path / "world.json")
+    change(tmp_path, a={"state": "halted", "autostart": True}, befalls="it crashed")
+    assert carry(tmp_path, "ask-forced").returncode == 0
+    assert world(tmp_path)["a"] == {"state": "halted", "autostart": True}
+    report = told(tmp_path)
+    assert report.outcome is not None
+    assert report.outcome.status == "failed", report.outcome
+    assert "started web again at a, paused" in " ".join(report.decisions)
+
+
+def test_a_hold_that_cannot_be_let_go_is_said_and_let_go_by_recover(tmp_path: Path) -> None:
+    World.with_local_disks(tmp_path / "world.json")
+    change(tmp_path, no_ssh=["a"])
+    assert carry(tmp_path, "ask-cold").returncode == 0
+    now = world(tmp_path)
+    assert (now["a"], now["b"], now["held"]) == (None, ARRIVED, {"a": ["vda"]})
+    assert "a/srv/shared/web.qcow2" in now["volumes"]  # --retire waits for that
+    report = told(tmp_path)
+    assert report.outcome is not None
+    assert report.outcome.status == "needs attention"
+    assert "the guest runs at b; its images at a are still held" in report.outcome.reason
+    assert [entry.act for entry in report.undo if entry.state == "failed"] == ["release-images"]
+    assert carry(tmp_path, "recover").returncode == 0  # in vain
+    assert world(tmp_path)["held"] == {"a": ["vda"]}
+    change(tmp_path, no_ssh=[])
+    assert carry(tmp_path, "recover").returncode == 0
+    arrived(tmp_path)
+
+
+@pytest.mark.parametrize("state", ["running", "off"])
+def test_while_it_stands_still_its_definition_bears_the_mark(tmp_path: Path, state: str) -> None:
+    World.with_local_disks(tmp_path / "world.json")
+    if state == "off":
+        change(tmp_path, a={"state": "off", "autostart": True}, files={"a": {}, "b": {}}, local=False)
+    carry(tmp_path, "ask-cold", "arrive:before")
+    assert world(tmp_path)["a"]["state"] == "off"
+    records = open_records(tmp_path)
+    assert world(tmp_path)["a"]["mark"]["request"] == records.requests()[0].id
+    records.ask_cancel(records.requests()[0].id, "somebody")
+    records.engine.dispose()
+    assert carry(tmp_path, "recover").returncode == 0
+    assert world(tmp_path)["a"] == {"state": state, "autostart": True}
 
 
 @pytest.mark.parametrize("step", ["enter-rolling-back", "undo"])

@@ -8,9 +8,13 @@ import pytest
 
 from ferryman.assess import assess
 from ferryman.drivers.libvirt.adapt import adapted
+from ferryman.drivers.libvirt.xml import definition
+from ferryman.execute.patience import waits_for
 from ferryman.execute.stop import Asked, Then, decide
+from ferryman.execute.undo import watched_for
 from ferryman.model.finding import Severity
 from ferryman.model.guest import Disk, HostDevice, State
+from ferryman.model.host import Pool
 from ferryman.model.place import Place, Where
 from ferryman.model.plan import Adaption, Changes, Method, Travel
 from ferryman.model.request import Chain, CopyStorage, Options
@@ -44,6 +48,7 @@ def local(**changes: Any) -> Site:
 OF_COLD = {
     "chain-kept",
     "no-ssh", "copy-tools-missing", "disks-by-ssh", "checks-not-asked", "saved-memory-adapted",
+    "nvram-stays", "nvram-network",
     "snapshots-along", "nothing-kept", "loses-writes", "emulator-adapted", "machine-adapted", "cpu-adapted", "transient-cold", "cannot-answer", "may-be-forced-off", "not-held", "saved-memory", "checkpoints-left", "link-without-switch",
 }  # fmt: skip
 REFUSED: dict[str, tuple[Site, Options]] = {
@@ -189,6 +194,7 @@ def test_the_plan_has_an_undo_for_each_change_and_one_point_of_no_return(state: 
 
 
 FLAGS = (True, False)
+AT_HOME = (Where.RUNNING, Where.HALTED, Where.OFF)
 PAIRS = list(itertools.product(Where, Where, FLAGS, FLAGS, FLAGS, FLAGS))
 
 
@@ -196,8 +202,9 @@ def test_every_pair_has_a_verdict_and_none_makes_two_owners() -> None:
     for here, there, made, put_back, past, starts in PAIRS:
         verdict = judge_cold(Place(here), Place(there), made=made, put_back=put_back, past=past, starts=starts)
         assert verdict.reason
-        if Where.UNREACHABLE in (here, there):
-            assert not verdict.plain
+        given_nothing = there is Where.UNREACHABLE and here in AT_HOME and not made and not past
+        if Where.UNREACHABLE in (here, there):  # unreachable is not gone, but what was never there cannot run there
+            assert verdict.plain is given_nothing
         if verdict.action is Action.FORWARD:  # the destination's copy is the only one
             assert here is Where.ABSENT
             assert there is not Where.ABSENT
@@ -205,7 +212,7 @@ def test_every_pair_has_a_verdict_and_none_makes_two_owners() -> None:
             assert past or not made or not starts or there is Where.RUNNING
         if verdict.action is Action.BACK:  # nothing active at the destination, unless it is ours and was not seen
             assert not past
-            assert there in (Where.ABSENT, Where.OFF) or (here is Where.ABSENT and made and starts)
+            assert there in (Where.ABSENT, Where.OFF) or (here is Where.ABSENT and made and starts) or given_nothing
         if verdict.action is Action.ATTENTION:
             assert verdict.remedy
 
@@ -225,6 +232,66 @@ def test_every_pair_has_a_verdict_and_none_makes_two_owners() -> None:
 )
 def test_a_guest_is_asked_before_it_is_forced_and_forced_only_where_that_is_allowed(asked: Asked, then: Then) -> None:
     assert decide(asked) is then
+
+
+@pytest.mark.parametrize(
+    ("since_asked", "timeout", "watched"), [(3, 120, 60), (100, 120, 20), (120, 120, 10), (180, 120, 10), (181, 120, 0)]
+)
+def test_one_that_was_asked_is_watched_for_the_rest_of_its_time_within_bounds(
+    since_asked: float, timeout: float, watched: float
+) -> None:
+    assert watched_for(since_asked, timeout) == watched
+
+
+@pytest.mark.parametrize(("copied", "waits"), [(0, 20), (20, 20), (90, 90), (3600, 600)])
+def test_a_silent_host_is_waited_for_as_long_as_was_copied_to_it(copied: float, waits: float) -> None:
+    assert waits_for(copied) == waits
+
+
+@pytest.mark.parametrize(
+    ("reach", "found"),
+    [(Reach.SAME, []), (Reach.NETWORK, ["nvram-network"]), (Reach.DIFFERENT, ["nvram-stays"]), (Reach.UNPROVED, ["nvram-stays"])],
+)  # fmt: skip
+@pytest.mark.parametrize("options", [COLD, Options()], ids=["cold", "by its definition"])
+def test_firmware_variables_that_are_no_file_are_not_copied_and_that_is_said(
+    reach: Reach, found: list[str], options: Options
+) -> None:
+    site = with_guest(nvram_store="/dev/vg/variables", state=State.SHUT_OFF)
+    site = replace(site, ground=replace(site.ground, nvram=DiskReach("nvram", reach, "what was seen")))
+    assert [one.code for one in assess(site, options)] == found
+    assert plan_for(site, options).nvram == ""
+
+
+@pytest.mark.parametrize(
+    ("nvram", "read"),
+    [
+        ("<nvram>/nvram/web.fd</nvram>", ("/nvram/web.fd", "")),
+        ("<nvram type='file'><source file='/nvram/web.fd'/></nvram>", ("/nvram/web.fd", "")),
+        ("<nvram type='block'><source dev='/dev/vg/v'/></nvram>", ("", "/dev/vg/v")),
+        ("<nvram type='network'><source protocol='rbd' name='p/v'><host name='m'/></source></nvram>", ("", "rbd:p/v@m")),
+        ("", ("", "")),
+    ],
+)  # fmt: skip
+def test_where_firmware_variables_lie_is_read_from_the_definition(nvram: str, read: tuple[str, str]) -> None:
+    found = definition(f"<domain><name>web</name><os>{nvram}</os></domain>")
+    assert (found.nvram, found.nvram_store) == read
+
+
+@pytest.mark.parametrize(
+    ("site", "pools", "options", "code"),
+    [
+        (local(), (), COLD, "no-pool"),
+        (local(), (replace(good_site().destination.pools[0], active=False),), COLD, "no-pool"),
+        (local(), good_site().destination.pools, replace(COLD, map_pool={"shared": "none"}), "no-pool"),
+        (with_disk(pool="shared"), (), COLD, "pool-missing"),
+    ],
+    ids=["of a disk that is copied", "not active", "named by hand", "of a shared disk that is named by it"],
+)
+def test_a_pool_that_the_destination_lacks_is_found(
+    site: Site, pools: tuple[Pool, ...], options: Options, code: str
+) -> None:
+    site = replace(site, destination=replace(site.destination, pools=pools))
+    assert [one.code for one in assess(site, options) if one.severity is Severity.BLOCKER] == [code]
 
 
 def test_what_the_destination_does_not_have_is_adapted_and_said() -> None:
@@ -262,6 +329,7 @@ def test_the_way_back_copies_nothing_and_names_what_it_leaves() -> None:
     assert (plan.take_back, plan.new_disks, plan.nvram, plan.tpm) == ("r1", (), "", "")
     assert plan.stays == {"vda": "/srv/shared/web.qcow2"}
     assert [(one.target, one.shared) for one in plan.held] == [("vda", False)]
+    assert "written to, also if the move is put back" in next(step.does for step in plan.steps if step.name == "start")
 
 
 MACHINE = (

@@ -120,6 +120,27 @@ def test_a_directory_arrives_with_its_modes_and_is_taken_back(tmp_path: Path, be
     assert keeper.pack(HERE, str(tmp_path / "nothing")) == ""
 
 
+def test_a_directory_that_arrived_loses_its_mark_and_what_was_there_before_goes_when_it_is_told_to(
+    tmp_path: Path,
+) -> None:
+    source, place = tmp_path / "source", tmp_path / "state"
+    source.mkdir()
+    (source / "permall").write_text("new")
+    assert keeper.unpack(HERE, str(place), keeper.pack(HERE, str(source)), "r1") is False
+    assert keeper.adopt(HERE, str(place), "r1") is False
+    assert [path.name for path in place.iterdir()] == ["permall"]
+    assert keeper.unpack(HERE, str(place), keeper.pack(HERE, str(source)), "r2") is True
+    assert keeper.adopt(HERE, str(place), "r2") is True
+    keeper.take_back(HERE, str(place), "r1")  # nothing is any more
+    with pytest.raises(DriverError, match="was not put aside for request r1"):
+        keeper.remove_aside(HERE, f"{place}.before-r2", "r1")
+    with pytest.raises(DriverError, match="was not put aside for request r2"):
+        keeper.remove_aside(HERE, str(place), "r2")
+    assert keeper.remove_aside(HERE, f"{place}.before-r2", "r2") is True
+    assert keeper.remove_aside(HERE, f"{place}.before-r2", "r2") is False
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "state"]
+
+
 def test_a_file_gets_another_name_once_and_never_over_another(tmp_path: Path) -> None:
     one, other = tmp_path / "save", tmp_path / "aside"
     one.write_text("memory")

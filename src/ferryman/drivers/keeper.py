@@ -93,6 +93,17 @@ rm -rf "$directory.new-$request"
 if [ -e "$directory/.ferryman-$request" ]; then rm -rf "$directory"; fi
 if [ -e "$directory.before-$request" ] && [ ! -e "$directory" ]; then mv "$directory.before-$request" "$directory"; fi
 """
+_ADOPT = """
+set -eu
+rm -f "$1/.ferryman-$2"
+if [ -e "$1.before-$2" ]; then echo kept; fi
+"""
+# Nothing but what ferryman itself put aside for that request goes.
+_REMOVE_ASIDE = """
+set -eu
+case "$1" in /*.before-"$2") ;; *) echo "$1 was not put aside for request $2" >&2; exit 1;; esac
+if [ -e "$1" ]; then rm -rf "$1"; echo removed; fi
+"""
 _MOVE = """[ -e "$1" ] || exit 0; [ ! -e "$2" ] || { echo "$2 is there already" >&2; exit 1; }; mv "$1" "$2" """
 
 
@@ -136,6 +147,16 @@ def unpack(host: Host, directory: str, packed: str, request: str) -> bool:
 def take_back(host: Host, directory: str, request: str) -> None:
     """Remove what was unpacked for that request, and put back what was there before."""
     _do(host, _TAKE_BACK, directory, request, what=f"directory {directory}")
+
+
+def adopt(host: Host, directory: str, request: str) -> bool:
+    """Take the mark away: nothing will be taken back; True when what was there before is kept beside it."""
+    return "kept" in _do(host, _ADOPT, directory, request, what=f"directory {directory}").out
+
+
+def remove_aside(host: Host, path: str, request: str) -> bool:
+    """Remove what was put aside for that request; False: there was none."""
+    return "removed" in _do(host, _REMOVE_ASIDE, path, request, what=path).out
 
 
 def move_file(host: Host, path: str, to: str) -> None:

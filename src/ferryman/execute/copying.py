@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from ferryman.errors import DriverError, Stopped
 from ferryman.execute import undo
 from ferryman.execute.follow import TransferEnd
+from ferryman.execute.patience import Patience
 from ferryman.execute.settle import look
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask, Image
 from ferryman.model.phase import Phase
@@ -116,12 +117,12 @@ def _copy(
     arguments = {"host": request.destination, "copy": task.id, "path": task.destination.location}
     ports.records.register_undo(request.id, undo.DISCARD_COPY, arguments)
     source, destination = ports.hypervisor(request.source).host, ports.hypervisor(request.destination).host
+    patience = Patience(ports, request, progress)
     try:
-        result = ports.copier.copy(
-            task, source, destination, progress=progress,
-            cancelled=lambda: bool(ports.records.cancel_asked(request.id)),
-        )  # fmt: skip
+        result = ports.copier.copy(task, source, destination, progress=patience.moved, cancelled=patience.ends)
     except Stopped as error:
+        if patience.over:
+            return TransferEnd(f"{name} was not copied: {patience.over}", str(error), f"ask again once {request.destination} is back")  # fmt: skip
         return TransferEnd(f"cancelled by {ports.records.cancel_asked(request.id)}", str(error), cancelled=True)
     except DriverError as error:
         return TransferEnd(f"{name} was not copied: {error.what}: {error.why}", str(error), error.remedy)

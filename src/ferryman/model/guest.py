@@ -111,6 +111,7 @@ class Guest:
     checkpoints: tuple[str, ...] = ()
     managed_save: bool = False
     nvram: str = ""  # path of the variable store
+    nvram_store: str = ""  # the device or network storage that is its variable store, where that is no file
     loader: str = ""  # path of the firmware
     boot_files: tuple[str, ...] = ()  # kernel, initial RAM disk, device tree, where it boots from the host's files
     state_files: tuple[str, ...] = ()  # of its non-volatile memory, and of a TPM whose place its definition chooses

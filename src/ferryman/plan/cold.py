@@ -22,11 +22,10 @@ def cold_plan(site: Site, options: Options) -> Plan:
     starts, new = not guest.off, disks.new_disks(site, options)
     nvram = "" if kept else disks.local_nvram(site)
     media, held = disks.ejected(site, options), images_to_hold(site, options)
-    steps = [Step("save-definition", f"keep the definition and autostart mark found at {source} in the records", "")]
-    if starts:
-        steps.append(
-            Step("mark", "mark the guest in its own metadata as being moved, for other operators", "remove the mark")
-        )
+    steps = [
+        Step("save-definition", f"keep the definition and autostart mark found at {source} in the records", ""),
+        Step("mark", "mark the guest in its own metadata as being moved, for other operators", "remove the mark"),
+    ]
     if options.replace_definition:
         steps.append(
             Step(
@@ -76,7 +75,7 @@ def cold_plan(site: Site, options: Options) -> Plan:
     ]
     if starts:
         steps += [
-            Step("start", f"start it at {destination}", f"stop it at {destination}"),
+            Step("start", f"start it at {destination}{_ON_KEPT_DISKS if kept else ''}", f"stop it at {destination}"),
             Step("health", _how_it_is_judged(guest), ""),
         ]
     steps.append(
@@ -110,6 +109,7 @@ def cold_plan(site: Site, options: Options) -> Plan:
     )
 
 
+_ON_KEPT_DISKS = ": from then on the disks that were left there are written to, also if the move is put back"
 HEALTHY_FOR = 5.0  # seconds that a guest must run at the destination before its links go up
 
 

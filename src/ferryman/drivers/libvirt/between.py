@@ -63,7 +63,7 @@ class LibvirtBetween:
             if visits[1].failed or set(files) & set(visits[1].hidden)
             else tuple(path for path in files if path in visits[1].missing),
             copy_packages=(_tools(visits[0]), _tools(visits[1])),
-            nvram=_nvram(guest, source.host, destination.host) if guest.nvram else None,
+            nvram=_nvram(guest, source.host, destination.host) if guest.nvram or guest.nvram_store else None,
         )
 
     def carry(self, source: Hypervisor, path: str, destination: Hypervisor, volume: Volume) -> int:
@@ -207,8 +207,11 @@ def _reach(disk: Disk, here: Connection, there: Connection, proved: dict[str, tu
 
 
 def _nvram(guest: Guest, source: Host, destination: Host) -> DiskReach:
-    """Whether the directory of the variable store is one directory of both hosts."""
+    """Whether the directory of the variable store is one directory of both hosts; or the device, or network storage, that it is."""
     here, there = Connection(source.uri), Connection(destination.uri)
+    if store := guest.nvram_store:
+        kind = "block" if store.startswith("/") else "network" if ":" in store else "volume"
+        return DiskReach("nvram", *_reach(Disk("nvram", "disk", kind, store, "raw", "", False, False), here, there, {}))
     directory = str(PurePosixPath(guest.nvram).parent)
     try:
         found = here.look("marker", lambda a: there.look("marker", lambda b: storage.prove_shared(a, b, directory)))

@@ -32,6 +32,7 @@ class Definition:
     host_devices: tuple[HostDevice, ...]
     hugepage_size: int
     nvram: str
+    nvram_store: str
     tpm: str
     loader: str
     boot_files: tuple[str, ...]
@@ -72,6 +73,7 @@ def definition(xml: str) -> Definition:
         host_devices=_host_devices(root),
         hugepage_size=(size(_with_text(page)) or 1) if huge else 0,
         nvram=_text(root, "os/nvram") or _file_of(root.find("os/nvram/source")),
+        nvram_store="" if _file_of(root.find("os/nvram/source")) else source_of(root.find("os/nvram/source")),
         tpm="" if tpm is None else tpm.get("type", ""),
         loader=_text(root, "os/loader"),
         boot_files=tuple(path for name in ("kernel", "initrd", "dtb") if (path := _text(root, f"os/{name}"))),
