@@ -210,7 +210,12 @@ class FakeHypervisor:
                 content[self.host.name].pop("mark", None)  # live metadata
 
     def let_it_end(self, uuid: str, on: bool) -> None:
-        pass
+        with self.world.opened() as content:
+            guest = content[self.host.name]
+            assert guest["state"] != "off", "there is no QEMU to be told"
+            guest.pop("ends", None)
+            if on:
+                guest["ends"] = True
 
     def start(self, uuid: str, *, paused: bool = False) -> None:
         with self.world.opened() as content:
@@ -218,6 +223,7 @@ class FakeHypervisor:
             assert not content.get("held", {}).get(self.host.name), "its image is held"
             other = content["b" if self.host.name == "a" else "a"]
             assert not other or other["state"] == "off", "it would run twice"
+            content[self.host.name].pop("ends", None)
             content[self.host.name]["state"] = "halted" if paused else "running"
 
     def watch(self, uuid: str, seconds: float) -> str:
@@ -247,6 +253,7 @@ class FakeHypervisor:
     def open_links(self, uuid: str, definition: str) -> None:
         with self.world.opened() as content:
             assert content[self.host.name]["state"] == "running"
+            assert not content[self.host.name].get("ends"), "a reboot of a guest that is seen must not end it"
 
     def volume_names(self, pool: str) -> tuple[str, ...]:
         start = f"{self.host.name}/srv/{pool}/"

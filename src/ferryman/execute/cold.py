@@ -242,12 +242,22 @@ def start(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     if there.where not in (Where.OFF, Where.RUNNING):
         return TransferEnd(f"the guest is {there.where.words} at the destination")
     records.register_undo(request.id, undo.STOP_DESTINATION, {"host": request.destination})
-    if there.where is Where.RUNNING:
-        return GOOD  # run again after a crash, or somebody was faster: its links are down all the same
+    if there.where is Where.RUNNING:  # run again after a crash, or somebody was faster: its links are down all the same
+        _end_at_a_reboot(ports, request, True)
+        return GOOD
     if plan.take_back:
         records.keep_decision(request.id, f"the disks that were left at {request.destination} are written to from now on, also if the move is put back: then they are as after a loss of power")  # fmt: skip
     destination.start(request.guest_uuid)
+    _end_at_a_reboot(ports, request, True)
     return GOOD
+
+
+def _end_at_a_reboot(ports: Ports, request: Request, on: bool) -> None:
+    """Until its links go up a guest that reboots there ends: so no reboot is missed between two looks."""
+    try:
+        ports.hypervisor(request.destination).let_it_end(request.guest_uuid, on)
+    except DriverError as error:
+        ports.records.keep_decision(request.id, f"what a reboot of the guest at {request.destination} does could not be set: {error.why}")  # fmt: skip
 
 
 def health(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
@@ -305,6 +315,7 @@ def open_links(ports: Ports, request: Request, plan: Plan) -> None:
         return  # what somebody else brought there is theirs to set up; what was opened may have been set up anew since
     text = _wanted(ports, request, plan)
     if destination.place(request.guest_uuid).where is Where.RUNNING:
+        _end_at_a_reboot(ports, request, False)
         destination.open_links(request.guest_uuid, text)
     destination.define(text, storage.changes(ports, request, plan))
     records.keep_facts(request.id, {"opened_at": ports.clock.now()})

@@ -73,7 +73,10 @@ def stop(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> Transfer
     elif not fresh and here.where is not Where.OFF and ports.clock.now() - request.asked_at > TOO_OLD_TO_ASK:
         return TransferEnd(TOO_LATE, remedy=ASK_AGAIN)  # nobody expects it to be stopped now
     records.enter(request.id, Phase.STOPPING)
-    return _ask(ports, request, plan, source, here)
+    end = _ask(ports, request, plan, source, here)
+    if not end.reason:
+        mark.renew(ports, request)
+    return end
 
 
 def _ask(ports: Ports, request: Request, plan: Plan, source: Hypervisor, here: Place) -> TransferEnd:
