@@ -166,19 +166,6 @@ def test_one_that_shuts_down_after_it_was_given_up_is_started_again(tmp_path: Pa
     assert "started web again at a" in told
 
 
-def test_one_that_is_cancelled_before_it_was_asked_to_stop_is_not_watched(tmp_path: Path) -> None:
-    World.with_local_disks(tmp_path / "world.json")
-    change(tmp_path, obeys_late=40)
-    carry(tmp_path, "ask-cold", "stop:before")
-    records = open_records(tmp_path)
-    records.ask_cancel(records.requests()[0].id, "somebody")
-    records.engine.dispose()
-    assert carry(tmp_path, "recover").returncode == 0
-    report = at_home(tmp_path, "cancelled")
-    assert "shut down" not in " ".join(report.decisions)
-    assert world(tmp_path)["obeys_late"] == 40
-
-
 def test_one_that_stood_still_stands_still_again_when_it_is_put_back(tmp_path: Path) -> None:
     World.with_local_disks(tmp_path / "world.json")
     change(tmp_path, a={"state": "halted", "autostart": True}, befalls="it crashed")

@@ -277,3 +277,13 @@ def test_a_silent_destination_is_waited_for_as_long_as_there_is_something_to_los
     assert patience.ends() is ends
     records.ask_cancel(REQUEST.id, "somebody")
     assert patience.ends()
+
+
+def test_one_that_was_not_asked_to_stop_yet_is_not_watched(records: DatabaseRecords, tmp_path: Path) -> None:
+    """A cancel is quick then."""
+    site = ports(records, tmp_path, RUNNING, None)
+    registered(records, undo.START_SOURCE)
+    began = site.clock.now()
+    assert undo.undo_all(site, REQUEST) == []
+    assert site.clock.now() - began < 5
+    assert records.decisions(REQUEST.id) == ()
