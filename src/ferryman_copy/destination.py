@@ -10,10 +10,12 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ferryman_copy.blocks import GROUP_BLOCKS, groups_in
+from ferryman_copy.digest import ZERO_GROUP
 from ferryman_copy.image import Image, open_image
 from ferryman_copy.journal import Journal, _sync_directory
 from ferryman_copy.source import INFO_WITHIN
@@ -21,8 +23,10 @@ from ferryman_copy.trouble import Trouble
 
 EXISTING = ("refuse", "update", "overwrite")
 SECTOR = 512
-DOUBTFUL_GROUPS = 16  # past the last journalled group an earlier attempt may have written
+DOUBTFUL_GROUPS = 16  # past the last journalled group with data an earlier attempt may have written
+ZEROED_AT_ONCE = 64 << 20
 GET_GENERATION = 0x80087601  # FS_IOC_GETVERSION
+LONGEST_PART = 200  # bytes of an image's name that its name under way keeps
 LOCKED_WITHIN = 10.0  # seconds that an earlier attempt's qemu-nbd may need to end
 
 
@@ -44,8 +48,9 @@ class Wanted:
 class Destination:
     """The open destination of one copy."""
 
-    def __init__(self, wanted: Wanted, directory: str) -> None:
-        self.wanted = wanted
+    def __init__(self, wanted: Wanted, directory: str, begun: Callable[[str], None] = lambda path: None) -> None:
+        """`begun`: hears the path of an image before it is made, which may take long."""
+        self.wanted, self._begun = wanted, begun
         self.journal = Journal(directory, wanted.copy)
         self._claim = -1
         try:
@@ -83,6 +88,9 @@ class Destination:
                 self.journal.note_bad(group)
             self.journal.note(fingerprint=wanted.fingerprint, doubt="all")
         facts = self.journal.facts
+        self._doubtful = DOUBTFUL_GROUPS + max(
+            (group for group, found in self.journal.done.items() if found != ZERO_GROUP), default=0
+        )
         self.path = str(facts["path"])
         self.made = bool(facts["made"])
         self.image = self._open()
@@ -128,8 +136,9 @@ class Destination:
                 **common, path=wanted.location, made=False, identity=_identity(wanted.location), doubt=doubt
             )
             return
-        path = partial_name(wanted.location, wanted.copy)
+        path = _partial_name(wanted.location)
         self.journal.start_over(**common, path=path, made=True, identity="", doubt="none")
+        self._begun(path)
         _make(wanted, path)
         self.journal.note(identity=_identity(path))
 
@@ -149,7 +158,7 @@ class Destination:
         doubt = self.journal.facts["doubt"]
         if doubt == "all":
             return True
-        return self.resumed and group <= max(self.journal.done, default=0) + DOUBTFUL_GROUPS
+        return self.resumed and group <= self._doubtful
 
     @property
     def compared(self) -> list[list[int]]:
@@ -162,15 +171,19 @@ class Destination:
             if group not in self.journal.done and self.compare(group)
         )
 
-    def clear_tail(self) -> None:
-        """What lies past the source's length shall be zero."""
+    def clear_tail(self, told: Callable[[int], None]) -> None:
+        """What lies past the source's length shall be zero. `told`: bytes zeroed so far."""
         whole = self.image.size
         if self.made or whole <= self.wanted.length:
             return
-        channel = self.image.first
+        channel, zeroed = self.image.first, 0
         for extent in list(channel.extents(self.wanted.length, whole)):
-            if not extent.zero:
-                channel.zero(extent.start, extent.length, holes=True)
+            end = extent.start + extent.length
+            for start in range(extent.start, end if not extent.zero else extent.start, ZEROED_AT_ONCE):
+                here = min(ZEROED_AT_ONCE, end - start)
+                channel.zero(start, here, holes=True)
+                zeroed += here
+                told(zeroed)
         channel.flush()
 
     def close(self) -> None:
