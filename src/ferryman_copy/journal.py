@@ -73,13 +73,25 @@ class Journal:
         self._places: dict[int, int] = {}
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)
-            self._file = open(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")  # noqa: SIM115
+            self._open()
+            while not self._still_there():  # whoever had it has removed it meanwhile: a lock on that keeps nobody out
+                self._file.close()
+                self._open()
         except OSError as error:
             raise Trouble(
                 "permission", f"journal {self.path}", str(error), "run the copy as root of that host"
             ) from error
-        self._lock()
         self._load()
+
+    def _open(self) -> None:
+        self._file = open(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")  # noqa: SIM115
+        self._lock()
+
+    def _still_there(self) -> bool:
+        try:
+            return os.path.samestat(os.stat(self.path), os.fstat(self._file.fileno()))
+        except FileNotFoundError:
+            return False
 
     def _lock(self) -> None:
         deadline = time.monotonic() + LOCK_WITHIN

@@ -210,7 +210,7 @@ class _Attempt:
         )  # fmt: skip
         ready = self._await("destination", "ready", "finished", before_data=True)
         if ready["event"] == "finished":
-            return self._result(ready, {"digest": ready["expected"]})
+            return self._result(self._named(ready), {"digest": ready["expected"]})
         return self._move(ready)
 
     def _move(self, ready: dict[str, Any]) -> CopyResult:
