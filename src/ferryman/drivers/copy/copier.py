@@ -30,7 +30,6 @@ _CLASSES: dict[str, type[errors.DriverError]] = {
     "insecure": errors.Insecure,
 }
 _TELLING = ("unreached", "damaged", "cut", "gone")  # what says most first; other kinds say more than all of these
-_AGAIN = ("cut", "damaged", "unreached", "busy")  # kinds after which both ends are started again
 
 
 class _Cut(Exception):
@@ -322,6 +321,8 @@ class _Attempt:
             told = self._ends["source"].progress
             self._sums.sent += int(told.get("sent", 0))
             self._sums.wire += int(told.get("wire", 0))
+        if "destination" in self._ends:
+            self._sums.kept = max(self._sums.kept, int(self._ends["destination"].progress.get("kept", -1)))
 
     def _result(self, finished: dict[str, Any], sent: dict[str, Any]) -> CopyResult:
         sums = self._sums
