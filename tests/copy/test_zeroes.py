@@ -8,6 +8,7 @@ import pytest
 import tests.copy.conftest  # noqa: F401
 from ferryman_copy import readback
 from ferryman_copy.blocks import BLOCK, GROUP, blocks_in
+from ferryman_copy.destination import ZEROED_AT_ONCE, Destination, Wanted
 from ferryman_copy.digest import ZERO_GROUP, ZERO_LEAF, group_digest, leaf
 from ferryman_copy.frames import Kind, pack
 from ferryman_copy.journal import Journal
@@ -138,3 +139,22 @@ def test_a_longer_destination_is_read_back_to_its_end(tmp_path: Path, how: str) 
         readback.read_back(image, journal, BLOCK, how, lambda _: None)
     image.close()
     journal.close()
+
+
+def test_the_tail_of_a_longer_destination_is_zeroed_bit_by_bit_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "longer").touch()
+    os.truncate(tmp_path / "longer", 3 * ZEROED_AT_ONCE)
+    wanted = Wanted("tail", str(tmp_path / "longer"), "raw", BLOCK + 1, "sign", existing="update")
+    found = Destination(wanted, str(tmp_path / "journals"))
+    found.image.first._device = True  # type: ignore[attr-defined]
+    zeroed: list[tuple[int, int]] = []
+    monkeypatch.setattr(RawChannel, "zero", lambda _, start, count, holes: zeroed.append((start, start + count)))
+    told: list[int] = []
+    found.clear_tail(told.append)
+    found.close()
+    assert [start for start, _ in zeroed] == [BLOCK + 1, *(end for _, end in zeroed[:-1])]
+    assert zeroed[-1][1] == 3 * ZEROED_AT_ONCE
+    assert len(zeroed) == len(told) == 3
+    assert told[-1] == 3 * ZEROED_AT_ONCE - BLOCK - 1
