@@ -21,6 +21,10 @@ LONGEST_ZERO = 1 << 30
 
 
 PREFIX = "ferryman-copy-"
+# A qemu-nbd ends with its last connection; one whose endpoint is killed before the first would hold the image's lock for ever. So the
+# kernel ends it with the thread that started it (one that lives as long as the image is open), and it does not begin if that is gone.
+# SIGKILL, as qemu-nbd forgets a SIGTERM that comes while it opens the image. What was flushed is safe, and nothing else is counted on.
+BOUND = ("setpriv", "--pdeathsig", "KILL", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
 
 
 def _place() -> str:
@@ -139,11 +143,12 @@ class QemuImage:
         self.size = self._first.size
 
     def _serve(self, writable: bool, direct: bool) -> None:
-        if not shutil.which("qemu-nbd"):
-            raise Trouble("missing", "qemu-nbd", "this host has no such program", "apt install qemu-utils")
+        for program, package in (("qemu-nbd", "qemu-utils"), (BOUND[0], "util-linux")):
+            if not shutil.which(program):
+                raise Trouble("missing", program, "this host has no such program", f"apt install {package}")
         self._directory = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=_place())
         socket = f"{self._directory}/nbd"
-        command = ["qemu-nbd", f"--socket={socket}", "--shared=64", f"--cache={'none' if direct else 'writeback'}",
+        command = [*BOUND, str(os.getpid()), "qemu-nbd", f"--socket={socket}", "--shared=64", f"--cache={'none' if direct else 'writeback'}",
                    "--discard=unmap", *([] if writable else ["--read-only"]), "--image-opts",
                    options_for(self.location, self.kind)]  # fmt: skip
         with open(f"{self._directory}/words", "wb") as words:
@@ -222,6 +227,9 @@ def translated(said: str, location: str, number: object = None) -> Trouble:
         or number in ("EPERM", "EROFS", "EACCES")
     ):
         return Trouble("permission", what, words, "run the copy as root of that host, on storage that may be written")
+    if "key-secret" in lower:
+        return Trouble("refused", what, "what is in it is encrypted, and only its passphrase opens it",
+                       "copy the bytes of its file: ferryman copy … --as-file")  # fmt: skip
     if "no such file" in lower or ("could not open" in lower and "not exist" in lower):
         return Trouble("missing", what, "there is no such image", "look at the path, from that host")
     if "not in" in lower and "format" in lower:

@@ -21,7 +21,8 @@ def exact_length(image: Image) -> int:
 
 
 def fingerprint(location: str, kind: str) -> str:
-    """Changes when anybody writes to the image or to what it is based on; empty where this host cannot see that."""
+    """Changes when anybody writes to the image or to what it is based on; empty where this host cannot see that. Of a device it sees what
+    was written by way of that device at this host: not by another host, nor by way of a disk or path below it."""
     if location.startswith(("nbd+unix://", "nbd://")):
         return ""
     signs = []
@@ -62,7 +63,8 @@ def _sign(path: str) -> str:
     try:
         seen = os.stat(path)
         if stat.S_ISREG(seen.st_mode):
-            return f"{seen.st_dev}.{seen.st_ino}.{seen.st_size}.{seen.st_mtime_ns}"
+            # The time of modification can be set back, as rsync and touch do; that of change cannot.
+            return f"{seen.st_dev}.{seen.st_ino}.{seen.st_size}.{seen.st_mtime_ns}.{seen.st_ctime_ns}"
         if stat.S_ISBLK(seen.st_mode):
             handle = os.open(path, os.O_RDONLY)
             try:

@@ -31,7 +31,17 @@ def test_a_raw_file_of_any_size_arrives_with_exactly_its_bytes(copies: Copies, t
     [
         ("qcow2", "raw"),
         ("vmdk", "qcow2"),
-        *(pytest.param(*one, marks=pytest.mark.whole) for one in (("raw", "qcow2"), ("vhdx", "raw"), ("vpc", "qcow2"))),
+        *(
+            pytest.param(*one, marks=pytest.mark.whole)
+            for one in (
+                ("raw", "qcow2"),
+                ("vhdx", "raw"),
+                ("vpc", "qcow2"),
+                ("raw", "vpc"),
+                ("qcow2", "vmdk"),
+                ("raw", "vhdx"),
+            )
+        ),
     ],
 )
 def test_formats_are_converted_and_the_digest_is_of_the_content(
@@ -77,6 +87,14 @@ def test_what_cannot_be_looked_into_travels_as_the_bytes_of_its_file(copies: Cop
     result = copies.copy(copies.task(tmp_path / "source", tmp_path / "target", ("qcow2", "qcow2"), as_file=True))
     assert (tmp_path / "target").read_bytes() == (tmp_path / "source").read_bytes()
     assert result.size == (tmp_path / "source").stat().st_size
+
+
+def test_a_disk_with_a_passphrase_is_refused_with_how_to_copy_it(copies: Copies, tmp_path: Path) -> None:
+    encrypted(tmp_path / "source")
+    with pytest.raises(errors.DriverError, match="only its passphrase opens it") as caught:
+        copies.copy(copies.task(tmp_path / "source", tmp_path / "target", ("qcow2", "raw")))
+    assert "--as-file" in caught.value.remedy
+    assert not (tmp_path / "target").exists()
 
 
 def encrypted(path: Path) -> None:
