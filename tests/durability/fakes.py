@@ -168,6 +168,8 @@ class FakeHypervisor:
 
     def define(self, definition: str, changes: Changes = NO_CHANGES) -> None:
         with self.world.opened() as content:
+            if self.host.name == "b" and content.get("fault"):
+                raise ValueError(content["fault"])
             content[self.host.name] = content[self.host.name] or {"state": "off", "autostart": False}
             content[self.host.name].pop("links", None)
             if changes.links_down:
