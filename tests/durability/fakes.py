@@ -122,7 +122,7 @@ class FakeHypervisor:
             ),
         )
 
-    def guest(self, name_or_uuid: str) -> Guest:
+    def guest(self, name_or_uuid: str, *, as_defined: bool = False) -> Guest:
         world = self.world.read()
         guest = replace(
             good_guest(), host=self.host.name, autostart=world[self.host.name]["autostart"], mark=self.mark(UUID)

@@ -73,6 +73,16 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Unlike:
+    """A device that a running guest and its definition do not have alike."""
+
+    kind: str  # disk, medium (in a drive), interface, or a host device's kind
+    name: str  # target, MAC address, or a host device's name
+    live: str  # what it is now; empty: it is in the definition only
+    defined: str  # what it is from the next start on; empty: it was plugged in live only
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """What libvirt knows of one snapshot."""
 
@@ -83,7 +93,10 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Guest:
-    """All that assess and plan need to know of one guest. Sizes are bytes."""
+    """All that assess and plan need to know of one guest. Sizes are bytes.
+
+    What its definition says is that of the running guest, or, asked `as_defined`, what it will be from its next start on.
+    """
 
     uuid: str
     name: str
@@ -119,6 +132,7 @@ class Guest:
     tpm: str = ""  # backend: emulator, passthrough, external
     secrets: tuple[str, ...] = ()  # UUIDs or usages of libvirt's secrets that its definition names
     title: str = ""
+    unlike: tuple[Unlike, ...] = ()  # looked at where it was asked for as it is defined
     jobs: tuple[Job, ...] = ()
     mark: Mark | None = None  # somebody moves it, or did
     agent: bool = False  # its guest agent is connected

@@ -1,11 +1,12 @@
 """Pure: libvirt's XML in, facts out. Elements we do not know are left alone."""
 
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from ferryman.model.guest import Disk, HostDevice, Interface
+from ferryman.model.guest import Disk, HostDevice, Interface, Unlike
 from ferryman.model.mark import Mark
 
 _SIZE = {"b": 1, "bytes": 1, "kb": 1000, "k": 1024, "kib": 1024, "mb": 1000**2, "m": 1024**2, "mib": 1024**2,
@@ -81,6 +82,36 @@ def definition(xml: str) -> Definition:
         secrets=tuple(sorted({one.get("uuid") or one.get("usage") or "" for one in root.iter("secret")} - {""})),
         mark=mark_in(root.find(f"metadata/{{{MARK_NAMESPACE}}}mark")),
     )
+
+
+def unlike(running: Definition, defined: Definition) -> tuple[Unlike, ...]:
+    """The devices that a running guest and its definition do not have alike.
+
+    Interfaces by their MAC alone: on a libvirt network they are written in another way while they run. Host devices by how
+    many there are of a kind: a running guest names them by other addresses.
+    """
+    now, then = ({disk.target: disk for disk in one.disks} for one in (running, defined))
+    disks = [
+        Unlike("medium" if disk.device in ("cdrom", "floppy") else "disk", target, *sources)
+        for target, disk in {**then, **now}.items()
+        if (sources := tuple(one[target].source if target in one else "" for one in (now, then)))[0] != sources[1]
+    ]
+    here, there = (
+        {one.mac: f"{one.kind} {one.source}".strip() for one in each.interfaces} for each in (running, defined)
+    )
+    interfaces = [Unlike("interface", mac, here.get(mac, ""), there.get(mac, "")) for mac in sorted(here.keys() ^ there.keys())]  # fmt: skip
+    devices = _surplus(running, defined) + [
+        replace(one, live="", defined=one.live) for one in _surplus(defined, running)
+    ]
+    return (*disks, *interfaces, *devices)
+
+
+def _surplus(definition: Definition, other: Definition) -> list[Unlike]:
+    """The host devices of those kinds of which the other has fewer; what is an interface too is told of as one."""
+    macs = {one.mac for each in (definition, other) for one in each.interfaces}
+    ours, theirs = ([one for one in each.host_devices if one.name not in macs] for each in (definition, other))
+    more = Counter(one.kind for one in ours) - Counter(one.kind for one in theirs)
+    return [Unlike(one.kind, one.name, one.name, "") for one in ours if more[one.kind] and one not in theirs]
 
 
 MARK_NAMESPACE, MARK_PREFIX = "urn:ferryman:mark", "ferryman"
