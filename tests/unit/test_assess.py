@@ -116,6 +116,7 @@ CASES: dict[str, tuple[Site, Severity]] = {
     "chain-flattened": (copied(backing=("/srv/local/base.qcow2",)), NOTE),
     "raw-allocated": (copied(format="raw"), NOTE),
     "copied-shareable": (copied(shareable=True), BLOCKER),
+    "copied-sliced": (copied(sliced=True), BLOCKER),
     "no-pool": (copied(source="/srv/nowhere/web.qcow2"), BLOCKER),
     "no-room": (copied(capacity=900 * GIB, allocation=200 * GIB), BLOCKER),
     "room-tight": (copied(capacity=900 * GIB, allocation=20 * GIB), WARNING),

@@ -50,6 +50,7 @@ REFUSED: dict[str, tuple[Site, Options]] = {
     "state-stays": (with_guest(state_files=("/srv/pmem/web",)), COLD),
     "disk-not-shared": (local(), Options(cold=True, copy_storage=CopyStorage.NEVER)),
     "copied-shareable": (local(shareable=True), COLD),
+    "copied-sliced": (local(sliced=True), COLD),
 }
 
 

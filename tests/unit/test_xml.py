@@ -95,6 +95,27 @@ def test_files_of_the_host_that_hold_a_guests_state() -> None:
     assert xml.definition("<domain><devices><tpm><backend type='emulator'/></tpm></devices></domain>").state_files == ()
 
 
+def test_every_secret_that_the_definition_names() -> None:
+    text = (
+        "<domain><devices><disk><source><auth><secret type='ceph' usage='ceph-web'/></auth></source><encryption format='luks'>"
+        "<secret type='passphrase' uuid='11111111-0000-4000-8000-000000000001'/></encryption></disk><tpm model='tpm-crb'>"
+        "<backend type='emulator' version='2.0'><encryption secret='11111111-0000-4000-8000-000000000002'/></backend></tpm></devices></domain>"
+    )
+    assert xml.definition(text).secrets == (
+        "11111111-0000-4000-8000-000000000001",
+        "11111111-0000-4000-8000-000000000002",
+        "ceph-web",
+    )
+
+
+def test_a_disk_that_is_a_part_of_an_image() -> None:
+    text = "<domain><devices><disk type='file'><source file='/a'>{}</source>{}<target dev='vda'/></disk></devices></domain>"
+    part = "<slices><slice type='storage' offset='0' size='1024'/></slices>"
+    below = f"<backingStore type='file'><source file='/b'>{part}</source></backingStore>"
+    for source, store, sliced in (("", "", False), (part, "", True), ("", below, True)):
+        assert xml.definition(text.format(source, store)).disks[0].sliced is sliced
+
+
 def test_where_an_interface_leads_out(everything: xml.Definition) -> None:
     assert [one.device for one in everything.interfaces] == [
         "br0",

@@ -23,6 +23,7 @@ _AND = frozenset(
         "chain-flattened",
         "chain-kept",
         "copied-shareable",
+        "copied-sliced",
         "disk-not-shared",
         "medium-ejected",
         "being-moved",

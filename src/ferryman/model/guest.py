@@ -36,6 +36,7 @@ class Disk:
     backing: tuple[str, ...] = ()  # sources of the layers below, top first
     pool: str = ""  # of a volume
     bus: str = ""  # virtio, scsi, sata, …
+    sliced: bool = False  # only a part of its image, or of one below, is what the guest sees
 
     @property
     def bypasses_cache(self) -> bool:

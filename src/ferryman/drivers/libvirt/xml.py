@@ -79,7 +79,7 @@ def definition(xml: str) -> Definition:
         state_files=_state_files(root),
         pinned_cpus=_pinned_cpus(root),
         numa_nodes=_numbers(element.get("nodeset", "") for element in root.findall("numatune/*")),
-        secrets=tuple(sorted({one.get("uuid") or one.get("usage") or "" for one in root.iter("secret")} - {""})),
+        secrets=_secrets(root),
         mark=mark_in(root.find(f"metadata/{{{MARK_NAMESPACE}}}mark")),
     )
 
@@ -214,6 +214,7 @@ def _disk(element: Element) -> Disk:
         backing=tuple(backing),
         pool="" if source is None else source.get("pool", ""),
         bus="" if target is None else target.get("bus", ""),
+        sliced=element.find(".//slices") is not None,
     )
 
 
@@ -264,6 +265,12 @@ def _host_devices(root: Element) -> tuple[HostDevice, ...]:
     ]
     found += [HostDevice("shmem", element.get("name", "")) for element in root.findall("devices/shmem")]
     return tuple(found)
+
+
+def _secrets(root: Element) -> tuple[str, ...]:
+    """Those that open disks and storage, and those that a TPM's state is encrypted with."""
+    named = {one.get("uuid") or one.get("usage") or "" for one in root.iter("secret")}
+    return tuple(sorted({*named, *(one.get("secret", "") for one in root.iter("encryption"))} - {""}))
 
 
 def _state_files(root: Element) -> tuple[str, ...]:
