@@ -55,6 +55,8 @@ class Interface:
     link_up: bool = True
     device: str = ""  # the host's device that carries its segment: a bridge, or the device below a macvtap
     network_mode: str = ""  # of a libvirt network: bridge, nat, route, open, isolated, …
+    portgroup: str = ""  # of a libvirt network
+    filter: str = ""  # name of the libvirt network filter that guards it
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,9 @@ class Guest:
     pinned_cpus: tuple[int, ...] = ()  # CPUs of the host that its definition names
     numa_nodes: tuple[int, ...] = ()  # NUMA nodes of the host that its memory is bound to
     tpm: str = ""  # backend: emulator, passthrough, external
+    listens: tuple[str, ...] = ()  # addresses that its definition has its consoles listen on
+    listen_networks: tuple[str, ...] = ()  # libvirt networks on whose address they listen
+    security_models: tuple[str, ...] = ()  # that its definition names: apparmor, selinux, …
     secrets: tuple[str, ...] = ()  # UUIDs or usages of libvirt's secrets that its definition names
     title: str = ""
     unlike: tuple[Unlike, ...] = ()  # looked at where it was asked for as it is defined

@@ -104,6 +104,7 @@ class Ground:
     lacking: tuple[str, ...] | None = (
         None  # of the files the guest needs, those the destination lacks; None: not looked at
     )
+    addresses: tuple[str, ...] | None = None  # IP addresses of the destination; None: not looked at
     link: LinkSpeed | None = None  # None: nobody asked for it
     nvram: DiskReach | None = None  # the directory of the guest's variable store; None: it has none
 

@@ -62,6 +62,7 @@ class LibvirtBetween:
             lacking=None
             if visits[1].failed or set(files) & set(visits[1].hidden)
             else tuple(path for path in files if path in visits[1].missing),
+            addresses=visits[1].addresses or None,
             nvram=_nvram(guest, source.host, destination.host) if guest.nvram else None,
         )
 

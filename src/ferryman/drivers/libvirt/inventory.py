@@ -81,8 +81,17 @@ def host_facts(link: libvirt.virConnect, host: Host) -> HostFacts:
         pools=tuple(_pool(pool) for pool in link.listAllStoragePools()),
         networks=tuple(_network(network) for network in link.listAllNetworks()),
         guests=guests(link),
+        filters=_filters(link),
+        security_models=capabilities.security_models,
         secrets=_secrets(link),
     )
+
+
+def _filters(link: libvirt.virConnect) -> tuple[str, ...] | None:
+    try:
+        return tuple(sorted(one.name() for one in link.listAllNWFilters()))
+    except libvirt.libvirtError:
+        return None  # a libvirt without the driver for them
 
 
 def _secrets(link: libvirt.virConnect) -> tuple[str, ...] | None:
@@ -95,8 +104,11 @@ def _secrets(link: libvirt.virConnect) -> tuple[str, ...] | None:
 
 
 def _network(network: libvirt.virNetwork) -> Network:
-    bridge, mode = xml.network_bridge(network.XMLDesc())
-    return Network(network.name(), bool(network.isActive()), bridge, bool(network.autostart()), mode)
+    text = network.XMLDesc()
+    bridge, mode = xml.network_bridge(text)
+    return Network(
+        network.name(), bool(network.isActive()), bridge, bool(network.autostart()), mode, xml.portgroups(text)
+    )
 
 
 def _pool(pool: libvirt.virStoragePool) -> Pool:
@@ -137,9 +149,10 @@ def guest(link: libvirt.virConnect, host: str, name_or_uuid: str, *, as_defined:
     persistent, active = bool(domain.isPersistent()), bool(domain.isActive())
     inactive = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) if persistent else live
     running = definition = xml.definition(live)
+    lasting = xml.definition(inactive)  # without what libvirt gave the running guest from its own settings
     disks = tuple(_sized(domain, storage.located(link, disk)) for disk in running.disks)
     if as_defined and active and persistent:
-        definition = xml.definition(inactive)
+        definition = lasting
         disks = tuple(_as_defined(link, storage.located(link, disk), disks) for disk in definition.disks)
     job = job_of(domain) if active else ""
     rss = domain.memoryStats().get("rss", 0) * 1024 if active else 0
@@ -176,6 +189,9 @@ def guest(link: libvirt.virConnect, host: str, name_or_uuid: str, *, as_defined:
         pinned_cpus=definition.pinned_cpus,
         numa_nodes=definition.numa_nodes,
         tpm=definition.tpm,
+        listens=lasting.listens,
+        listen_networks=lasting.listen_networks,
+        security_models=lasting.security_models,
         secrets=definition.secrets,
         mark=running.mark,
         title=definition.title,

@@ -39,6 +39,9 @@ class Definition:
     state_files: tuple[str, ...]
     pinned_cpus: tuple[int, ...]
     numa_nodes: tuple[int, ...]
+    listens: tuple[str, ...]
+    listen_networks: tuple[str, ...]
+    security_models: tuple[str, ...]
     secrets: tuple[str, ...]
     mark: Mark | None
 
@@ -79,6 +82,9 @@ def definition(xml: str) -> Definition:
         state_files=_state_files(root),
         pinned_cpus=_pinned_cpus(root),
         numa_nodes=_numbers(element.get("nodeset", "") for element in root.findall("numatune/*")),
+        listens=_listens(root),
+        listen_networks=_named_in(root.findall("devices/graphics/listen"), "network"),
+        security_models=_security_models(root),
         secrets=_secrets(root),
         mark=mark_in(root.find(f"metadata/{{{MARK_NAMESPACE}}}mark")),
     )
@@ -220,7 +226,7 @@ def _disk(element: Element) -> Disk:
 
 def _interface(element: Element) -> Interface:
     kind = element.get("type", "")
-    source, mac, model, link = (element.find(name) for name in ("source", "mac", "model", "link"))
+    source, mac, model, link, guard = (element.find(name) for name in ("source", "mac", "model", "link", "filterref"))
     named = (
         ""
         if source is None
@@ -233,6 +239,8 @@ def _interface(element: Element) -> Interface:
         model="" if model is None else model.get("type", ""),
         link_up=link is None or link.get("state") != "down",
         device=named if kind in ("bridge", "direct") else ("" if source is None else source.get("bridge", "")),
+        portgroup="" if source is None else source.get("portgroup", ""),
+        filter="" if guard is None else guard.get("filter", ""),
     )
 
 
@@ -267,6 +275,26 @@ def _host_devices(root: Element) -> tuple[HostDevice, ...]:
     return tuple(found)
 
 
+def _listens(root: Element) -> tuple[str, ...]:
+    """Addresses of the host that graphics and serial lines are bound to. On a libvirt network it is that one's address."""
+    graphics = root.findall("devices/graphics")
+    bare = [one for one in graphics if one.find("listen") is None]
+    own = [one for one in root.findall("devices/graphics/listen") if one.get("type") == "address"]
+    bound = [one for one in root.findall("devices/*/source") if one.get("mode") == "bind" and one.get("service")]
+    found = {*_named_in(bare, "listen"), *_named_in(own, "address"), *_named_in(bound, "host")}
+    return tuple(sorted(found))
+
+
+def _named_in(elements: Iterable[Element], attribute: str) -> tuple[str, ...]:
+    return tuple(sorted({one.get(attribute, "") for one in elements} - {""}))
+
+
+def _security_models(root: Element) -> tuple[str, ...]:
+    """Those that the definition names by itself: a label beside "dynamic" is one that libvirt gave at the start."""
+    labels = [one for one in root.iter("seclabel") if one.get("type") != "dynamic" or one.find("label") is None]
+    return tuple(model for model in _named_in(labels, "model") if model != "none")
+
+
 def _secrets(root: Element) -> tuple[str, ...]:
     """Those that open disks and storage, and those that a TPM's state is encrypted with."""
     named = {one.get("uuid") or one.get("usage") or "" for one in root.iter("secret")}
@@ -299,6 +327,11 @@ def network_bridge(xml: str) -> tuple[str, str]:
     return "" if bridge is None else bridge.get("name", ""), "isolated" if forward is None else forward.get(
         "mode", "nat"
     )
+
+
+def portgroups(xml: str) -> tuple[str, ...]:
+    """The names of a libvirt network's groups of ports."""
+    return _named_in(ElementTree.fromstring(xml).findall("portgroup"), "name")
 
 
 def interface_kind(xml: str) -> str:
