@@ -122,7 +122,7 @@ class FakeHypervisor:
             ),
         )
 
-    def guest(self, name_or_uuid: str) -> Guest:
+    def guest(self, name_or_uuid: str, *, as_defined: bool = False) -> Guest:
         world = self.world.read()
         guest = replace(
             good_guest(), host=self.host.name, autostart=world[self.host.name]["autostart"], mark=self.mark(UUID)
@@ -173,6 +173,8 @@ class FakeHypervisor:
 
     def define(self, definition: str, changes: Changes = NO_CHANGES) -> None:
         with self.world.opened() as content:
+            if self.host.name == "b" and content.get("fault"):
+                raise ValueError(content["fault"])
             content[self.host.name] = content[self.host.name] or {"state": "off", "autostart": False}
             content[self.host.name].pop("links", None)
             if changes.links_down:

@@ -228,6 +228,7 @@ def test_killed_while_it_is_put_back(tmp_path: Path, step: str, moment: str) -> 
         ({"deaf": True}, "did not shut down"),
         ({"copy_fails": "no space left"}, "no space left"),
         ({"befalls": "it rebooted"}, "it rebooted"),
+        ({"fault": "a prefix that nobody expected"}, "a fault in ferryman: ValueError: a prefix that nobody expected"),
     ],
 )
 def test_what_fails_is_put_back_and_named(tmp_path: Path, changes: dict[str, Any], why: str) -> None:

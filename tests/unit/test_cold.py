@@ -13,7 +13,7 @@ from ferryman.execute.patience import waits_for
 from ferryman.execute.stop import Asked, Then, decide
 from ferryman.execute.undo import watched_for
 from ferryman.model.finding import Severity
-from ferryman.model.guest import Disk, HostDevice, State
+from ferryman.model.guest import Disk, HostDevice, State, Unlike
 from ferryman.model.host import Pool
 from ferryman.model.place import Place, Where
 from ferryman.model.plan import Adaption, Changes, Method, Travel
@@ -46,12 +46,17 @@ def local(**changes: Any) -> Site:
 
 # Findings that only a cold move has, each with a test here.
 OF_COLD = {
-    "chain-kept",
     "no-ssh", "copy-tools-missing", "disks-by-ssh", "checks-not-asked", "saved-memory-adapted",
     "nvram-stays", "nvram-network",
+    "chain-kept", "live-only", "defined-only", "defined-otherwise", "size-unknown",
     "snapshots-along", "nothing-kept", "loses-writes", "emulator-adapted", "machine-adapted", "cpu-adapted", "transient-cold", "cannot-answer", "may-be-forced-off", "not-held", "saved-memory", "checkpoints-left", "link-without-switch",
 }  # fmt: skip
 REFUSED: dict[str, tuple[Site, Options]] = {
+    "defined-otherwise": (with_guest(unlike=(Unlike("disk", "vda", "/srv/new.qcow2", "/srv/old.qcow2"),)), COLD),
+    "size-unknown": (
+        replace(local(), guest=replace(local().guest, disks=(replace(local().guest.disks[0], capacity=0),))),
+        COLD,
+    ),
     "transient-cold": (with_guest(persistent=False), COLD),
     "cannot-answer": (with_guest(state=State.PAUSED), COLD),
     "snapshots-stay": (with_guest(snapshots=("before",), external_snapshots=("before",)), COLD),
@@ -70,6 +75,7 @@ REFUSED: dict[str, tuple[Site, Options]] = {
     "state-stays": (with_guest(state_files=("/srv/pmem/web",)), COLD),
     "disk-not-shared": (local(), Options(cold=True, copy_storage=CopyStorage.NEVER)),
     "copied-shareable": (local(shareable=True), COLD),
+    "copied-sliced": (local(sliced=True), COLD),
 }
 
 
@@ -80,6 +86,26 @@ def test_what_would_be_lost_refuses_with_thing_reason_and_remedy(code: str) -> N
     assert found[0].what
     assert found[0].why
     assert found[0].remedy
+
+
+@pytest.mark.parametrize(
+    ("one", "code", "severity", "words"),
+    [
+        (Unlike("disk", "vdb", "/srv/b.raw", ""), "live-only", Severity.WARNING, "/srv/b.raw was plugged in live only: it is not copied and stays at a"),
+        (Unlike("disk", "vdb", "", "/srv/b.raw"), "defined-only", Severity.NOTE, "comes along"),
+        (Unlike("medium", "sda", "/srv/iso", ""), "live-only", Severity.NOTE, "at its next start it has none"),
+        (Unlike("interface", "52:54:00:00:00:09", "bridge br0", ""), "live-only", Severity.WARNING, "does not come along"),
+        (Unlike("usb", "0x1:0x2", "", "0x1:0x2"), "defined-only", Severity.NOTE, "next start"),
+    ],
+)  # fmt: skip
+def test_a_device_that_only_runs_or_is_only_defined_is_told_of(
+    one: Unlike, code: str, severity: Severity, words: str
+) -> None:
+    (found,) = assess(with_guest(unlike=(one,)), COLD)
+    assert (found.code, found.severity) == (code, severity)
+    assert words in found.why
+    assert one.name in found.what
+    assert "--config" in found.remedy or severity is Severity.NOTE
 
 
 def test_what_moves_beside_the_disks_is_said() -> None:

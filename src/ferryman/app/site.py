@@ -223,7 +223,7 @@ class Site:
         at, found = self.find(guest, source)
         self.host(destination)
         options = self.with_maps(options, at, destination)
-        site = observe(self.ports, found.uuid, at, destination, way_back=options.rollback_loses_writes)
+        site = observe(self.ports, found.uuid, at, destination, options)
         if measure_link:
             speed = self.ports.between.measure(self.hypervisor(at), self.hypervisor(destination))
             site = replace(site, ground=replace(site.ground, link=speed))

@@ -24,6 +24,7 @@ _AND = frozenset(
         "chain-flattened",
         "chain-kept",
         "copied-shareable",
+        "copied-sliced",
         "disk-not-shared",
         "medium-ejected",
         "being-moved",
@@ -67,6 +68,7 @@ def findings(site: Site, options: Options, live: Iterable[Finding]) -> Iterator[
     ):  # another mode is made anew where the guest starts
         yield from (finding for finding in found if finding.code == "cpu-incompatible")
     yield from _state(site, options)
+    yield from _unlike(site)
     yield from _disks(site, options)
     yield from copies.findings(site, options)
     if options.checks and site.guest.off:
@@ -125,6 +127,33 @@ def _state(site: Site, options: Options) -> Iterator[Finding]:
                       "a longer --stop-timeout makes that less likely; afterwards look at its file systems from inside (fsck)")  # fmt: skip
 
 
+def _unlike(site: Site) -> Iterator[Finding]:
+    """What starts at the destination is the definition: what was plugged in or changed live ends with the stop, there and here."""
+    guest, at = site.guest, site.source.host.name
+    for one in guest.unlike:
+        what = f"{one.kind} {one.name} of guest {guest.name}"
+        match one.kind, one.live, one.defined:
+            case "disk", live, "":
+                yield warning("live-only", what, f"{live} was plugged in live only: it is not copied and stays at {at}, and the guest is without it from the stop on, also if it is put back",
+                              f"to take it along: virsh attach-disk {guest.name} {live} {one.name} --config, with the options of virsh dumpxml {guest.name}")  # fmt: skip
+            case "disk", live, defined if live:
+                yield blocker("defined-otherwise", what, f"it runs on {live}, and its definition names {defined}: it would start with that, without what was written to {live}",
+                              f"make the definition name what it runs on (virsh edit {guest.name}); or, if {defined} is the right one, shut the guest down and start it")  # fmt: skip
+            case "medium", live, defined if live:
+                yield note(
+                    "live-only", what, f"{live} was put in live only: at its next start it has {defined or 'none'}"
+                )
+            case _, _, "":
+                yield warning("live-only", what, f"it was plugged in live only ({one.live}): it does not come along, and the guest is without it from the stop on, also if it is put back",
+                              f"to take it along: virsh attach-device {guest.name} FILE --config, FILE being its element in virsh dumpxml {guest.name}")  # fmt: skip
+            case _:
+                yield note(
+                    "defined-only",
+                    what,
+                    f"it is in the definition only ({one.defined}), and comes along: the guest has it from its next start on",
+                )
+
+
 def _disks(site: Site, options: Options) -> Iterator[Finding]:
     for disk in site.guest.disks:
         if not disk.source or disk.read_only:
@@ -133,6 +162,10 @@ def _disks(site: Site, options: Options) -> Iterator[Finding]:
         if not can_be_held(disk):
             yield warning("not-held", what, f"it cannot be held at {site.source.host.name} ({'shareable' if disk.shareable else disk.kind}): nothing but its definition keeps the guest from being started there while it moves",
                           "start nothing by hand until the move has ended")  # fmt: skip
+    for disk in disks.to_copy(site, options):
+        if not disk.capacity:
+            yield blocker("size-unknown", f"disk {disk.target} ({disk.source}) of guest {site.guest.name}", f"libvirt at {site.source.host.name} does not find it, or does not say how large it is, and it is to be copied",
+                          "look whether it is there; a device is seen in a pool of its kind (virsh pool-define-as); or take the disk out of the definition: virsh edit")  # fmt: skip
 
 
 def _snapshots_stay(site: Site) -> Iterator[Finding]:

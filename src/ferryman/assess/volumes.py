@@ -61,6 +61,9 @@ def _disk(site: Site, disk: Disk, pool: Pool, options: Options) -> Iterator[Find
     if not disk.read_only and not options.cold:
         yield note("no-image-lock", what, "its two copies have no lock in common: if a libvirtd dies in the switchover, nothing but libvirt stands between two running guests",
                    "do not restart libvirtd at either host during the move")  # fmt: skip
+    if disk.sliced:
+        yield blocker("copied-sliced", what, "its definition names a part of an image (<slices>): the whole of it would be copied, and the part not be known",
+                      f"put that part into an image of its own while the guest is off (of a raw one: dd with skip= and count=), and name that: virsh edit {site.guest.name}; or put it on storage that both hosts share")  # fmt: skip
     if disk.shareable:
         yield blocker("copied-shareable", what, "it is marked shareable: another guest may be writing to it, and would go on writing to the old copy",
                       "put it on storage that both hosts share")  # fmt: skip

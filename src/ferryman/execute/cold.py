@@ -3,12 +3,14 @@
 Until its network links go up at the destination everything is put back by the undo rows; from then on there is only forward.
 """
 
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import PurePath
 from typing import Any
 
-from ferryman.errors import DriverError, Refused
+from ferryman.errors import DriverError, RecordsUnusable, Refused
 from ferryman.execute import definition, live, mark, storage, undo
 from ferryman.execute.copying import copy_disks, copy_saved, copy_tpm, forget_journals, results, still_untouched
 from ferryman.execute.follow import TransferEnd, not_ours_any_more
@@ -93,6 +95,13 @@ def _tried(ports: Ports, request: Request, act: Callable[[], TransferEnd]) -> An
         return to_plain(act())
     except (DriverError, Refused) as error:
         return to_plain(TransferEnd(f"{error.what}: {error.why}", str(error), error.remedy))
+    except RecordsUnusable:
+        raise  # without records nothing can be put back
+    except Exception as error:  # a fault of ours, and the guest is off: it is put back all the same
+        fault = f"a fault in ferryman: {type(error).__name__}: {error}"
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        ports.records.keep_decision(request.id, f"{fault} (in {at.name}, {PurePath(at.filename).name} line {at.lineno})")  # fmt: skip
+        return to_plain(TransferEnd(fault, fault, "please report it, with what ferryman show says of this request"))
 
 
 def _why_back(ports: Ports, request: Request) -> TransferEnd:

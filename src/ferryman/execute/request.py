@@ -104,8 +104,7 @@ class Fulfilment:
 
     def observe_assess_plan(self, request: Request) -> Any:
         """Look at both hosts, find what speaks against the move, and plan it. Raises Blocked."""
-        site = observe(self.ports, request.guest_uuid, request.source, request.destination,
-                       way_back=request.options.rollback_loses_writes)  # fmt: skip
+        site = observe(self.ports, request.guest_uuid, request.source, request.destination, request.options)
         findings = assess(site, request.options)
         self.ports.records.keep_findings(request.id, "before", findings)
         self.ports.records.keep_versions(request.id, _versions(site, request.ferryman_version))

@@ -70,6 +70,7 @@ class Network:
     bridge: str
     autostart: bool = True
     mode: str = ""  # libvirt's forward mode; isolated when there is none
+    portgroups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,8 @@ class HostFacts:
     pools: tuple[Pool, ...] = ()
     networks: tuple[Network, ...] = ()
     guests: tuple[GuestOnHost, ...] = ()
+    filters: tuple[str, ...] | None = None  # libvirt's network filters there; None: not looked at
+    security_models: tuple[str, ...] = ()  # that libvirt there labels guests by
     secrets: tuple[str, ...] | None = None  # UUIDs and usages of libvirt's secrets there; None: not looked at
 
     def guest(self, uuid: str) -> GuestOnHost | None:

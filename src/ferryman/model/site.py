@@ -112,6 +112,7 @@ class Ground:
     lacking: tuple[str, ...] | None = (
         None  # of the files the guest needs, those the destination lacks; None: not looked at
     )
+    addresses: tuple[str, ...] | None = None  # IP addresses of the destination; None: not looked at
     link: LinkSpeed | None = None  # None: nobody asked for it
     copy_packages: tuple[EndTools, EndTools] | None = (
         None  # what copies need, at source and destination; None: not asked

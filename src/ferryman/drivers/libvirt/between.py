@@ -64,6 +64,7 @@ class LibvirtBetween:
             else tuple(path for path in files if path in visits[1].missing),
             copy_packages=(_tools(visits[0]), _tools(visits[1])),
             nvram=_nvram(guest, source.host, destination.host) if guest.nvram or guest.nvram_store else None,
+            addresses=visits[1].addresses or None,
         )
 
     def carry(self, source: Hypervisor, path: str, destination: Hypervisor, volume: Volume) -> int:

@@ -53,10 +53,10 @@ class LibvirtHypervisor:
     def guests(self) -> tuple[GuestOnHost, ...]:
         return self.connection.look(f"guests of host {self.host.name}", inventory.guests)
 
-    def guest(self, name_or_uuid: str) -> Guest:
+    def guest(self, name_or_uuid: str, *, as_defined: bool = False) -> Guest:
         found = self.connection.look(
             f"guest {name_or_uuid} at {self.host.name}",
-            lambda link: inventory.guest(link, self.host.name, name_or_uuid),
+            lambda link: inventory.guest(link, self.host.name, name_or_uuid, as_defined=as_defined),
         )
         if found is None:
             raise errors.NotFound(

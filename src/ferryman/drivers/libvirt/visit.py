@@ -67,6 +67,8 @@ for module, package in ("nbd", "python3-libnbd"), ("zstandard", "python3-zstanda
 for bridge in /sys/class/net/*/bridge; do
     [ -d "$bridge" ] && printf 'bridge\t%s\n' "$(basename "$(dirname "$bridge")")"
 done
+ip -oneline address show 2>/dev/null | sed -n 's|^.* inet6\{0,1\} \([^ /]*\).*|own\t\1|p'
+[ "$(cat /proc/sys/net/ipv4/ip_nonlocal_bind 2>/dev/null)" != 1 ] || printf 'own\tany\n'
 while [ "$1" != -- ]; do
     if [ ! -r "$1" ] && hidden "$1"; then printf 'hidden\t%s\n' "$1"
     elif [ ! -r "$1" ]; then printf 'missing\t%s\n' "$1"
@@ -111,6 +113,7 @@ class Visit:
     host: Host
     failed: str = ""
     bridges: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()  # its own; "any" where a program may listen on others too
     missing: tuple[str, ...] = ()  # files that are not there
     hidden: tuple[str, ...] = ()  # those that whom it was visited as may not see
     ends: dict[str, float] = field(default_factory=dict)  # certificate file -> when it ends, where dates were asked for
@@ -186,6 +189,7 @@ def visit(
     return Visit(
         host,
         bridges=tuple(sorted(value[1] for value in lines if value[0] == "bridge")),
+        addresses=tuple(value[1] for value in lines if value[0] == "own"),
         missing=tuple(value[1] for value in lines if value[0] == "missing"),
         hidden=tuple(value[1] for value in lines if value[0] == "hidden"),
         ends={value[1]: float(value[2]) for value in lines if value[0] == "ends" and _is_number(value[2])},
