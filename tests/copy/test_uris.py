@@ -109,7 +109,7 @@ class Ranges(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Range", where)
         self.end_headers()
 
-    def log_message(self, format: str, *arguments: object) -> None:
+    def log_message(self, *arguments: object) -> None:
         """Nothing: pytest shows what matters."""
 
 
