@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from ferryman.assess.definition import ALSO, bound_to_the_source
 from ferryman.model.finding import Finding, blocker, note, warning
-from ferryman.model.guest import State
+from ferryman.model.guest import Disk, State
 from ferryman.model.plan import Adaption
 from ferryman.model.request import Chain, Options
 from ferryman.model.site import Site
@@ -20,6 +20,8 @@ _AND = frozenset(
         "no-room",
         "room-tight",
         "disk-copied",
+        "format-changed",
+        "not-converted",
         "chain-flattened",
         "chain-kept",
         "copied-shareable",
@@ -118,6 +120,19 @@ def _disks(site: Site, options: Options) -> Iterator[Finding]:
         if not can_be_held(disk):
             yield warning("not-held", what, f"it cannot be held at {site.source.host.name} ({'shareable' if disk.shareable else disk.kind}): nothing but its definition keeps the guest from being started there while it moves",
                           "start nothing by hand until the move has ended")  # fmt: skip
+    for disk in disks.to_copy(site, options):
+        if disk.encrypted:
+            yield from _encrypted(site, disk)
+
+
+def _encrypted(site: Site, disk: Disk) -> Iterator[Finding]:
+    what = f"disk {disk.target} ({disk.source}) of guest {site.guest.name}"
+    if disk.backing:
+        yield blocker("encrypted-layers", what, "it is encrypted and has layers below: its file alone is not all of it, and without its secret nobody can join them",
+                      f"flatten it: virsh blockpull {site.guest.name} {disk.target} --wait, while the guest runs")  # fmt: skip
+    else:
+        yield note("encrypted-copied", what, "it is encrypted: its file is copied as it is, byte for byte and without conversion, and nobody opens it",
+                   f"{site.destination.host.name} needs the same secret under the same name (secret-named)")  # fmt: skip
 
 
 def _left_behind(site: Site, options: Options) -> Iterator[Finding]:

@@ -130,7 +130,11 @@ def save_snapshots(ports: Ports, request: Request, plan: Plan) -> None:
     """Keep what libvirt knows of them. Raises Refused for one in an image that it does not know: the copy would lose it."""
     source = ports.hypervisor(request.source)
     for disk in plan.new_disks:
-        if disk.travel is Travel.COPY and disk.format == "qcow2" and (names := source.image_snapshots(disk.source)):
+        if (
+            disk.travel is Travel.COPY
+            and (disk.converted_from or disk.format) == "qcow2"
+            and (names := source.image_snapshots(disk.source))
+        ):
             raise Refused(f"disk {disk.target} ({disk.source})", f"snapshots are in it that libvirt does not know ({', '.join(names)}): they would not come along",
                           f"once the guest is off: qemu-img snapshot -d NAME {disk.source}; or move it live")  # fmt: skip
     if plan.snapshots:

@@ -3,6 +3,7 @@
 What was made is a fact of the request, noted volume by volume, so that a rolled-back move removes only what it made itself.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from ferryman.errors import FerrymanError, Refused
@@ -51,7 +52,7 @@ def make_volumes(ports: Ports, request: Request, plan: Plan) -> None:
     for disk in plan.new_disks:
         made = ports.records.facts(request.id).get("volumes", {})
         if disk.target not in made:
-            volume = _make(ports, request, disk)
+            volume = replace(_make(ports, request, disk), format=disk.format if disk.converted_from else "")
             ports.records.keep_facts(request.id, {"volumes": {**made, disk.target: to_plain(volume)}})
 
 

@@ -36,6 +36,7 @@ class Disk:
     backing: tuple[str, ...] = ()  # sources of the layers below, top first
     pool: str = ""  # of a volume
     bus: str = ""  # virtio, scsi, sata, …
+    encrypted: bool = False  # QEMU opens it with a secret; nobody else can
 
     @property
     def bypasses_cache(self) -> bool:

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from ferryman.model.guest import Disk, Guest
 from ferryman.model.host import HostFacts, Pool
 from ferryman.model.plan import NewDisk, Travel
-from ferryman.model.request import Chain, CopyStorage, Options
+from ferryman.model.request import Chain, CopyStorage, Format, Options
 from ferryman.model.site import DiskReach, Reach, Site
 
 # Kinds of pools in which libvirt makes a volume of a size we name, and the formats it makes there (None: every one).
@@ -81,11 +81,29 @@ def placement(disk: Disk, site: Site, options: Options) -> Placement:
     if pool.kind not in MAKES_VOLUMES:
         return Placement(disk, None, f"pool {pool.name} at {at} is of kind {pool.kind}, in which no volume can be made")
     formats = MAKES_VOLUMES[pool.kind]
-    if formats is not None and disk.format not in formats:
+    if formats is not None and format_there(disk, pool, site, options) not in formats:
         return Placement(
-            disk, None, f"pool {pool.name} at {at} ({pool.kind}) holds {', '.join(formats)} volumes, not {disk.format}"
+            disk,
+            None,
+            f"pool {pool.name} at {at} ({pool.kind}) holds {', '.join(formats)} volumes, not {disk.format}; a cold move converts it (--cold)",
+        )
+    if formats is not None and _travel(disk, site, options) is Travel.FILE:
+        return Placement(
+            disk,
+            None,
+            f"pool {pool.name} at {at} ({pool.kind}) holds no files, and this image travels as the file that it is",
         )
     return Placement(disk, pool)
+
+
+def format_there(disk: Disk, pool: Pool, site: Site, options: Options) -> str:
+    """What the disk is at the destination. While its guest runs, or as the bytes of its file, it stays what it is."""
+    if _travel(disk, site, options) is not Travel.COPY:
+        return disk.format
+    formats = MAKES_VOLUMES.get(pool.kind)
+    if formats is not None:
+        return disk.format if disk.format in formats else formats[0]
+    return disk.format if options.format is Format.SAME or disk.read_only else options.format.value
 
 
 def pool_of(disk: Disk, host: HostFacts) -> Pool | None:
@@ -113,12 +131,20 @@ def _new_disks(site: Site, options: Options) -> Iterator[NewDisk]:
         if pool is None:
             continue
         names = given.setdefault(pool.name, set(site.ground.volumes.get(pool.name, ())))
-        name = free_name(PurePosixPath(disk.source).name, names)
+        there = format_there(disk, pool, site, options)
+        name = free_name(_name(disk, there), names)
         names.add(name)
         yield NewDisk(
-            disk.target, disk.source, pool.name, name, disk.format, disk.capacity, disk.allocation,
-            _travel(disk, site, options), pool.path,
+            disk.target, disk.source, pool.name, name, there, disk.capacity, disk.allocation,
+            _travel(disk, site, options), pool.path, disk.format if there != disk.format else "",
         )  # fmt: skip
+
+
+def _name(disk: Disk, there: str) -> str:
+    """That of the image; an ending that names its format follows the format."""
+    name = PurePosixPath(disk.source).name
+    ends_in = f".{disk.format}"
+    return f"{name.removesuffix(ends_in)}.{there}" if name.endswith(ends_in) else name
 
 
 def _travel(disk: Disk, site: Site, options: Options) -> Travel:
@@ -126,7 +152,14 @@ def _travel(disk: Disk, site: Site, options: Options) -> Travel:
         return Travel.MEDIUM if disk.read_only else Travel.MIRROR
     # A snapshot inside an image is not in the content that the guest sees, nor is the border to a layer below.
     as_it_is = bool(site.guest.snapshots) or options.chain is Chain.KEEP
-    return Travel.FILE if as_it_is and disk.format == "qcow2" and not disk.read_only else Travel.COPY
+    as_it_is = as_it_is and disk.format == "qcow2" and not disk.read_only
+    return Travel.FILE if as_it_is or disk.encrypted else Travel.COPY  # what is encrypted is opened by its guest alone
+
+
+def kept_as_it_is(disk: Disk, site: Site, options: Options) -> bool:
+    """Whether another format was asked for a disk that travels as the bytes of its file."""
+    other = options.format not in (Format.SAME, disk.format)
+    return other and not disk.read_only and options.cold and _travel(disk, site, options) is Travel.FILE
 
 
 def free_name(name: str, taken: Collection[str]) -> str:

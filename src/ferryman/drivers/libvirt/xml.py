@@ -183,6 +183,7 @@ def _disk(element: Element) -> Disk:
         backing=tuple(backing),
         pool="" if source is None else source.get("pool", ""),
         bus="" if target is None else target.get("bus", ""),
+        encrypted=element.find("encryption") is not None or element.find("source/encryption") is not None,
     )
 
 
