@@ -63,6 +63,33 @@ def test_only_what_is_not_shared_is_copied() -> None:
     ]
 
 
+@pytest.mark.parametrize("kind", ["network", "nvme", "volume"])
+def test_what_all_disks_should_mean_and_cannot_be_copied_refuses(kind: str) -> None:
+    there = site()
+    there = replace(
+        there, guest=replace(there.guest, disks=(replace(SHARED, kind=kind, source="rbd:pool/web@ceph"), LOCAL))
+    )
+    for cold in (True, False):
+        told = {one.code: one for one in assess(there, Options(copy_storage=CopyStorage.ALL, cold=cold))}
+        assert told["copy-impossible"].severity is Severity.BLOCKER
+        assert "vda" in told["copy-impossible"].what
+        assert "copy-impossible" not in {one.code for one in assess(there, Options(cold=cold))}
+
+
+def test_a_device_that_nothing_proves_may_be_copied_and_that_is_the_remedy() -> None:
+    unproved = DiskReach("vda", Reach.UNPROVED, "libvirt knows no WWN of /dev/vg/web at the source")
+    there = replace(
+        site(), guest=replace(site().guest, disks=(replace(SHARED, kind="block", source="/dev/vg/web", format="raw"),))
+    )
+    there = replace(there, ground=replace(there.ground, disks=(unproved,)))
+    (told,) = [one for one in assess(there, Options()) if one.code == "disk-unproved"]
+    assert "--copy-storage all" in told.remedy
+    assert "pool" not in told.remedy
+    options = Options(cold=True, copy_storage=CopyStorage.ALL, map_pool={"/dev/vg": "fast"})
+    assert not [one.code for one in assess(there, options) if one.severity is Severity.BLOCKER]
+    assert [one.pool for one in disks.new_disks(there, options)] == ["fast"]
+
+
 def test_room_is_what_was_seen_now_not_what_libvirt_remembers() -> None:
     full = site()
     full = replace(full, ground=replace(full.ground, room={"default": MIB}))

@@ -19,6 +19,7 @@ _AND = frozenset(
         "no-pool",
         "no-room",
         "room-tight",
+        "copy-impossible",
         "disk-copied",
         "format-changed",
         "not-converted",

@@ -29,6 +29,9 @@ def findings(site: Site, options: Options) -> Iterator[Finding]:
         pools[placed.pool.name] = placed.pool
         wanted.setdefault(placed.pool.name, []).append(disk)
         yield from _disk(site, disk, placed.pool, options)
+    for disk in disks.beyond_copying(site, options):
+        yield blocker("copy-impossible", _what(site, disk), f"--copy-storage all asks for a copy, and storage of kind {disk.kind} is not a file or device of {site.source.host.name} that could be copied",
+                      "--copy-storage auto leaves it where it is, for both hosts to use; or shut the guest down and copy the disk by hand: ferryman copy")  # fmt: skip
     for name, pool in pools.items():
         yield from _room(site, pool, wanted[name], options)
     if wanted and options.bandwidth and not options.cold:

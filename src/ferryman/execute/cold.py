@@ -151,9 +151,11 @@ def hold(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
         return TransferEnd(f"it is {here.where.words} at the source: somebody started it")
     if ports.records.facts(request.id).get("forced_off"):
         for image in plan.held:
-            wrong = source.check_image(image)
-            told = f"damaged after it was switched off: {wrong}" if wrong else "sound after it was switched off"
-            ports.records.keep_decision(request.id, f"image of {image.target}: {told}")
+            seen = source.check_image(image)
+            told = f"{'sound' if seen.sound else 'damaged'} after it was switched off"
+            ports.records.keep_decision(
+                request.id, f"image of {image.target}: {told}{f': {seen.words}' if seen.words else ''}"
+            )
     return GOOD
 
 
@@ -180,6 +182,7 @@ def arrive(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
             return TransferEnd(f"the guest is {here.where.words} at the source, {there.where.words} at the destination")
     records.register_undo(request.id, undo.REMOVE_NEW_DEFINITION, {"host": request.destination})
     changes = storage.changes(ports, request, plan, links_down=plan.starts)
+    storage.make_files_known(ports, request, plan)
     destination.define(_wanted(ports, request, plan), changes)
     if plan.snapshots:
         told = records.facts(request.id).get("snapshots", ())

@@ -76,6 +76,12 @@ def _make(ports: Ports, request: Request, disk: NewDisk) -> Volume:
     raise AssertionError("the last attempt returns or raises")
 
 
+def make_files_known(ports: Ports, request: Request, plan: Plan) -> None:
+    """libvirt finds a volume that its pool names only where it made it, or has looked since: an image that was copied as a file is neither."""
+    for pool in sorted({disk.pool for disk in plan.new_disks if disk.travel is Travel.FILE}):
+        ports.hypervisor(request.destination).volume_names(pool)  # looks anew
+
+
 def carry_media(ports: Ports, request: Request, plan: Plan) -> None:
     """The bytes of read-only images; done again from the beginning when it was interrupted."""
     made = {volume.target: volume for volume in changes(ports, request, plan).volumes}

@@ -101,6 +101,14 @@ class Held:
 
 
 @dataclass(frozen=True)
+class Soundness:
+    """Whether the own structure of an image is in order."""
+
+    sound: bool
+    words: str = ""  # what is wrong with it, or worth knowing
+
+
+@dataclass(frozen=True)
 class Plan:
     """How the guest will be moved."""
 

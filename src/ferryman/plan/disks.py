@@ -13,7 +13,7 @@ from ferryman.model.site import DiskReach, Reach, Site
 # Kinds of pools in which libvirt makes a volume of a size we name, and the formats it makes there (None: every one).
 MAKES_VOLUMES: dict[str, tuple[str, ...] | None] = {"dir": None, "fs": None, "netfs": None, "logical": ("raw",)}
 _REMOVABLE = ("cdrom", "floppy")
-_COPYABLE = ("file", "block")
+COPYABLE = ("file", "block")
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,27 @@ def ejected(site: Site, options: Options) -> tuple[Disk, ...]:
 
 
 def _is_copied(disk: Disk, site: Site, options: Options) -> bool:
-    if not disk.source or disk.kind not in _COPYABLE or options.copy_storage is CopyStorage.NEVER:
+    if not disk.source or disk.kind not in COPYABLE or options.copy_storage is CopyStorage.NEVER:
         return False
     if disk in ejected(site, options):
         return False
     if options.copy_storage is CopyStorage.ALL:
         return not disk.read_only or not shared(disk, site)
     return _reach(disk, site) is Reach.DIFFERENT
+
+
+def beyond_copying(site: Site, options: Options) -> tuple[Disk, ...]:
+    """The disks that --copy-storage all means too, and that no path of the host opens."""
+    if options.copy_storage is not CopyStorage.ALL or options.rollback_loses_writes:
+        return ()
+    return tuple(
+        disk
+        for disk in site.guest.disks
+        if disk.source
+        and disk.kind not in COPYABLE
+        and not (disk.read_only and shared(disk, site))
+        and disk not in ejected(site, options)
+    )
 
 
 def _reach(disk: Disk, site: Site) -> Reach:
