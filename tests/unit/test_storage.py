@@ -290,6 +290,14 @@ def test_what_travels_as_a_file_is_not_converted_and_that_refuses(why: str, pool
     assert [one.code for one in refused] == ([] if pool == "default" else ["no-pool"])
 
 
+@pytest.mark.parametrize("kind", ["raw", "qcow2"])
+def test_the_file_of_an_encrypted_disk_needs_a_pool_of_files(kind: str) -> None:
+    there = in_qcow2(encrypted=True)
+    there = replace(there, guest=replace(there.guest, disks=(replace(there.guest.disks[1], format=kind),)))
+    placed = disks.placement(there.guest.disks[0], there, Options(cold=True, map_pool={"default": "volumes"}))
+    assert "holds no files" in placed.lacking
+
+
 @pytest.mark.parametrize("driver", ["", "<driver name='qemu' type='qcow2' cache='none'/>"])
 def test_a_definition_names_the_format_that_its_disk_has_now(driver: str) -> None:
     before = (

@@ -94,19 +94,12 @@ def placement(disk: Disk, site: Site, options: Options) -> Placement:
         return Placement(disk, None, f"pool {pool.name} at {at} is not active")
     if pool.kind not in MAKES_VOLUMES:
         return Placement(disk, None, f"pool {pool.name} at {at} is of kind {pool.kind}, in which no volume can be made")
-    formats = MAKES_VOLUMES[pool.kind]
-    if formats is not None and format_there(disk, pool, site, options) not in formats:
-        return Placement(
-            disk,
-            None,
-            f"pool {pool.name} at {at} ({pool.kind}) holds {', '.join(formats)} volumes, not {disk.format}; a cold move converts it (--cold)",
-        )
+    formats, what = MAKES_VOLUMES[pool.kind], f"pool {pool.name} at {at} ({pool.kind})"
     if formats is not None and _travel(disk, site, options) is Travel.FILE:
-        return Placement(
-            disk,
-            None,
-            f"pool {pool.name} at {at} ({pool.kind}) holds no files, and this image travels as the file that it is",
-        )
+        return Placement(disk, None, f"{what} holds no files, and this image travels as the file that it is")
+    if formats is not None and format_there(disk, pool, site, options) not in formats:
+        held = f"{what} holds {', '.join(formats)} volumes, not {disk.format}"
+        return Placement(disk, None, f"{held}; a cold move converts it (--cold)")
     return Placement(disk, pool)
 
 
