@@ -14,7 +14,7 @@ from ferryman.model.mark import Mark
 from ferryman.model.outcome import Outcome, PhaseEntry, Report, UndoEntry, Versions
 from ferryman.model.phase import Phase
 from ferryman.model.place import Place
-from ferryman.model.plan import Changes, Held, NewDisk, Order, Volume
+from ferryman.model.plan import Changes, Held, NewDisk, Order, Soundness, Volume
 from ferryman.model.request import Request, Wish
 from ferryman.model.sample import Sample
 from ferryman.model.site import CpuComparison, Ground, LinkSpeed
@@ -210,8 +210,8 @@ class Hypervisor(Protocol):
         """The snapshots inside a qcow2 image, whether or not libvirt knows them."""
         ...
 
-    def check_image(self, image: Held) -> str:
-        """What is wrong with an image's own structure; empty when nothing is, or when its format has none to check."""
+    def check_image(self, image: Held) -> Soundness:
+        """Whether an image's own structure is sound; one whose format has none to check is."""
         ...
 
     # What it can be

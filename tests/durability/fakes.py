@@ -23,7 +23,7 @@ from ferryman.model.guest import Disk, Guest, Snapshot, State
 from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, ImageUsers, Machine
 from ferryman.model.mark import Mark
 from ferryman.model.place import ABSENT, Place, Where
-from ferryman.model.plan import Changes, Held, NewDisk, Order, Volume
+from ferryman.model.plan import Changes, Held, NewDisk, Order, Soundness, Volume
 from ferryman.model.request import Handshake
 from ferryman.model.sample import Sample
 from ferryman.model.site import CpuComparison, DiskReach, Ground, LinkSpeed, Reach
@@ -351,8 +351,8 @@ class FakeHypervisor:
             if path in files:
                 files[to] = files.pop(path)
 
-    def check_image(self, image: Held) -> str:
-        return ""
+    def check_image(self, image: Held) -> Soundness:
+        return Soundness(True)
 
     def machine(self, guest: Guest) -> Machine:
         return good_site().machine

@@ -10,11 +10,11 @@ import pytest
 
 from ferryman.drivers.database.records import DatabaseRecords, open_records
 from ferryman.errors import DriverError
-from ferryman.execute import cold, copying, definition, live, undo
+from ferryman.execute import cold, copying, definition, live, storage, undo
 from ferryman.execute.patience import Patience
 from ferryman.execute.retire import retire
 from ferryman.execute.stop import stop
-from ferryman.model.copy import CopyProgress, CopyResult
+from ferryman.model.copy import CopyProgress, CopyResult, CopyTask
 from ferryman.model.guest import Snapshot
 from ferryman.model.host import Host
 from ferryman.model.plan import Changes, Held, Layer, Method, NewDisk, Plan, Travel, Volume
@@ -287,3 +287,39 @@ def test_one_that_was_not_asked_to_stop_yet_is_not_watched(records: DatabaseReco
     assert undo.undo_all(site, REQUEST) == []
     assert site.clock.now() - began < 5
     assert records.decisions(REQUEST.id) == ()
+
+
+@pytest.mark.parametrize("travel", [Travel.FILE, Travel.COPY])
+def test_libvirt_looks_anew_for_an_image_that_it_did_not_make_before_the_guest_is_defined(
+    records: DatabaseRecords, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, travel: Travel
+) -> None:
+    """A disk that is named as a volume is looked up by its pool when the guest starts."""
+    looked: list[tuple[str, Any]] = []
+
+    def names(_: FakeHypervisor, pool: str) -> tuple[str, ...]:
+        looked.append((pool, seen(tmp_path)["b"]))
+        return ()
+
+    monkeypatch.setattr(FakeHypervisor, "volume_names", names)
+    site = ports(records, tmp_path, OFF, None, held={"a": ["vda"]})
+    assert cold.arrive(site, REQUEST, replace(PLAN, new_disks=(replace(DISK, travel=travel),))).reason == ""
+    assert looked == ([("shared", None)] if travel is Travel.FILE else [])
+
+
+def test_a_disk_that_changes_its_format_is_read_as_what_it_was_and_named_as_what_it_is(
+    records: DatabaseRecords, tmp_path: Path
+) -> None:
+    raw = replace(DISK, name="web.raw", format="raw", travel=Travel.COPY, converted_from="qcow2")
+    plan, site = replace(PLAN, new_disks=(raw,)), ports(records, tmp_path, OFF, None, held={"a": ["vda"]})
+    asked: list[CopyTask] = []
+    monkey = site.copier.copy
+
+    def copy(task: CopyTask, *more: Any, **named: Any) -> CopyResult:
+        asked.append(task)
+        return monkey(task, *more, **named)
+
+    site.copier.copy = copy  # type: ignore[method-assign]
+    storage.make_volumes(site, REQUEST, plan)
+    assert copying.copy_disks(site, REQUEST, plan).reason == ""
+    assert [(one.source.format, one.destination.format) for one in asked] == [("qcow2", "raw")]
+    assert [one.format for one in storage.changes(site, REQUEST, plan).volumes] == ["raw"]

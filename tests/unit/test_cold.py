@@ -49,6 +49,7 @@ OF_COLD = {
     "no-ssh", "copy-tools-missing", "disks-by-ssh", "checks-not-asked", "saved-memory-adapted",
     "nvram-stays", "nvram-network",
     "chain-kept", "live-only", "defined-only", "defined-otherwise", "size-unknown",
+    "encrypted-copied", "encrypted-layers", "format-changed", "not-converted",
     "snapshots-along", "nothing-kept", "loses-writes", "emulator-adapted", "machine-adapted", "cpu-adapted", "transient-cold", "cannot-answer", "may-be-forced-off", "not-held", "saved-memory", "checkpoints-left", "link-without-switch",
 }  # fmt: skip
 REFUSED: dict[str, tuple[Site, Options]] = {
@@ -76,6 +77,7 @@ REFUSED: dict[str, tuple[Site, Options]] = {
     "disk-not-shared": (local(), Options(cold=True, copy_storage=CopyStorage.NEVER)),
     "copied-shareable": (local(shareable=True), COLD),
     "copied-sliced": (local(sliced=True), COLD),
+    "encrypted-layers": (local(encrypted=True, backing=("/srv/base.qcow2",)), Options(cold=True, chain=Chain.KEEP)),
 }
 
 
@@ -160,6 +162,15 @@ def test_an_image_with_snapshots_inside_goes_as_the_bytes_of_its_file() -> None:
     assert "snapshots-stay" in {one.code for one in assess(layered, COLD)}
     kept = assess(layered, Options(cold=True, chain=Chain.KEEP))
     assert {one.code for one in kept} == {"disk-copied", "snapshots-along", "chain-kept"}
+
+
+@pytest.mark.parametrize("kind", ["qcow2", "raw"])
+def test_what_is_encrypted_goes_as_the_bytes_of_its_file_and_is_held_as_such(kind: str) -> None:
+    site = local(encrypted=True, format=kind)
+    assert {one.code for one in assess(site, COLD)} == {"disk-copied", "encrypted-copied"}
+    plan = plan_for(site, COLD)
+    assert [one.travel for one in plan.new_disks] == [Travel.FILE]
+    assert [one.format for one in plan.held] == ["raw"], "nobody could open it as anything else"
 
 
 def test_room_for_its_memory_matters_to_one_that_starts_alone() -> None:

@@ -10,7 +10,7 @@ import pytest
 from ferryman.drivers import keeper
 from ferryman.errors import DriverError
 from ferryman.model.host import Host
-from ferryman.model.plan import Held
+from ferryman.model.plan import Held, Soundness
 
 HERE = Host("here", "qemu:///system")
 
@@ -73,16 +73,33 @@ def test_another_requests_hold_is_named_and_a_pid_that_went_to_another_process_i
 
 def test_a_busy_image_cannot_be_held_and_a_damaged_one_is_seen(tmp_path: Path) -> None:
     one = image(tmp_path, "qcow2")
-    assert keeper.check_image(HERE, one) == ""
+    assert keeper.check_image(HERE, one) == Soundness(True)
     assert keeper.image_snapshots(HERE, one.path) == ()
     subprocess.run(["qemu-img", "snapshot", "-c", "before", one.path], check=True)
     assert keeper.image_snapshots(HERE, one.path) == ("before",)
     with open(one.path, "r+b") as file:  # the offset of the first cluster table
         file.seek(40)
         file.write(b"\xff" * 8)
-    assert keeper.check_image(HERE, one)
+    seen = keeper.check_image(HERE, one)
+    assert not seen.sound
+    assert seen.words
     with pytest.raises(DriverError, match="cannot be held"):
         keeper.hold(HERE, "r1", [one])
+
+
+def test_clusters_that_take_room_for_nothing_are_no_damage(tmp_path: Path) -> None:
+    one = image(tmp_path, "qcow2")
+    subprocess.run(["qemu-io", "-c", "write 0 64k", one.path], check=True, capture_output=True)
+    data = Path(one.path).read_bytes()
+    first = int.from_bytes(
+        data[40:48]
+    )  # the cluster table that the header names; its first entry names the one with the data
+    with open(one.path, "r+b") as file:
+        file.seek(first)
+        file.write(bytes(8))
+    seen = keeper.check_image(HERE, one)
+    assert seen.sound
+    assert "qemu-img check -r leaks" in seen.words
 
 
 def test_a_chain_is_told_top_first_and_stands_upon_what_it_is_told_to(tmp_path: Path) -> None:

@@ -113,4 +113,6 @@ class Copies:
 
 def format_of(location: str) -> str:
     """The format that a name promises; empty when it promises none. Contents are not asked: a guest can write what it likes into its disk."""
+    if "://" in location:
+        location = location.partition("?")[0]  # what follows is for the server
     return FORMATS.get(location.rpartition(".")[2].lower(), "") if "." in location.rpartition("/")[2] else ""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from ferryman.assess import copies
 from ferryman.assess.definition import ALSO, bound_to_the_source
 from ferryman.model.finding import Finding, blocker, note, warning
-from ferryman.model.guest import State
+from ferryman.model.guest import Disk, State
 from ferryman.model.plan import Adaption
 from ferryman.model.request import Chain, Options
 from ferryman.model.site import Site
@@ -20,7 +20,10 @@ _AND = frozenset(
         "no-pool",
         "no-room",
         "room-tight",
+        "copy-impossible",
         "disk-copied",
+        "format-changed",
+        "not-converted",
         "chain-flattened",
         "chain-kept",
         "copied-shareable",
@@ -166,6 +169,18 @@ def _disks(site: Site, options: Options) -> Iterator[Finding]:
         if not disk.capacity:
             yield blocker("size-unknown", f"disk {disk.target} ({disk.source}) of guest {site.guest.name}", f"libvirt at {site.source.host.name} does not find it, or does not say how large it is, and it is to be copied",
                           "look whether it is there; a device is seen in a pool of its kind (virsh pool-define-as); or take the disk out of the definition: virsh edit")  # fmt: skip
+        if disk.encrypted:
+            yield from _encrypted(site, disk)
+
+
+def _encrypted(site: Site, disk: Disk) -> Iterator[Finding]:
+    what = f"disk {disk.target} ({disk.source}) of guest {site.guest.name}"
+    if disk.backing:
+        yield blocker("encrypted-layers", what, "it is encrypted and has layers below: its file alone is not all of it, and without its secret nobody can join them",
+                      f"flatten it: virsh blockpull {site.guest.name} {disk.target} --wait, while the guest runs")  # fmt: skip
+    else:
+        yield note("encrypted-copied", what, "it is encrypted: its file is copied as it is, byte for byte and without conversion, and nobody opens it",
+                   f"{site.destination.host.name} needs the same secret under the same name (secret-named)")  # fmt: skip
 
 
 def _snapshots_stay(site: Site) -> Iterator[Finding]:

@@ -141,7 +141,11 @@ def save_snapshots(ports: Ports, request: Request, plan: Plan) -> None:
     """Keep what libvirt knows of them. Raises Refused for one in an image that it does not know: the copy would lose it."""
     source = ports.hypervisor(request.source)
     for disk in plan.new_disks:
-        if disk.travel is Travel.COPY and disk.format == "qcow2" and (names := source.image_snapshots(disk.source)):
+        if (
+            disk.travel is Travel.COPY
+            and (disk.converted_from or disk.format) == "qcow2"
+            and (names := source.image_snapshots(disk.source))
+        ):
             raise Refused(f"disk {disk.target} ({disk.source})", f"snapshots are in it that libvirt does not know ({', '.join(names)}): they would not come along",
                           f"once the guest is off: qemu-img snapshot -d NAME {disk.source}; or move it live")  # fmt: skip
     if plan.snapshots:
@@ -158,9 +162,11 @@ def hold(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
         return TransferEnd(f"it is {here.where.words} at the source: somebody started it")
     if ports.records.facts(request.id).get("forced_off"):
         for image in plan.held:
-            wrong = source.check_image(image)
-            told = f"damaged after it was switched off: {wrong}" if wrong else "sound after it was switched off"
-            ports.records.keep_decision(request.id, f"image of {image.target}: {told}")
+            seen = source.check_image(image)
+            told = f"{'sound' if seen.sound else 'damaged'} after it was switched off"
+            ports.records.keep_decision(
+                request.id, f"image of {image.target}: {told}{f': {seen.words}' if seen.words else ''}"
+            )
     return GOOD
 
 
@@ -187,6 +193,7 @@ def arrive(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
             return TransferEnd(f"the guest is {here.where.words} at the source, {there.where.words} at the destination")
     records.register_undo(request.id, undo.REMOVE_NEW_DEFINITION, {"host": request.destination})
     changes = storage.changes(ports, request, plan, links_down=plan.starts)
+    storage.make_files_known(ports, request, plan)
     destination.define(_wanted(ports, request, plan), changes)
     if plan.snapshots:
         told = records.facts(request.id).get("snapshots", ())

@@ -170,7 +170,7 @@ def _task(request: Request, disk: NewDisk, volume: Volume) -> CopyTask:
     as_file = disk.travel is Travel.FILE
     return CopyTask(
         id=f"{request.id}-{disk.target}",
-        source=Image(disk.source, disk.format),
+        source=Image(disk.source, disk.converted_from or disk.format),
         destination=Image(volume.path, disk.format),
         verify=request.options.verify,
         bandwidth=request.options.bandwidth,

@@ -37,6 +37,7 @@ class Disk:
     pool: str = ""  # of a volume
     bus: str = ""  # virtio, scsi, sata, …
     sliced: bool = False  # only a part of its image, or of one below, is what the guest sees
+    encrypted: bool = False  # QEMU opens it with a secret; nobody else can
 
     @property
     def bypasses_cache(self) -> bool:

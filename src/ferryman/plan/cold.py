@@ -152,7 +152,12 @@ def images_to_hold(site: Site, options: Options) -> tuple[Held, ...]:
     """The images that the guest writes to and that its host opens by a path; each once."""
     copied = disks.to_copy(site, options)
     found = (
-        Held(disk.target, disk.source, disk.format, shared=disk not in copied and disks.shared(disk, site))
+        Held(
+            disk.target,
+            disk.source,
+            "raw" if disk.encrypted else disk.format,
+            shared=disk not in copied and disks.shared(disk, site),
+        )
         for disk in site.guest.disks
         if can_be_held(disk)
     )
@@ -172,8 +177,12 @@ def _stays(disk: Disk, site: Site) -> bool:
 
 
 def _volume(disk: NewDisk, destination: str) -> Step:
-    what = f"make a volume {disk.name} in pool {disk.pool} at {destination} for {disk.target} ({disk.format}, {format_size(disk.capacity)})"
+    what = f"make a volume {disk.name} in pool {disk.pool} at {destination} for {disk.target} ({_format(disk)}, {format_size(disk.capacity)})"
     return Step("make-volumes", what, "remove it again")
+
+
+def _format(disk: NewDisk) -> str:
+    return f"{disk.format}, converted from {disk.converted_from}" if disk.converted_from else disk.format
 
 
 def _how_it_stops(guest: Guest, options: Options) -> str:

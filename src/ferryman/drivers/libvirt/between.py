@@ -184,7 +184,9 @@ def _storage(
                 if path.startswith("/") and reach is Reach.SAME
             ]
             reached.append((disk, DiskReach(disk.target, reach, how, layers=tuple(layers))))
-    copied = any(one.reach is Reach.DIFFERENT for _, one in reached)
+    copied = any(
+        one.reach in (Reach.DIFFERENT, Reach.UNPROVED) for _, one in reached
+    )  # the latter if that is asked for
     room = there.look(f"room at {destination.name}", storage.room) if copied else {}  # and then the names are new too
     return reached, there.look(f"volumes of {destination.name}", storage.names), room
 

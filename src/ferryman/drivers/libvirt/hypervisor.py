@@ -18,7 +18,7 @@ from ferryman.model.guest import Guest, Snapshot
 from ferryman.model.host import GuestOnHost, Host, HostFacts, ImageUsers, Machine
 from ferryman.model.mark import Mark
 from ferryman.model.place import ABSENT, Place, Where
-from ferryman.model.plan import Changes, Held, NewDisk, Order, Volume
+from ferryman.model.plan import Changes, Held, NewDisk, Order, Soundness, Volume
 from ferryman.model.sample import Sample
 from ferryman.model.site import CpuComparison
 from ferryman.model.units import MIB
@@ -267,7 +267,7 @@ class LibvirtHypervisor:
     def image_snapshots(self, path: str) -> tuple[str, ...]:
         return keeper.image_snapshots(self.host, path)
 
-    def check_image(self, image: Held) -> str:
+    def check_image(self, image: Held) -> Soundness:
         return keeper.check_image(self.host, image)
 
     # Migration

@@ -223,6 +223,7 @@ def _disk(element: Element) -> Disk:
         pool="" if source is None else source.get("pool", ""),
         bus="" if target is None else target.get("bus", ""),
         sliced=element.find(".//slices") is not None,
+        encrypted=element.find("encryption") is not None or element.find("source/encryption") is not None,
     )
 
 
