@@ -159,6 +159,11 @@ def report(told: Report) -> None:
         f"request {request.id}: {request.guest} ({request.guest_uuid}) from {request.source} to {request.destination}"
     )
     print(f"  asked by {request.asked_by} with {_options(request.options)}")
+    for one in told.tries:
+        here = ", this one" if one.request == request.id else ""
+        print(
+            f"  try {one.attempt}: {one.phase} (request {one.request}{here}){f': {one.reason}' if one.reason else ''}"
+        )
     if told.versions:
         versions = told.versions
         print(f"  ferryman {versions.ferryman}; {request.source}: libvirt {versions.source_libvirt}, QEMU {versions.source_qemu}; "
@@ -193,6 +198,11 @@ def report(told: Report) -> None:
     for wish in told.wishes:
         when = "" if wish.applied else " (not set: the transfer was over, or has not begun)"
         print(f"tuned by {wish.by} at {time.strftime('%T', time.localtime(wish.at))}: {limits(wish)}{when}")
+    for one in told.hooks:
+        words = f": {one.words}" if one.words else ""
+        print(
+            f"hook {one.hook} ({one.event}): {one.ended} after {one.tries} {'try' if one.tries == 1 else 'tries'}{words}"
+        )
     for entry in told.undo:
         state = "not needed" if entry.state == "dropped" else entry.state
         print(f"undo {entry.act}: {state}{f' ({entry.error})' if entry.error else ''}")

@@ -142,7 +142,7 @@ def recover(
             f"request {view.request.id} ({view.request.guest}) is being carried out by process {view.carried_by}"
         )
     here.moves.wait()
-    reports = [here.moves.show(request.id) for request in left.mine]
+    reports = [here.moves.show(here.moves.last_try(request.id).id) for request in left.mine]
     if json:
         render.as_json(reports)
     else:
