@@ -60,6 +60,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return {one.name: one.secret or self.hook_secret for one in self.hooks if one.webhook}
 
     @property
+    def secret_in_file(self) -> bool:
+        """Whether the file itself has one."""
+        return any(one.secret for one in self.hooks) or bool(
+            self.hook_secret and "FERRYMAN_HOOK_SECRET" not in os.environ
+        )
+
+    @property
     def directory(self) -> Path:
         """The state directory in force."""
         if self.state_directory:

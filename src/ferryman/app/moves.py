@@ -15,9 +15,11 @@ from ferryman.app.site import HostGuests, Site
 from ferryman.errors import BadInput, FerrymanError, Refused
 from ferryman.model.outcome import Report, Retired
 from ferryman.model.phase import ENDS, Phase
-from ferryman.model.plan import Method
+from ferryman.model.plan import Method, Plan
 from ferryman.model.request import Options, Request, Wish
 from ferryman.model.sample import Sample
+from ferryman.plain import from_plain
+from ferryman.report.notice import Language, notice
 
 if TYPE_CHECKING:  # heavy, and not needed by every command
     from ferryman.execute.request import Fulfilment
@@ -236,6 +238,17 @@ class Moves:
                 f"ferryman follow {request.id}",
             )
         return request
+
+    def notice(self, request_id: str, language: Language) -> str:
+        """The text for the guest's users, made from its plan; where it has none yet, from the plan that it would get now."""
+        request = self.last_try(request_id)
+        phase = self.records.phase(request.id)
+        if phase in ENDS:
+            raise Refused(f"request {request.id}", f"it has ended: {phase}", f"ferryman show {request.id}")
+        told = self.records.facts(request.id).get("plan")
+        plan = from_plain(Plan, told) if told else self.site.assess(request.guest, request.destination, request.options, source=request.source)[1]  # fmt: skip
+        begins = (request.begin_at or request.asked_at) if phase is Phase.QUEUED else None
+        return notice(plan, request.options, request=request.id, begins=begins, language=language)
 
     def close(self, request_id: str) -> Request:
         """A person has looked: the request needs no more attention. Its guest may be moved again; nothing is undone."""

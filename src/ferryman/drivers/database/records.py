@@ -3,6 +3,7 @@
 import fcntl
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -155,10 +156,8 @@ class DatabaseRecords:
             self._note_phase(connection, request.id, Phase.QUEUED)
 
     def add_retry(self, request: Request) -> None:
-        try:
+        with suppress(IntegrityError):  # written down by a step that a crash interrupted
             self.add_request(request, self.slot(request.retries))
-        except IntegrityError:
-            pass  # by a step that a crash interrupted
         self.keep_facts(request.retries, {"tried_again_as": request.id})
 
     def request(self, id_or_prefix: str) -> Request:

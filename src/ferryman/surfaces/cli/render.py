@@ -7,6 +7,7 @@ from typing import Any
 
 from ferryman.model.copy import CopyResult
 from ferryman.model.finding import Finding, Severity, blockers
+from ferryman.model.hook import HookRun
 from ferryman.model.host import Answer, Check
 from ferryman.model.outcome import Outcome, Report, Status
 from ferryman.model.plan import Method, Plan
@@ -145,6 +146,12 @@ def copy(target: str, copied: CopyResult) -> None:
         print(f"  digest {copied.source_digest} at the source; not read back")
 
 
+def hook(run: HookRun) -> None:
+    """What became of a hook."""
+    tries = "1 try" if run.tries == 1 else f"{run.tries} tries"
+    print(f"hook {run.hook} ({run.event}): {run.ended} after {tries}{f': {run.words}' if run.words else ''}")
+
+
 def standstills(ended: Outcome | None) -> tuple[str, str]:
     """Downtime and blackout for a table."""
     figures = (ended.downtime, ended.blackout) if ended else (None, None)
@@ -198,11 +205,8 @@ def report(told: Report) -> None:
     for wish in told.wishes:
         when = "" if wish.applied else " (not set: the transfer was over, or has not begun)"
         print(f"tuned by {wish.by} at {time.strftime('%T', time.localtime(wish.at))}: {limits(wish)}{when}")
-    for one in told.hooks:
-        words = f": {one.words}" if one.words else ""
-        print(
-            f"hook {one.hook} ({one.event}): {one.ended} after {one.tries} {'try' if one.tries == 1 else 'tries'}{words}"
-        )
+    for run in told.hooks:
+        hook(run)
     for entry in told.undo:
         state = "not needed" if entry.state == "dropped" else entry.state
         print(f"undo {entry.act}: {state}{f' ({entry.error})' if entry.error else ''}")
