@@ -8,6 +8,7 @@ import pytest
 
 from ferryman.drivers.database.records import open_records
 from ferryman.model.outcome import Report
+from ferryman.model.phase import Phase, may_follow
 from tests.durability.fakes import World
 from tests.durability.processes import carry
 from tests.durability.test_cold import ARRIVED, AT_HOME, world
@@ -22,12 +23,15 @@ def made(state: Path, cuts: int) -> None:
 
 
 def tries(state: Path) -> list[Report]:
-    """All of them, the first one first; none is left open, and none holds the guest."""
+    """All of them, the first one first; none is left open, none holds the guest, and none ended twice."""
     records = open_records(state)
     reports = [records.report(request.id) for request in reversed(records.requests())]
     assert not records.requests(open_only=True)
     assert records.lease(UUID) == ""
     records.engine.dispose()
+    for report in reports:
+        for earlier, later in itertools.pairwise(Phase(entry.phase) for entry in report.phases):
+            assert may_follow(earlier, later), report.phases
     return reports
 
 

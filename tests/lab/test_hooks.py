@@ -44,7 +44,7 @@ def test_a_veto_is_kept_until_it_is_taken_back(
 
 
 def test_a_destination_that_was_away_is_tried_again(whole: Lab, guest: Guest, operator: Operator) -> None:
-    faults.stop_daemon(whole, "b", "libvirtd")
+    faults.kill_daemon(whole, "b", "libvirtd")
     try:
         process = operator.start_migration(guest, "b", "--retry", "1")
         operator.wait_for(lambda: len(operator.records.requests()) == 2, "the request that tries again")

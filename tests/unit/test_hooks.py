@@ -181,6 +181,10 @@ def served(context: ssl.SSLContext | None) -> Iterator[Receiver]:
             told.got.append((self.headers, self.rfile.read(int(self.headers["Content-Length"]))))
             told.answer(self)
 
+        def do_GET(self) -> None:
+            told.got.append((self.headers, b""))
+            reply(self, 200)
+
         def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
             pass
 
@@ -224,7 +228,7 @@ def test_its_status_is_its_answer(receiver: Receiver, status: int, ended: Ended,
 
 
 def test_it_is_not_led_to_another_place(receiver: Receiver) -> None:
-    receiver.answer = lambda handler: reply(handler, 307, Location=f"{receiver.url}/elsewhere")
+    receiver.answer = lambda handler: reply(handler, 302, Location=f"{receiver.url}/elsewhere")
     assert post(receiver.url).ended is Ended.FAILED
     assert len(receiver.got) == 1
 

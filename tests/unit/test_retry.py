@@ -9,7 +9,7 @@ import pytest
 from ferryman.app import Moves
 from ferryman.drivers.database.records import DatabaseRecords, open_records
 from ferryman.errors import Refused
-from ferryman.execute.retry import BETTER_BY_ITSELF, decide
+from ferryman.execute.retry import BETTER_BY_ITSELF, decide, wait
 from ferryman.model.host import Host
 from ferryman.model.outcome import Outcome, Status
 from ferryman.model.phase import Phase
@@ -115,4 +115,50 @@ def test_cancel_by_the_first_id_reaches_the_try_that_waits(records: DatabaseReco
     assert records.cancel_asked("77777777")
     assert not records.cancel_asked(REQUEST.id)
     assert len(records.requests()) == 2
+    records.engine.dispose()
+
+
+class Counting:
+    """A clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.at = 1000.0
+
+    def now(self) -> float:
+        return self.at
+
+    def sleep(self, seconds: float) -> None:
+        self.at += seconds
+
+
+def waited(records: DatabaseRecords, tmp_path: Path, *, first: Phase) -> tuple[bool, float]:
+    """(in time, the moment when the waiting ended) of a retry at 1030 s, asked for at 1000 s."""
+    records.enter(REQUEST.id, first)
+    retry = replace(REQUEST, id="77777777", retries=REQUEST.id, attempt=2, begin_at=1030.0)
+    records.add_retry(retry)
+    clock = Counting()
+    site = FakeSite(records, World.made(tmp_path / "world.json"))
+    in_time = wait(replace(site.ports, clock=clock), retry)
+    return in_time, clock.at
+
+
+def test_it_waits_for_its_time(records: DatabaseRecords, tmp_path: Path) -> None:
+    in_time, at = waited(records, tmp_path, first=Phase.FAILED)
+    assert in_time
+    assert at == pytest.approx(1030, abs=0.2)
+    records.engine.dispose()
+
+
+def test_it_waits_for_the_end_of_the_one_before_but_not_for_ever(records: DatabaseRecords, tmp_path: Path) -> None:
+    in_time, at = waited(records, tmp_path, first=Phase.ROLLING_BACK)
+    assert not in_time
+    assert at == pytest.approx(1630, abs=1)
+    records.engine.dispose()
+
+
+def test_a_cancel_ends_the_waiting_at_once(records: DatabaseRecords, tmp_path: Path) -> None:
+    records.add_retry(replace(REQUEST, id="77777777", retries=REQUEST.id))
+    records.ask_cancel("77777777", "anna")
+    _, at = waited(records, tmp_path, first=Phase.FAILED)
+    assert at == 1000
     records.engine.dispose()
