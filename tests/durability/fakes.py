@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from ferryman.errors import DriverError, Stopped, Unreachable
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask
 from ferryman.model.cpu import Cpu
 from ferryman.model.guest import Disk, Guest, Snapshot, State
+from ferryman.model.hook import Answer, Ended, Hook
 from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, ImageUsers, Machine
 from ferryman.model.mark import Mark
 from ferryman.model.place import ABSENT, Place, Where
@@ -445,6 +446,10 @@ class FakeCopier:
         cancelled: Callable[[], bool],
     ) -> CopyResult:  # fmt: skip
         with self.world.opened() as content:
+            cut, content["cuts"] = content.get("cuts", 0), max(content.get("cuts", 0) - 1, 0)
+        if cut:
+            raise Unreachable("the copy", "no answer from b", "look at b")
+        with self.world.opened() as content:
             assert content["a"]["state"] == "off", "it writes to what is copied"
             assert content.get("held", {}).get("a"), "nothing holds what is copied"
             assert content["b"] is None
@@ -494,6 +499,13 @@ class FakeNetwork:
     def check(self, check: str, within: float) -> str:
         return ""
 
+    def tell(self, hook: Hook, facts: Mapping[str, Any]) -> Answer:
+        """Noted with where the guest is; the answers that the file has for that hook come first, then all is well."""
+        with self.world.opened() as content:
+            content.setdefault("told", []).append({**facts, "hook": hook.name, "home": content["a"]})
+            answers = content.get("answers", {}).get(hook.name)
+            return from_plain(Answer, answers.pop(0)) if answers else Answer(Ended.GOOD)
+
     def address_of(self, macs: Sequence[str]) -> str:
         return "192.0.2.1"
 
@@ -541,4 +553,5 @@ class FakeSite(Site):
             FakeNetwork(self.world),
             self.clock,
             FakeCopier(self.world, self.clock),
+            tuple(from_plain(Hook, one) for one in self.world.read().get("hooks", ())),
         )

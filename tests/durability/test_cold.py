@@ -17,9 +17,9 @@ from tests.durability.processes import carry
 from tests.durability.test_killed_at_every_step import MOMENTS
 from tests.unit.sites import UUID
 
-STEPS = ("admit", "plan", "watch", "save-definition", "save-snapshots", "mark", "eject-media", "make-volumes", "autostart-off", "stop", "hold", "copy-disks",
+STEPS = ("admit", "plan", "watch", "save-definition", "save-snapshots", "mark", "eject-media", "make-volumes", "autostart-off", "tell-before-stop", "stop", "hold", "copy-disks",
          "arrive", "leave", "start", "health", "settle", "enter-completing", "open", "autostart-on", "release", "note-left",
-         "drop-undo", "verify", "retire", "report")  # fmt: skip
+         "drop-undo", "verify", "retire", "tell-end", "report")  # fmt: skip
 ONCE = [(step, MOMENTS[number % 3]) for number, step in enumerate(STEPS)]
 WHOLE = [(step, moment) for step in STEPS for moment in MOMENTS if (step, moment) not in ONCE]
 BEFORE_OPEN = STEPS[STEPS.index("stop") : STEPS.index("settle")]

@@ -11,7 +11,7 @@ from pathlib import PurePath
 from typing import Any
 
 from ferryman.errors import DriverError, RecordsUnusable, Refused
-from ferryman.execute import definition, live, mark, storage, undo
+from ferryman.execute import definition, hooks, live, mark, storage, undo
 from ferryman.execute.copying import copy_disks, copy_saved, copy_tpm, forget_journals, results, still_untouched
 from ferryman.execute.follow import TransferEnd, not_ours_any_more
 from ferryman.execute.runtime import step
@@ -46,6 +46,8 @@ def carry_out(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> tup
         step("make-volumes", storage.make_volumes, ports, request, plan)
     if plan.autostart:
         step("autostart-off", live.autostart_off, ports, request)
+    if plan.starts:
+        step("tell-before-stop", hooks.before_stop, ports, request, fresh)
     end = _brought(ports, request, plan, fresh=fresh)
     verdict = settled(ports, request, plan, put_back=bool(end.reason))
     if verdict.action is Action.FORWARD and (by := step("enter-completing", enter_completing, ports, request)):
@@ -94,7 +96,7 @@ def _tried(ports: Ports, request: Request, act: Callable[[], TransferEnd]) -> An
     try:
         return to_plain(act())
     except (DriverError, Refused) as error:
-        return to_plain(TransferEnd(f"{error.what}: {error.why}", str(error), error.remedy))
+        return to_plain(TransferEnd(f"{error.what}: {error.why}", str(error), error.remedy, kind=type(error).__name__))
     except RecordsUnusable:
         raise  # without records nothing can be put back
     except Exception as error:  # a fault of ours, and the guest is off: it is put back all the same

@@ -125,7 +125,9 @@ def _copy(
             return TransferEnd(f"{name} was not copied: {patience.over}", str(error), f"ask again once {request.destination} is back")  # fmt: skip
         return TransferEnd(f"cancelled by {ports.records.cancel_asked(request.id)}", str(error), cancelled=True)
     except DriverError as error:
-        return TransferEnd(f"{name} was not copied: {error.what}: {error.why}", str(error), error.remedy)
+        return TransferEnd(
+            f"{name} was not copied: {error.what}: {error.why}", str(error), error.remedy, kind=type(error).__name__
+        )
     done = ports.records.facts(request.id).get("copies", {})
     ports.records.keep_facts(request.id, {"copies": {**done, name: to_plain(result)}})
     return TransferEnd("")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ferryman.errors import DriverError
+from ferryman.errors import DriverError, Unreachable
 from ferryman.execute import mark, undo
 from ferryman.execute.follow import ASK_AGAIN, TOO_LATE, TOO_OLD_TO_ASK, TransferEnd, not_ours_any_more
 from ferryman.execute.settle import look
@@ -92,7 +92,7 @@ def _ask(ports: Ports, request: Request, plan: Plan, source: Hypervisor, here: P
         if here.where is not Where.UNREACHABLE:
             answered_at = now
         elif now - answered_at > SILENT_FOR:
-            return TransferEnd(f"the source does not answer any more: {here.detail}")
+            return TransferEnd(f"the source does not answer any more: {here.detail}", kind=Unreachable.__name__)
         if by := records.cancel_asked(request.id):
             return TransferEnd(f"cancelled by {by}", cancelled=True)
         active = here.where not in (Where.PAUSED, Where.HALTED, Where.STALLED)

@@ -95,6 +95,7 @@ def migration_uri(site: Site) -> str:
 # The durable steps of the workflow in the order they may run, by their stored names. Tests kill ferryman at each of them,
 # and hold this list against what execute/ really runs.
 WORKFLOW_STEPS = (
+    "wait-to-retry",
     "admit",
     "plan",
     "watch",
@@ -106,6 +107,7 @@ WORKFLOW_STEPS = (
     "make-volumes",
     "carry-media",
     "autostart-off",
+    "tell-before-stop",
     "stop",
     "hold",
     "copy-nvram",
@@ -136,5 +138,7 @@ WORKFLOW_STEPS = (
     "undo",
     "undo-refused",
     "read-facts",
+    "retry",
+    "tell-end",
     "report",
 )
