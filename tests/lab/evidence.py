@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from lab import witness
-from lab.digest import digest_of
+from lab.digest import documented_digest
 from lab.topology import CONTROL, MIGRATION
 from lab.untouched import Untouched
 from tests.lab.scene import Scene
@@ -43,7 +43,7 @@ class Evidence:
         holds = 0
         for target, copied in copies.items():
             with witness.content(scene.lab, left[target], at=scene.source) as disk:
-                expected, holds = digest_of(disk), holds + _data_in(disk)
+                expected, holds = documented_digest()(disk.name), holds + _data_in(disk)
                 behind = _sum_behind_the_workload(disk)
             assert copied["source_digest"] == copied["destination_digest"] == expected, (copied, scene.notes)
             image = scene.image_of(scene.destination, target)
