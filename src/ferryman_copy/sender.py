@@ -52,7 +52,7 @@ class Sender:
         self.crew = Crew()
         self.pace = Pace(bandwidth)
         self._compress = compress
-        self._compression = Compression("off", 1)
+        self._compression = Compression("off", 1, lambda: (0.0, 0.0))
         self._lock = threading.Lock()
         self._open: dict[int, _Open] = {}
         self._arrived = self.crew.wakes(threading.Condition())
@@ -79,7 +79,7 @@ class Sender:
         self._compare = compare
         self.crew.closes(*self._connections)
         channels = [self.image.channel() for _ in connections]
-        self._compression = Compression(self._compress, len(connections))
+        self._compression = Compression(self._compress, len(connections), self._waits)
         self._plan = pieces(self.image.first.extents(0, self.length), self.length, done)
         for group in range(groups_in(self.length)):
             if done(group):
@@ -104,6 +104,10 @@ class Sender:
     def _next(self) -> Piece | None:
         with self._lock:
             return next(self._plan, None)
+
+    def _waits(self) -> tuple[float, float]:
+        found = [connection.waits for connection in self._connections]
+        return sum(busy for busy, _ in found), sum(no_room for _, no_room in found)
 
     def _work(self, connection: Connection, channel: Channel) -> None:
         while (piece := self._next()) is not None:
@@ -147,7 +151,7 @@ class Sender:
             began = time.monotonic()
             self.pace.wait(len(payload), self.crew.stopped)  # a cap is a narrow link
             connection.send(head + b"".join(leaves[begin:end]), payload)
-            self._compression.note(len(body), len(payload), time.monotonic() - began)
+            self._compression.note(len(body), time.monotonic() - began)
             with self._lock:
                 self.counts.sent += len(body)
         with self._lock:

@@ -17,6 +17,10 @@ HELLO_WITHIN = 10.0  # seconds for the TLS handshake and the token
 SILENCE = 25  # seconds without an acknowledgement after which a connection counts as cut
 LONGEST_HELLO = 1024
 PROOF = 32  # bytes
+TCP_INFO_SIZE, TCP_BUSY_TIME = (
+    192,
+    168,
+)  # bytes: of struct tcp_info up to what is read of it, and where tcpi_busy_time is
 PATHS = (  # authority, server pair, client pair; QEMU's own certificates first, then libvirt's
     ("/etc/pki/qemu/ca-cert.pem", "/etc/pki/qemu/server-cert.pem", "/etc/pki/qemu/server-key.pem",
      "/etc/pki/qemu/client-cert.pem", "/etc/pki/qemu/client-key.pem"),
@@ -66,12 +70,15 @@ class Connection:
     def __init__(self, plain: socket.socket) -> None:
         self._socket = plain
         self.passed = 0
+        # One packet for what belongs together, one call for what is awaited; TLS knows neither.
+        secured = isinstance(plain, ssl.SSLSocket)
+        self._more, self._whole = (0, 0) if secured else (socket.MSG_MORE, socket.MSG_WAITALL)
 
     def send(self, *parts: bytes | bytearray | memoryview) -> None:
         """Send all of it."""
         try:
             for part in parts:
-                self._socket.sendall(part)
+                self._socket.sendall(part, self._more if part is not parts[-1] else 0)
                 self.passed += len(part)
         except (OSError, ValueError) as error:
             raise cut(error) from error
@@ -88,12 +95,23 @@ class Connection:
         receive = self._socket.recv_into
         try:
             while at < end:
-                if not (got := receive(view[at:])):
+                if not (got := receive(view[at:], end - at, self._whole)):
                     raise cut("the other end closed it")
                 at += got
         except (OSError, ValueError) as error:
             raise cut(error) from error
         self.passed += end
+
+    @property
+    def waits(self) -> tuple[float, float]:
+        """Seconds in which data was under way so far, and those of them in which the other end had no room for more: the link was
+        not what held it up then. (0, 0) where the kernel does not tell (fields of struct tcp_info in linux/tcp.h)."""
+        try:
+            told = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_SIZE)
+            busy, no_room = struct.unpack_from("QQ", told, TCP_BUSY_TIME)
+        except (OSError, struct.error):
+            return 0.0, 0.0
+        return busy / 1e6, no_room / 1e6
 
     def close(self) -> None:
         """Let go of it, whoever reads or writes it."""
