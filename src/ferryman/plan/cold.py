@@ -38,6 +38,7 @@ def cold_plan(site: Site, options: Options) -> Plan:
         drives = ", ".join(disk.target for disk in media)
         steps.append(Step("eject-media", f"take the media out of {drives}", f"put them back into {drives}"))
     steps += [_volume(disk, destination) for disk in new]
+    steps.append(Step("try-definition", f"have libvirt at {destination} look through the definition, which it does not keep", ""))  # fmt: skip
     if guest.autostart:
         steps.append(
             Step("autostart-off", f"switch autostart off at {source}", f"switch autostart on again at {source}")
