@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from ferryman.drivers.database.records import open_records
+from ferryman.execute import undo
 from ferryman.model.outcome import Report
 from tests.durability.fakes import World
 from tests.durability.killing import MOMENTS, every_moment, killed_and_recovered, told
 from tests.durability.processes import carry
 
-STEPS = ("admit", "plan", "watch", "save-definition", "save-snapshots", "mark", "eject-media", "make-volumes", "autostart-off", "stop", "hold", "copy-disks",
+STEPS = ("admit", "plan", "watch", "save-definition", "save-snapshots", "mark", "eject-media", "make-volumes", "try-definition", "autostart-off", "stop", "hold", "copy-disks",
          "arrive", "leave", "start", "health", "settle", "enter-completing", "open", "autostart-on", "release", "note-left",
          "drop-undo", "verify", "retire", "report")  # fmt: skip
 BEFORE_OPEN = STEPS[STEPS.index("stop") : STEPS.index("settle")]
@@ -203,6 +204,18 @@ def test_what_fails_is_put_back_and_named(tmp_path: Path, changes: dict[str, Any
     report = at_home(tmp_path, "failed")
     assert report.outcome is not None
     assert why in report.outcome.reason
+
+
+def test_what_the_destination_would_not_take_is_refused_before_the_guest_is_stopped(tmp_path: Path) -> None:
+    World.with_local_disks(tmp_path / "world.json")
+    change(tmp_path, refuses="unsupported configuration: no such device")
+    assert carry(tmp_path, "ask-cold").returncode == 0
+    report = at_home(tmp_path, "refused")
+    assert report.outcome is not None
+    assert "no such device" in report.outcome.reason
+    acts = {entry.act for entry in report.undo}
+    assert undo.REMOVE_VOLUME in acts
+    assert not acts & {undo.START_SOURCE, undo.RESTORE_AUTOSTART}
 
 
 def test_a_guest_that_was_off_stays_off(tmp_path: Path) -> None:

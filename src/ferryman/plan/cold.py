@@ -24,6 +24,7 @@ def cold_plan(site: Site, options: Options) -> Plan:
     media, held = disks.ejected(site, options), images_to_hold(site, options)
     steps = parts.first_steps(site, options, mark="the guest in its own metadata")
     steps += [*parts.eject_media(media), *(parts.volume(disk, destination) for disk in new)]
+    steps.append(Step("try-definition", f"have libvirt at {destination} look through the definition, which it does not keep", ""))  # fmt: skip
     if guest.autostart:
         steps.append(parts.autostart_off(source))
     if starts:
