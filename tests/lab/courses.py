@@ -154,7 +154,20 @@ ODD = (
     ),
     Course(
         _cold,
-        frozenset({"save-snapshots", "stop", "hold", "arrive", "leave", "start", "health", "open", "release"}),
+        frozenset(
+            {
+                "save-snapshots",
+                "try-definition",
+                "stop",
+                "hold",
+                "arrive",
+                "leave",
+                "start",
+                "health",
+                "open",
+                "release",
+            }
+        ),
         cold=True,
     ),
     Course(_copying, frozenset({"copy-disks"}), spec=replace(SPEC, filled_mib=48), cold=True),

@@ -65,6 +65,7 @@ def covering(cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
 # its own; tests/durability kills ferryman at each step.
 _COLD = {
     "clock leaps back at save-snapshots",
+    "libvirtd restarted at the destination at try-definition",
     "libvirtd restarted at the source at stop",
     "source host gone at hold",
     "link flapping at copy-tpm",

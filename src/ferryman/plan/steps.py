@@ -82,6 +82,7 @@ WORKFLOW_STEPS = (
     "eject-media",
     "make-volumes",
     "carry-media",
+    "try-definition",
     "autostart-off",
     "stop",
     "hold",
