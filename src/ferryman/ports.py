@@ -67,6 +67,10 @@ class Hypervisor(Protocol):
         """Keep a definition, changed as said."""
         ...
 
+    def try_definition(self, definition: str, changes: Changes) -> None:
+        """Ask whether `define` and a start would be refused, without keeping anything. Raises DriverError with the reason."""
+        ...
+
     def undefine(self, uuid: str, *, snapshots: bool = False) -> None:
         """Remove the definition only: NVRAM, TPM state and disks stay. `snapshots`: with what libvirt knows of them."""
         ...

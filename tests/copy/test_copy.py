@@ -3,12 +3,14 @@
 import contextlib
 import os
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ferryman import errors
+from ferryman.model.copy import Image
 from tests.copy.conftest import DESTINATION, Copies, fill, run, same
 
 MIB = 1 << 20
@@ -104,6 +106,26 @@ def encrypted(path: Path) -> None:
             run("qemu-img", "create", "-f", "qcow2", "--object", "secret,id=s,data=geheim",
                 "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", path, "4M")  # fmt: skip
             return
+
+
+def test_where_writes_to_the_source_cannot_be_seen_the_result_says_so(copies: Copies, tmp_path: Path) -> None:
+    fill(tmp_path / "source", MIB, seed=1)
+    assert copies.copy(copies.task(tmp_path / "source", tmp_path / "one")).watched
+    server = subprocess.Popen(
+        ["qemu-nbd", "--persistent", "--read-only", "-f", "raw", "-k", tmp_path / "socket", tmp_path / "source"]
+    )
+    try:
+        for _ in range(200):
+            if (tmp_path / "socket").exists():
+                break
+            time.sleep(0.02)
+        task = copies.task(tmp_path / "source", tmp_path / "two", id="two")
+        result = copies.copy(replace(task, source=Image(f"nbd+unix:///?socket={tmp_path}/socket")))
+    finally:
+        server.terminate()
+        server.wait()
+    assert not result.watched
+    assert (tmp_path / "two").read_bytes() == (tmp_path / "source").read_bytes()
 
 
 def test_an_empty_disk_and_a_full_one(copies: Copies, tmp_path: Path) -> None:

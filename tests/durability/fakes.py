@@ -181,6 +181,10 @@ class FakeHypervisor:
             if changes.links_down:
                 content[self.host.name]["links"] = False
 
+    def try_definition(self, definition: str, changes: Changes) -> None:
+        if why := self.world.read().get("refuses"):
+            raise DriverError(f"definition of the guest, tried at {self.host.name}", why)
+
     def undefine(self, uuid: str, *, snapshots: bool = False) -> None:
         with self.world.opened() as content:
             assert content[self.host.name]["state"] == "off"

@@ -1,8 +1,6 @@
 """A guest that is moved stopped: killed at every step, failed at every step, and never two that can run, never none."""
 
-import itertools
 import json
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,35 +8,18 @@ from typing import Any
 import pytest
 
 from ferryman.drivers.database.records import open_records
+from ferryman.execute import undo
 from ferryman.model.outcome import Report
-from ferryman.model.phase import Phase, may_follow
 from tests.durability.fakes import World
+from tests.durability.killing import MOMENTS, every_moment, killed_and_recovered, told
 from tests.durability.processes import carry
-from tests.durability.test_killed_at_every_step import MOMENTS
-from tests.unit.sites import UUID
 
-STEPS = ("admit", "plan", "watch", "save-definition", "save-snapshots", "mark", "eject-media", "make-volumes", "autostart-off", "tell-before-stop", "stop", "hold", "copy-disks",
+STEPS = ("admit", "plan", "watch", "save-definition", "save-snapshots", "mark", "eject-media", "make-volumes", "try-definition", "autostart-off", "tell-before-stop", "stop", "hold", "copy-disks",
          "arrive", "leave", "start", "health", "settle", "enter-completing", "open", "autostart-on", "release", "note-left",
          "drop-undo", "verify", "retire", "tell-end", "report")  # fmt: skip
-ONCE = [(step, MOMENTS[number % 3]) for number, step in enumerate(STEPS)]
-WHOLE = [(step, moment) for step in STEPS for moment in MOMENTS if (step, moment) not in ONCE]
 BEFORE_OPEN = STEPS[STEPS.index("stop") : STEPS.index("settle")]
 AT_HOME = {"state": "running", "autostart": True}
 ARRIVED = {"state": "running", "autostart": True}
-
-
-def told(state: Path) -> Report:
-    records = open_records(state)
-    (request,) = records.requests()
-    report = records.report(request.id)
-    held = records.lease(UUID)
-    records.engine.dispose()
-    assert report.outcome is not None
-    assert bool(held) is (report.outcome.status == "needs attention"), report.outcome
-    phases = [Phase(entry.phase) for entry in report.phases]
-    for earlier, later in itertools.pairwise(phases):
-        assert may_follow(earlier, later), phases
-    return report
 
 
 def world(state: Path) -> dict[str, Any]:
@@ -80,15 +61,6 @@ def at_home(state: Path, status: str) -> Report:
     return report
 
 
-def killed_and_recovered(state: Path, moment: str) -> None:
-    World.with_local_disks(state / "world.json")
-    died = carry(state, "ask-cold", moment)
-    assert died.returncode == -signal.SIGKILL, (died.returncode, died.stderr)
-    recovered = carry(state, "recover")
-    assert recovered.returncode == 0, recovered.stderr
-    arrived(state)
-
-
 def test_a_guest_goes_over_stopped(tmp_path: Path) -> None:
     World.with_local_disks(tmp_path / "world.json")
     carried = carry(tmp_path, "ask-cold")
@@ -96,15 +68,11 @@ def test_a_guest_goes_over_stopped(tmp_path: Path) -> None:
     arrived(tmp_path)
 
 
-@pytest.mark.parametrize(("step", "moment"), ONCE)
-def test_killed_once_at_each_step(tmp_path: Path, step: str, moment: str) -> None:
-    killed_and_recovered(tmp_path, f"{step}:{moment}")
-
-
-@pytest.mark.whole
-@pytest.mark.parametrize(("step", "moment"), WHOLE)
-def test_killed_at_each_step_at_every_moment(tmp_path: Path, step: str, moment: str) -> None:
-    killed_and_recovered(tmp_path, f"{step}:{moment}")
+@pytest.mark.parametrize(("step", "moment"), every_moment(STEPS))
+def test_killed_at_each_step(tmp_path: Path, step: str, moment: str) -> None:
+    World.with_local_disks(tmp_path / "world.json")
+    killed_and_recovered(tmp_path, "ask-cold", f"{step}:{moment}")
+    arrived(tmp_path)
 
 
 def mostly_whole(steps: Sequence[str], *always: str) -> list[Any]:
@@ -216,9 +184,7 @@ def test_while_it_stands_still_its_definition_bears_the_mark(tmp_path: Path, sta
 def test_killed_while_it_is_put_back(tmp_path: Path, step: str, moment: str) -> None:
     World.with_local_disks(tmp_path / "world.json")
     change(tmp_path, befalls="it crashed")
-    died = carry(tmp_path, "ask-cold", f"{step}:{moment}")
-    assert died.returncode == -signal.SIGKILL, (died.returncode, died.stderr)
-    assert carry(tmp_path, "recover").returncode == 0
+    killed_and_recovered(tmp_path, "ask-cold", f"{step}:{moment}")
     at_home(tmp_path, "failed")
 
 
@@ -238,6 +204,18 @@ def test_what_fails_is_put_back_and_named(tmp_path: Path, changes: dict[str, Any
     report = at_home(tmp_path, "failed")
     assert report.outcome is not None
     assert why in report.outcome.reason
+
+
+def test_what_the_destination_would_not_take_is_refused_before_the_guest_is_stopped(tmp_path: Path) -> None:
+    World.with_local_disks(tmp_path / "world.json")
+    change(tmp_path, refuses="unsupported configuration: no such device")
+    assert carry(tmp_path, "ask-cold").returncode == 0
+    report = at_home(tmp_path, "refused")
+    assert report.outcome is not None
+    assert "no such device" in report.outcome.reason
+    acts = {entry.act for entry in report.undo}
+    assert undo.REMOVE_VOLUME in acts
+    assert not acts & {undo.START_SOURCE, undo.RESTORE_AUTOSTART}
 
 
 def test_a_guest_that_was_off_stays_off(tmp_path: Path) -> None:

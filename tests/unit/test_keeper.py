@@ -11,6 +11,7 @@ from ferryman.drivers import keeper
 from ferryman.errors import DriverError
 from ferryman.model.host import Host
 from ferryman.model.plan import Held, Soundness
+from tests.copy.test_copy import encrypted
 
 HERE = Host("here", "qemu:///system")
 
@@ -55,6 +56,19 @@ def test_an_image_that_is_held_can_be_read_and_not_written_until_it_is_let_go(
     assert keeper.held(HERE, "r1") == ()
     assert writable(one)
     assert not (holds / "r1").exists()
+
+
+def test_an_encrypted_image_is_held_by_the_bytes_of_its_file_and_nobody_opens_it_as_what_it_is(tmp_path: Path) -> None:
+    path, secret = tmp_path / "image", ("--object", "secret,id=s,data=geheim")
+    options = "encrypt.format=luks,encrypt.key-secret=s"
+    encrypted(path)
+    write = ["qemu-io", *secret, "--image-opts", "-c", "write 0 512", f"driver=qcow2,{options},file.filename={path}"]
+    keeper.hold(HERE, "r1", [Held("vda", str(path), "raw", shared=False)])
+    refused = subprocess.run(write, capture_output=True, text=True)
+    assert refused.returncode != 0
+    assert "lock" in refused.stderr
+    keeper.release(HERE, "r1")
+    subprocess.run(write, check=True, capture_output=True)
 
 
 def test_another_requests_hold_is_named_and_a_pid_that_went_to_another_process_is_left_alone(

@@ -57,7 +57,7 @@ def _disk(site: Site, disk: Disk, pool: Pool, options: Options) -> Iterator[Find
                    "nothing is lost; put all layers on storage that both hosts share if they must stay apart")  # fmt: skip
     yield from _format(site, disk, pool, options)
     if pool.kind == "logical":
-        yield note("raw-allocated", what, f"a logical volume takes all {format_size(disk.capacity)} from the beginning",
+        yield note("raw-allocated", what, f"a logical volume takes all {format_size(disk.capacity)} from the beginning, and whole extents: the guest may see a disk that is slightly larger",
                    "leave that much room in the volume group")  # fmt: skip
     elif _fully_allocated(site, disk, pool, options):
         yield note("raw-allocated", what, f"QEMU {'.'.join(map(str, site.destination.qemu_version))} may allocate all {format_size(disk.capacity)} of a raw copy",

@@ -44,6 +44,7 @@ def carry_out(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> tup
         step("eject-media", storage.eject_media, ports, request, plan)
     if plan.new_disks:
         step("make-volumes", storage.make_volumes, ports, request, plan)
+    step("try-definition", try_definition, ports, request, plan)
     if plan.autostart:
         step("autostart-off", live.autostart_off, ports, request)
     if plan.starts:
@@ -152,6 +153,12 @@ def save_snapshots(ports: Ports, request: Request, plan: Plan) -> None:
                           f"once the guest is off: qemu-img snapshot -d NAME {disk.source}; or move it live")  # fmt: skip
     if plan.snapshots:
         ports.records.keep_facts(request.id, {"snapshots": to_plain(source.snapshots(request.guest_uuid))})
+
+
+def try_definition(ports: Ports, request: Request, plan: Plan) -> None:
+    """What the destination would not take is refused before anything stands still. Raises DriverError."""
+    changes = storage.changes(ports, request, plan, links_down=plan.starts)
+    ports.hypervisor(request.destination).try_definition(_wanted(ports, request, plan), changes)
 
 
 def hold(ports: Ports, request: Request, plan: Plan) -> TransferEnd:

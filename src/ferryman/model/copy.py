@@ -68,3 +68,4 @@ class CopyResult:
     destination_digest: str
     way: str
     attempts: int = 1
+    watched: bool = True  # a write to the source would have been seen

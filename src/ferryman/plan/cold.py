@@ -8,7 +8,7 @@ from ferryman.model.plan import Adaption, Held, Method, NewDisk, Plan, Step
 from ferryman.model.request import Handshake, Options
 from ferryman.model.site import Site
 from ferryman.model.units import format_duration, format_size
-from ferryman.plan import disks
+from ferryman.plan import disks, parts
 from ferryman.plan.adaption import adaption
 from ferryman.plan.way import Way, way_of_disks
 
@@ -22,26 +22,11 @@ def cold_plan(site: Site, options: Options) -> Plan:
     starts, new = not guest.off, disks.new_disks(site, options)
     nvram = "" if kept else disks.local_nvram(site)
     media, held = disks.ejected(site, options), images_to_hold(site, options)
-    steps = [
-        Step("save-definition", f"keep the definition and autostart mark found at {source} in the records", ""),
-        Step("mark", "mark the guest in its own metadata as being moved, for other operators", "remove the mark"),
-    ]
-    if options.replace_definition:
-        steps.append(
-            Step(
-                "replace-definition",
-                f"save and remove the inactive definition of the same UUID at {destination}",
-                f"define it again at {destination}",
-            )
-        )
-    if media:
-        drives = ", ".join(disk.target for disk in media)
-        steps.append(Step("eject-media", f"take the media out of {drives}", f"put them back into {drives}"))
-    steps += [_volume(disk, destination) for disk in new]
+    steps = parts.first_steps(site, options, mark="the guest in its own metadata")
+    steps += [*parts.eject_media(media), *(parts.volume(disk, destination) for disk in new)]
+    steps.append(Step("try-definition", f"have libvirt at {destination} look through the definition, which it does not keep", ""))  # fmt: skip
     if guest.autostart:
-        steps.append(
-            Step("autostart-off", f"switch autostart off at {source}", f"switch autostart on again at {source}")
-        )
+        steps.append(parts.autostart_off(source))
     if starts:
         steps.append(Step("stop", _how_it_stops(guest, options), f"start it again at {source}"))
     if held:
@@ -50,13 +35,7 @@ def cold_plan(site: Site, options: Options) -> Plan:
             Step("hold", f"hold {names} at {source}, so that nothing can start the guest there", "let them go")
         )
     if nvram:
-        steps.append(
-            Step(
-                "copy-nvram",
-                f"copy the firmware's variables ({nvram}) to {destination}, and read them back",
-                f"remove the copy, or put back what {destination} had there",
-            )
-        )
+        steps.append(parts.copy_nvram(nvram, destination))
     tpm, saved = ("", "") if kept else (tpm_state(guest), saved_memory(guest))
     if tpm:
         steps.append(
@@ -121,11 +100,11 @@ def _past_return(
         Step("open", "set its network links up" if starts else "from here on there is no way back", "", True),
     ]
     if site.guest.autostart:
-        steps.append(Step("autostart-on", f"switch autostart on at {destination}", "", True))
+        steps.append(parts.autostart_on(destination))
     if held:
         steps.append(Step("release", f"let the images at {source} go", "", True))
     if new or options.rollback_loses_writes or disks.local_nvram(site):
-        steps.append(Step("note-left", f"name the files that stay at {source}; disks until: ferryman retire", "", True))
+        steps.append(parts.note_left(source))
     if starts:
         steps.append(Step("announce", "make the network learn the guest's new place", "", True))
     steps.append(Step("verify", f"look that {destination} has the guest and {source} has it no more" + (", and ask it from outside" if starts else ""), "", True))  # fmt: skip
@@ -174,15 +153,6 @@ def can_be_held(disk: Disk) -> bool:
 
 def _stays(disk: Disk, site: Site) -> bool:
     return bool(disk.source) and not disk.read_only and not disks.shared(disk, site)
-
-
-def _volume(disk: NewDisk, destination: str) -> Step:
-    what = f"make a volume {disk.name} in pool {disk.pool} at {destination} for {disk.target} ({_format(disk)}, {format_size(disk.capacity)})"
-    return Step("make-volumes", what, "remove it again")
-
-
-def _format(disk: NewDisk) -> str:
-    return f"{disk.format}, converted from {disk.converted_from}" if disk.converted_from else disk.format
 
 
 def _how_it_stops(guest: Guest, options: Options) -> str:

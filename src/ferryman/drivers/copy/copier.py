@@ -340,6 +340,7 @@ class _Attempt:
             destination_digest=finished["digest"],
             way=sums.way,
             attempts=finished["attempts"],
+            watched=bool(sent.get("watched", True)),
         )
 
 

@@ -7,7 +7,7 @@ import libvirt
 
 from ferryman import errors
 from ferryman.drivers import keeper
-from ferryman.drivers.libvirt import files, inventory, mark, media, migration, power, snapshots, storage, users
+from ferryman.drivers.libvirt import files, inventory, mark, media, migration, power, snapshots, storage, trial, users
 from ferryman.drivers.libvirt.adapt import adapted
 from ferryman.drivers.libvirt.calls import Call, guard
 from ferryman.drivers.libvirt.connection import Connection
@@ -115,6 +115,11 @@ class LibvirtHypervisor:
         self.connection.act(
             f"define a guest at {self.host.name}", lambda link: link.defineXML(adapted(definition, changes))
         )
+
+    def try_definition(self, definition: str, changes: Changes) -> None:
+        what = f"definition of the guest, tried at {self.host.name}"
+        text = adapted(definition, changes)
+        self.connection.look(what, lambda link: trial.try_definition(link, text, what, self.host.uri))
 
     def undefine(self, uuid: str, *, snapshots: bool = False) -> None:
         flags = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | getattr(libvirt, "VIR_DOMAIN_UNDEFINE_KEEP_TPM", 0)
