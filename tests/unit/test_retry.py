@@ -1,5 +1,6 @@
 """What is tried again, how often and when; and that a mail is made from the plan that a request has, or would get."""
 
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -162,3 +163,21 @@ def test_a_cancel_ends_the_waiting_at_once(records: DatabaseRecords, tmp_path: P
     _, at = waited(records, tmp_path, first=Phase.FAILED)
     assert at == 1000
     records.engine.dispose()
+
+
+def test_who_follows_the_first_try_sees_the_last_and_ends_as_it_did(records: DatabaseRecords, tmp_path: Path) -> None:
+    records.enter(REQUEST.id, Phase.PREPARING)
+    records.add_retry(replace(REQUEST, id="77777777", retries=REQUEST.id, attempt=2, begin_at=1030.0, asked_at=1030.0))
+    records.keep_outcome(REQUEST.id, CUT)
+    records.enter(REQUEST.id, Phase.FAILED)
+    records.keep_outcome("77777777", Outcome(Status.SUCCEEDED, "the guest runs at b", "b"))
+    records.enter("77777777", Phase.SUCCEEDED)
+    records.engine.dispose()
+    followed = ferryman(tmp_path, "follow", REQUEST.id)
+    assert followed.returncode == 0
+    assert re.search(r"failed: cut[\s\S]*tried again as request 77777777[\s\S]*succeeded: the guest runs at b", followed.stdout)  # fmt: skip
+    for one in (REQUEST.id, "77777777"):
+        shown = ferryman(tmp_path, "show", one).stdout
+        assert f"try 1: failed (request {REQUEST.id}" in shown
+        assert "try 2: succeeded (request 77777777" in shown
+    assert "2: succeeded (request 77777777, this one): the guest runs at b" in shown

@@ -296,9 +296,8 @@ class Moves:
         adopted = {_request_of(identity) for identity in runtime.adopted}
         mine, others = [], []
         for view in self.left():
-            if (
-                view.request.id not in adopted and view.request.retries not in adopted
-            ):  # or will be begun by one of them
+            carried_on = {view.request.id, view.request.retries} & adopted  # a retry is begun by the one before
+            if not carried_on:
                 if view.carried_by not in (None, os.getpid()) and not view.ended:
                     others.append(view)
                     continue

@@ -110,7 +110,7 @@ def transfer(ports: Ports, request: Request, plan: Plan, *, fresh: bool, may_ask
     if place.job:
         if asked_at is None:
             raise Busy(f"guest {request.guest}", f"another job ({place.job}) runs on it, which is not ours",
-                          f"wait for its end: virsh domjobinfo {request.guest}")  # fmt: skip
+                       f"wait for its end: virsh domjobinfo {request.guest}")  # fmt: skip
         if ports.records.facts(request.id).get("transfer_ended"):
             return TransferEnd(
                 f"a job ({place.job}) runs on the guest that is not ours"
@@ -121,7 +121,7 @@ def transfer(ports: Ports, request: Request, plan: Plan, *, fresh: bool, may_ask
     destination = look(ports.hypervisor(request.destination), request.guest_uuid)
     if asked_at is None and place.where is Where.RUNNING and destination.where is Where.UNREACHABLE:
         raise Unreachable(f"host {request.destination}", f"it does not answer any more: {destination.detail}",
-                      f"ferryman host check {request.destination}")  # fmt: skip
+                          f"ferryman host check {request.destination}")  # fmt: skip
     if place.where is not Where.RUNNING or destination.where not in (Where.ABSENT, Where.OFF):
         return TransferEnd(
             f"the guest is {place.where.words} at the source, {destination.where.words} at the destination", asked=False

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ferryman.errors import DriverError, Unreachable
+from ferryman.errors import Busy, DriverError, Unreachable
 from ferryman.execute import mark, undo
 from ferryman.execute.follow import ASK_AGAIN, TOO_LATE, TOO_OLD_TO_ASK, TransferEnd, not_ours_any_more
 from ferryman.execute.settle import look
@@ -64,7 +64,7 @@ def stop(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> Transfer
         return TransferEnd(f"the guest is {there.where.words} at the destination: it is not stopped for that")
     here = look(source, request.guest_uuid)
     if here.job:
-        return TransferEnd(f"a job ({here.job}) runs on it, which is not ours", remedy=f"virsh domjobinfo {request.guest} shows it")  # fmt: skip
+        return TransferEnd(f"a job ({here.job}) runs on it, which is not ours", remedy=f"virsh domjobinfo {request.guest} shows it", kind=Busy.__name__)  # fmt: skip
     if not begun:
         if here.where not in (Where.RUNNING, Where.PAUSED, Where.HALTED):
             return TransferEnd(f"it is {here.where.words} at the source, and was not stopped by this move")

@@ -203,6 +203,7 @@ def _look_ahead(
         if not json:
             render.findings(found)
             render.plan(planned)
+            render.hooks(here.settings.hooks_in_force)
             render.verdict(name, to, found)
     if json:
         render.as_json(plain if len(names) > 1 else plain[0])

@@ -7,7 +7,7 @@ from typing import Any
 
 from ferryman.model.copy import CopyResult
 from ferryman.model.finding import Finding, Severity, blockers
-from ferryman.model.hook import HookRun
+from ferryman.model.hook import Hook, HookRun
 from ferryman.model.host import Answer, Check
 from ferryman.model.outcome import Outcome, Report, Status
 from ferryman.model.plan import Method, Plan
@@ -146,6 +146,13 @@ def copy(target: str, copied: CopyResult) -> None:
         print(f"  digest {copied.destination_digest}: {same}, read back in {format_duration(copied.verify_seconds)}")
     else:
         print(f"  digest {copied.source_digest} at the source; not read back")
+
+
+def hooks(set_up: Sequence[Hook]) -> None:
+    """Who will be told of a move."""
+    if set_up:
+        told = [f"{one.name} ({', '.join(one.on)})" for one in set_up]
+        print(f"  hooks: {'; '.join(told)}")
 
 
 def hook(run: HookRun) -> None:
