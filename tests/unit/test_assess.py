@@ -216,7 +216,7 @@ def test_no_finding_is_without_a_test() -> None:
         | AFTERWARDS
         | set(OF_DEFINITIONS)
         | OF_COLD
-        | {"disk-not-shared", "version-trouble"}
+        | {"disk-not-shared", "version-trouble", "copy-impossible"}
     )
     assert documented == finding_codes()
 

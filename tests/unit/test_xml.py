@@ -212,3 +212,19 @@ def test_a_lun_is_known_by_its_wwn() -> None:
       <serial>3600140</serial><wwn>0x6001405</wwn></capability></device>"""
     assert xml.block_device_wwns(device) == ("/dev/sdb", "0x6001405")
     assert xml.block_device_wwns(device.replace("<wwn>0x6001405</wwn>", "")) == ("/dev/sdb", "3600140")
+
+
+@pytest.mark.parametrize(
+    ("inside", "encrypted"),
+    [
+        ("<source file='/x'/>", False),
+        (
+            "<source file='/x'><encryption format='luks'><secret type='passphrase' uuid='u'/></encryption></source>",
+            True,
+        ),
+        ("<source file='/x'/><encryption format='luks'><secret type='passphrase' uuid='u'/></encryption>", True),
+    ],
+)
+def test_an_encrypted_disk_is_known_wherever_libvirt_says_so(inside: str, encrypted: bool) -> None:
+    text = f"<domain><devices><disk type='file'>{inside}<target dev='vda'/></disk></devices></domain>"
+    assert xml.definition(text).disks[0].encrypted is encrypted

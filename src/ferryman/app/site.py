@@ -236,6 +236,8 @@ class Site:
 
         if options.rollback_loses_writes and not options.cold:
             raise BadInput("--rollback-loses-writes", "the guest must be stopped for it", "add --cold")
+        if options.via_ssh and not options.cold:
+            raise BadInput("--via-ssh", "QEMU sends a running guest itself", "add --cold, or leave it away")
         if options.cpu and not options.cold:
             raise BadInput("--cpu", "a running guest keeps its CPU", "add --cold, or leave it away")
         if options.probe:

@@ -37,6 +37,7 @@ class Disk:
     pool: str = ""  # of a volume
     bus: str = ""  # virtio, scsi, sata, …
     sliced: bool = False  # only a part of its image, or of one below, is what the guest sees
+    encrypted: bool = False  # QEMU opens it with a secret; nobody else can
 
     @property
     def bypasses_cache(self) -> bool:
@@ -127,6 +128,7 @@ class Guest:
     checkpoints: tuple[str, ...] = ()
     managed_save: bool = False
     nvram: str = ""  # path of the variable store
+    nvram_store: str = ""  # the device or network storage that is its variable store, where that is no file
     loader: str = ""  # path of the firmware
     boot_files: tuple[str, ...] = ()  # kernel, initial RAM disk, device tree, where it boots from the host's files
     state_files: tuple[str, ...] = ()  # of its non-volatile memory, and of a TPM whose place its definition chooses

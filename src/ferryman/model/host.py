@@ -91,6 +91,14 @@ class GuestOnHost:
 
 
 @dataclass(frozen=True)
+class ImageUsers:
+    """Who stands upon an image at its host."""
+
+    named: tuple[str, ...] = ()  # guests, running or not, and snapshots of theirs
+    unknown: tuple[str, ...] = ()  # images that could not be looked at, each with whose it is and why
+
+
+@dataclass(frozen=True)
 class Machine:
     """What the emulator of a host can be: from its domain capabilities for one machine type."""
 

@@ -75,8 +75,17 @@ def _move_disk(disk: Element, volume: Volume) -> None:
         disk.set("type", kind)
         source.attrib.update({"dev" if kind == "block" else "file": volume.path, **kept})
     source.extend(children)
+    if volume.format:
+        _set_format(disk, volume.format)
     for layer in disk.findall("backingStore"):
         disk.remove(layer)
+
+
+def _set_format(disk: Element, kind: str) -> None:
+    driver = disk.find("driver")
+    if driver is None:  # raw, says QEMU of a disk that names nothing
+        driver = ElementTree.SubElement(disk, "driver", {"name": "qemu"})
+    driver.set("type", kind)
 
 
 def _empty(drive: Element) -> None:

@@ -183,6 +183,7 @@ def guest(link: libvirt.virConnect, host: str, name_or_uuid: str, *, as_defined:
         checkpoints=tuple(checkpoint.getName() for checkpoint in domain.listAllCheckpoints()),
         managed_save=bool(domain.hasManagedSaveImage()),
         nvram=definition.nvram,
+        nvram_store=definition.nvram_store,
         loader=definition.loader,
         boot_files=definition.boot_files,
         state_files=definition.state_files,

@@ -33,6 +33,7 @@ class Definition:
     host_devices: tuple[HostDevice, ...]
     hugepage_size: int
     nvram: str
+    nvram_store: str
     tpm: str
     loader: str
     boot_files: tuple[str, ...]
@@ -76,6 +77,7 @@ def definition(xml: str) -> Definition:
         host_devices=_host_devices(root),
         hugepage_size=(size(_with_text(page)) or 1) if huge else 0,
         nvram=_text(root, "os/nvram") or _file_of(root.find("os/nvram/source")),
+        nvram_store="" if _file_of(root.find("os/nvram/source")) else source_of(root.find("os/nvram/source")),
         tpm="" if tpm is None else tpm.get("type", ""),
         loader=_text(root, "os/loader"),
         boot_files=tuple(path for name in ("kernel", "initrd", "dtb") if (path := _text(root, f"os/{name}"))),
@@ -221,6 +223,7 @@ def _disk(element: Element) -> Disk:
         pool="" if source is None else source.get("pool", ""),
         bus="" if target is None else target.get("bus", ""),
         sliced=element.find(".//slices") is not None,
+        encrypted=element.find("encryption") is not None or element.find("source/encryption") is not None,
     )
 
 
