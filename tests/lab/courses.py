@@ -163,7 +163,7 @@ ODD = (
     Course(_upgraded, frozenset({"read-facts"})),
     Course(_stalled, frozenset({"resume-source"})),
     Course(_husk, frozenset({"destroy-husk"}), _husk_destroyed),
-    Course(_tried_again, frozenset({"retry", "wait-to-retry"}), _daemon_is_back, always=False),
+    Course(_tried_again, frozenset({"retry", "wait-to-retry"}), _daemon_is_back),
     Course(
         _shut_off,
         frozenset({"copy-nvram", "define-destination"}),

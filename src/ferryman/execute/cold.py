@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import PurePath
 from typing import Any
 
-from ferryman.errors import DriverError, RecordsUnusable, Refused
+from ferryman.errors import DriverError, RecordsUnusable, Refused, Timeout
 from ferryman.execute import definition, hooks, live, mark, storage, undo
 from ferryman.execute.copying import copy_disks, copy_saved, copy_tpm, forget_journals, results, still_untouched
 from ferryman.execute.follow import TransferEnd, not_ours_any_more
@@ -158,7 +158,10 @@ def save_snapshots(ports: Ports, request: Request, plan: Plan) -> None:
 def try_definition(ports: Ports, request: Request, plan: Plan) -> None:
     """What the destination would not take is refused before anything stands still. Raises DriverError."""
     changes = storage.changes(ports, request, plan, links_down=plan.starts)
-    ports.hypervisor(request.destination).try_definition(_wanted(ports, request, plan), changes)
+    try:
+        ports.hypervisor(request.destination).try_definition(_wanted(ports, request, plan), changes)
+    except Timeout as error:  # no answer speaks against nothing: the start will tell
+        ports.records.keep_decision(request.id, f"the definition was not tried at {request.destination}: {error.why}")
 
 
 def hold(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
