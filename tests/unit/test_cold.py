@@ -10,7 +10,7 @@ from ferryman.assess import assess
 from ferryman.drivers.libvirt.adapt import adapted
 from ferryman.execute.stop import Asked, Then, decide
 from ferryman.model.finding import Severity
-from ferryman.model.guest import Disk, HostDevice, State
+from ferryman.model.guest import Disk, HostDevice, SnapshotFile, State
 from ferryman.model.place import Place, Where
 from ferryman.model.plan import Adaption, Changes, Method, Travel
 from ferryman.model.request import Chain, CopyStorage, Options
@@ -39,7 +39,14 @@ OF_COLD = {
 REFUSED: dict[str, tuple[Site, Options]] = {
     "transient-cold": (with_guest(persistent=False), COLD),
     "cannot-answer": (with_guest(state=State.PAUSED), COLD),
-    "snapshots-stay": (with_guest(snapshots=("before",), external_snapshots=("before",)), COLD),
+    "snapshots-stay": (
+        with_guest(
+            snapshots=("before",),
+            external_snapshots=("before",),
+            snapshot_files=(SnapshotFile("before", "vdx", "file", "/srv/x"),),
+        ),
+        COLD,
+    ),
     "tpm-missing": (replace(with_guest(tpm="emulator"), machine=with_machine(tpm_backends=()).machine), COLD),
     "device-stays": (with_guest(host_devices=(HostDevice("pci", "0000:01:00.0"),)), COLD),
     "state-stays": (with_guest(state_files=("/srv/pmem/web",)), COLD),

@@ -121,11 +121,16 @@ def _new_disks(site: Site, options: Options) -> Iterator[NewDisk]:
         )  # fmt: skip
 
 
+def keeps_chain(guest: Guest, options: Options) -> bool:
+    """Whether the layers below a copied disk stay the files that they are: wanted, or named by snapshots."""
+    return options.cold and (options.chain is Chain.KEEP or bool(guest.external_snapshots))
+
+
 def _travel(disk: Disk, site: Site, options: Options) -> Travel:
     if not options.cold:
         return Travel.MEDIUM if disk.read_only else Travel.MIRROR
     # A snapshot inside an image is not in the content that the guest sees, nor is the border to a layer below.
-    as_it_is = bool(site.guest.snapshots) or options.chain is Chain.KEEP
+    as_it_is = bool(site.guest.snapshots) or keeps_chain(site.guest, options)
     return Travel.FILE if as_it_is and disk.format == "qcow2" and not disk.read_only else Travel.COPY
 
 

@@ -137,6 +137,7 @@ def guest(link: libvirt.virConnect, host: str, name_or_uuid: str) -> Guest | Non
     persistent, active = bool(domain.isPersistent()), bool(domain.isActive())
     definition = xml.definition(live)
     job = job_of(domain) if active else ""
+    known = snapshots.read(domain)
     rss = domain.memoryStats().get("rss", 0) * 1024 if active else 0
     return Guest(
         uuid=definition.uuid,
@@ -160,8 +161,9 @@ def guest(link: libvirt.virConnect, host: str, name_or_uuid: str) -> Guest | Non
         interfaces=tuple(_with_mode(link, interface) for interface in definition.interfaces),
         host_devices=definition.host_devices,
         hugepage_size=definition.hugepage_size,
-        snapshots=tuple(domain.snapshotListNames()),
-        external_snapshots=tuple(one.name for one in snapshots.read(domain) if snapshots.is_external(one.xml)),
+        snapshots=tuple(one.name for one in known),
+        external_snapshots=tuple(one.name for one in known if snapshots.is_external(one.xml)),
+        snapshot_files=tuple(file for one in known for file in snapshots.files(one)),
         checkpoints=tuple(checkpoint.getName() for checkpoint in domain.listAllCheckpoints()),
         managed_save=bool(domain.hasManagedSaveImage()),
         nvram=definition.nvram,
