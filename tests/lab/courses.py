@@ -21,8 +21,7 @@ class Course:
     tidy: Callable[[Scene], None] = lambda scene: None
     spec: GuestSpec = SPEC  # of a guest made for this course alone, when it is another
     stopped: bool = False  # the guest runs nowhere by then
-    always: bool = True  # its steps are befallen in each test run; otherwise in the whole product alone
-    counted: bool = True  # it runs all the time, so that no count may be lost
+    cold: bool = False  # it is stopped for the move, or was: it may not be counted through
 
 
 def course_of(step: str) -> Course:
@@ -118,7 +117,11 @@ def _shut_off(scene: Scene) -> tuple[str, ...]:
 
 
 def _cold(scene: Scene) -> tuple[str, ...]:
-    return scene.asked("--cold", "--retire")
+    return scene.asked("--cold")
+
+
+def _copying(scene: Scene) -> tuple[str, ...]:
+    return scene.asked("--cold", "--bandwidth", "12M")
 
 
 def _asleep(scene: Scene) -> tuple[str, ...]:
@@ -152,16 +155,27 @@ ODD = (
     Course(
         _cold,
         frozenset(
-            {"save-snapshots", "stop", "hold", "copy-disks", "arrive", "leave", "start", "health", "open", "release"}
+            {
+                "save-snapshots",
+                "try-definition",
+                "stop",
+                "hold",
+                "arrive",
+                "leave",
+                "start",
+                "health",
+                "open",
+                "release",
+            }
         ),
-        counted=False,
-        always=False,
+        cold=True,
     ),
+    Course(_copying, frozenset({"copy-disks"}), spec=replace(SPEC, filled_mib=48), cold=True),
     Course(
         _asleep,
         frozenset({"copy-tpm", "copy-saved"}),
         spec=replace(SPEC, disks=("shared",), tpm=True, cdrom="", memory_mib=192),
         stopped=True,
-        always=False,
+        cold=True,
     ),
 )

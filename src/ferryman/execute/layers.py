@@ -4,6 +4,7 @@ Looked at before the guest is stopped, so that what cannot come along refuses th
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import PurePosixPath
 
@@ -52,8 +53,10 @@ def noted(ports: Ports, request: Request, plan: Plan) -> tuple[Layer, ...]:
         taken |= set(ports.hypervisor(request.destination).volume_names(pool))
     for disk, chain in _chains(ports, request, plan):
         for file, below in zip_longest(chain, chain[1:]):
-            path = layers[file.path].path if file.path in layers else _place(disk, file.path, taken)
-            layers[file.path] = Layer(disk.target, file.path, file.format, path, below.path if below else "")
+            if file.path not in layers:
+                place = _place(disk, file.path, taken)
+                layers[file.path] = Layer(disk.target, file.path, file.format, place)
+            layers[file.path] = replace(layers[file.path], below=below.path if below else "")
     for one in plan.snapshot_files:
         if one.source not in layers:  # libvirt has removed it when somebody went back to another snapshot
             disk = home(one.target, plan.new_disks)

@@ -8,7 +8,8 @@ from xml.etree.ElementTree import Element
 import libvirt
 
 from ferryman import errors
-from ferryman.drivers.libvirt.adapt import adapted
+from ferryman.drivers.libvirt import verbatim
+from ferryman.drivers.libvirt.adapt import adapt
 from ferryman.drivers.libvirt.xml import definition, source_of
 from ferryman.model.guest import Snapshot, SnapshotFile
 from ferryman.model.plan import Changes, Volume
@@ -71,17 +72,12 @@ def make_known(domain: libvirt.virDomain, snapshots: tuple[Snapshot, ...], chang
 
 def moved(xml: str, changes: Changes) -> str:
     """A snapshot with its files at their new places, and the guest's definitions inside of it adapted."""
-    root = ElementTree.fromstring(xml)
+    document = verbatim.read(xml)
+    root = document.root
     for name in _DEFINITIONS:
         inner = root.find(name)
-        if inner is None:
-            continue
-        inner.tag = "domain"
-        as_it_was = replace(changes, volumes=_volumes(inner, changes))
-        outer = ElementTree.fromstring(adapted(ElementTree.tostring(inner, encoding="unicode"), as_it_was))
-        outer.tag = name
-        root.insert(list(root).index(inner), outer)
-        root.remove(inner)
+        if inner is not None:
+            adapt(inner, replace(changes, volumes=_volumes(inner, changes)))
     for overlay in _overlays(root):
         source = overlay.find("source")
         if source is not None and source.get("file") in changes.paths:
@@ -89,7 +85,7 @@ def moved(xml: str, changes: Changes) -> str:
     memory = root.find("memory")
     if memory is not None and memory.get("file") in changes.paths:
         memory.set("file", changes.paths[memory.get("file", "")])
-    return ElementTree.tostring(root, encoding="unicode")
+    return verbatim.write(document)
 
 
 def _volumes(inner: Element, changes: Changes) -> tuple[Volume, ...]:
@@ -98,8 +94,9 @@ def _volumes(inner: Element, changes: Changes) -> tuple[Volume, ...]:
     for disk in inner.findall("devices/disk"):
         source, target = disk.find("source"), disk.find("target")
         if source is not None and target is not None and source.get("file") in changes.paths:
-            name = target.get("dev", "")
-            volumes[name] = Volume(name, "", "", changes.paths[source.get("file", "")])
+            name, path = target.get("dev", ""), changes.paths[source.get("file", "")]
+            if name not in volumes or volumes[name].path != path:
+                volumes[name] = Volume(name, "", "", path)
     return tuple(volumes.values())
 
 
