@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask
 from ferryman.model.cpu import Cpu
+from ferryman.model.filesystem import FileSystem
 from ferryman.model.finding import Finding
 from ferryman.model.guest import Guest, Snapshot
 from ferryman.model.hook import Answer, Hook
@@ -15,7 +16,7 @@ from ferryman.model.mark import Mark
 from ferryman.model.outcome import Outcome, PhaseEntry, Report, UndoEntry, Versions
 from ferryman.model.phase import Phase
 from ferryman.model.place import Place
-from ferryman.model.plan import Changes, Held, NewDisk, Order, Soundness, Volume
+from ferryman.model.plan import Changes, Held, ImageFile, NewDisk, Order, Soundness, Volume
 from ferryman.model.request import Request, Wish
 from ferryman.model.sample import Sample
 from ferryman.model.site import CpuComparison, Ground, LinkSpeed
@@ -28,6 +29,15 @@ class StopWay(StrEnum):
 
     AGENT = "guest agent"
     ACPI = "power button"
+
+
+class Console(StrEnum):
+    """What came of touching a guest's console."""
+
+    ANSWERS = "answers"
+    SILENT = "says nothing"
+    BUSY = "is open for somebody else"
+    NONE = "is not there"
 
 
 class Transfer(Protocol):
@@ -99,6 +109,13 @@ class Hypervisor(Protocol):
 
     def agent_answers(self, uuid: str) -> bool:
         """Whether the guest's agent is connected and answers now."""
+        ...
+
+    def console(self, uuid: str, *, starting: bool) -> Console:
+        """Whether the running guest answers on its console; one that somebody has open is left alone.
+
+        `starting`: it was just started, so that whatever it writes counts, and no key is to disturb that.
+        """
         ...
 
     def snapshots(self, uuid: str) -> tuple[Snapshot, ...]:
@@ -203,8 +220,8 @@ class Hypervisor(Protocol):
         """Give a file another name in its file system. Done already: nothing happens."""
         ...
 
-    def image_chain(self, path: str) -> tuple[tuple[str, str], ...]:
-        """(path, format) of an image and of the layers below it, top first."""
+    def image_chain(self, path: str, kind: str) -> tuple[ImageFile, ...]:
+        """An image of that format and the layers below it, top first; empty when there is no such file."""
         ...
 
     def rebase(self, path: str, backing: str, backing_format: str) -> None:
@@ -217,6 +234,13 @@ class Hypervisor(Protocol):
 
     def check_image(self, image: Held) -> Soundness:
         """Whether an image's own structure is sound; one whose format has none to check is."""
+        ...
+
+    def file_systems(self, images: Sequence[Held], within: float) -> tuple[FileSystem, ...] | None:
+        """Look through the file systems in images that nobody writes to, for at most so many seconds; nothing in them is changed.
+
+        None: this host has no program for that.
+        """
         ...
 
     # What it can be

@@ -19,18 +19,19 @@ from ferryman.drivers.database.records import DatabaseRecords
 from ferryman.errors import DriverError, Stopped, Unreachable
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask
 from ferryman.model.cpu import Cpu
+from ferryman.model.filesystem import FileSystem
 from ferryman.model.guest import Disk, Guest, Snapshot, State
 from ferryman.model.hook import Answer, Ended, Hook
 from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, ImageUsers, Machine
 from ferryman.model.mark import Mark
 from ferryman.model.place import ABSENT, Place, Where
-from ferryman.model.plan import Changes, Held, NewDisk, Order, Soundness, Volume
+from ferryman.model.plan import Changes, Held, ImageFile, NewDisk, Order, Soundness, Volume
 from ferryman.model.request import Handshake
 from ferryman.model.sample import Sample
 from ferryman.model.site import CpuComparison, DiskReach, Ground, LinkSpeed, Reach
 from ferryman.model.units import GIB
 from ferryman.plain import from_plain, to_plain
-from ferryman.ports import NO_CHANGES, Clock, Hypervisor, Ports, StopWay
+from ferryman.ports import NO_CHANGES, Clock, Console, Hypervisor, Ports, StopWay
 from tests.unit.sites import UUID, good_guest, good_site, host_facts
 
 JOB_SECONDS = 0.6
@@ -239,14 +240,18 @@ class FakeHypervisor:
     def agent_answers(self, uuid: str) -> bool:
         return False
 
+    def console(self, uuid: str, *, starting: bool) -> Console:
+        world = self.world.read()
+        return Console(world.get("console", {}).get(self.host.name, Console.NONE))
+
     def snapshots(self, uuid: str) -> tuple[Snapshot, ...]:
         return ()
 
     def make_known(self, uuid: str, snapshots_of_it: Sequence[Snapshot], changes: Changes = NO_CHANGES) -> None:
         pass
 
-    def image_chain(self, path: str) -> tuple[tuple[str, str], ...]:
-        return ((path, "qcow2"),)
+    def image_chain(self, path: str, kind: str) -> tuple[ImageFile, ...]:
+        return (ImageFile(path, kind, GIB),)
 
     def rebase(self, path: str, backing: str, backing_format: str) -> None:
         pass
@@ -358,6 +363,10 @@ class FakeHypervisor:
 
     def check_image(self, image: Held) -> Soundness:
         return Soundness(True)
+
+    def file_systems(self, images: Sequence[Held], within: float) -> tuple[FileSystem, ...] | None:
+        assert self.held("") == tuple(image.target for image in images), "somebody may write to them"
+        return None
 
     def machine(self, guest: Guest) -> Machine:
         return good_site().machine

@@ -10,6 +10,7 @@ from ferryman.assess import assess
 from ferryman.errors import Blocked, DriverError, FerrymanError, NeedsAttention, RecordsUnusable, Refused
 from ferryman.execute import cold, definition, hooks, live, retry, undo
 from ferryman.execute.follow import TransferEnd
+from ferryman.execute.inspection import looked
 from ferryman.execute.observe import observe
 from ferryman.execute.retire import retire_if_asked
 from ferryman.execute.runtime import step
@@ -24,8 +25,9 @@ from ferryman.model.site import Site
 from ferryman.plain import from_plain, to_plain
 from ferryman.plan.method import plan_for
 from ferryman.ports import Ports, Watcher
+from ferryman.verify.filesystems import stop_findings
 from ferryman.verify.location import Action, Verdict
-from ferryman.verify.network import check_findings, network_findings, stop_findings
+from ferryman.verify.network import check_findings, network_findings
 
 AT_HOME = (Where.RUNNING, Where.HALTED, Where.OFF)  # the guest is at its source, whatever it is doing there
 ANSWERS_WITHIN = 15.0  # seconds after the switchover within which a client must be answered
@@ -233,7 +235,7 @@ class Fulfilment:
             check: network.check(check, max(deadline - self.ports.clock.now(), 0.0)) for check in request.options.checks
         }
         findings += check_findings(seen, request.destination)
-        findings += stop_findings(request.guest, forced=bool(facts.get("forced_off")))
+        findings += stop_findings(request.guest, request.source, looked(facts), retired=request.options.retire)
         records.keep_findings(request.id, "after", findings)
         place = destination.place(request.guest_uuid)
         if place.where not in (Where.RUNNING, Where.HALTED):

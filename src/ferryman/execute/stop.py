@@ -12,7 +12,7 @@ from ferryman.model.place import Place, Where
 from ferryman.model.plan import Plan
 from ferryman.model.request import Request
 from ferryman.model.units import format_duration
-from ferryman.ports import Hypervisor, Ports, StopWay
+from ferryman.ports import Console, Hypervisor, Ports, StopWay
 
 LOOK_EVERY = 0.2  # seconds
 AGENT_GETS = 0.5  # of the time, before the power button is pressed as well
@@ -69,6 +69,8 @@ def stop(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> Transfer
         if here.where not in (Where.RUNNING, Where.PAUSED, Where.HALTED):
             return TransferEnd(f"it is {here.where.words} at the source, and was not stopped by this move")
         records.keep_facts(request.id, {"stood_still": here.where is not Where.RUNNING})
+        if here.where is Where.RUNNING:
+            _touch_console(ports, request, source)
         records.register_undo(request.id, undo.START_SOURCE, {"host": request.source})
     elif not fresh and here.where is not Where.OFF and ports.clock.now() - request.asked_at > TOO_OLD_TO_ASK:
         return TransferEnd(TOO_LATE, remedy=ASK_AGAIN)  # nobody expects it to be stopped now
@@ -112,6 +114,18 @@ def _ask(ports: Ports, request: Request, plan: Plan, source: Hypervisor, here: P
         records.keep_decision(request.id, f"{plan.guest} is shut off at {request.source} after {format_duration(took)}")
     mark.set_mark(ports, request)  # the running guest's went with it: from here on its definition bears one
     return TransferEnd("")
+
+
+def _touch_console(ports: Ports, request: Request, source: Hypervisor) -> None:
+    """One that answers now must answer at the destination too."""
+    try:
+        seen = source.console(request.guest_uuid, starting=False)
+    except DriverError as error:
+        ports.records.keep_decision(request.id, f"its console was not tried: {error.why}")
+        return
+    ports.records.keep_facts(request.id, {"console_before": seen is Console.ANSWERS})
+    if seen is Console.BUSY:
+        ports.records.keep_decision(request.id, f"its console {seen} at {request.source}, so it was not tried")
 
 
 def _ask_agent(ports: Ports, request: Request, source: Hypervisor) -> bool:
