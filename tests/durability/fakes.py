@@ -384,7 +384,8 @@ class FakeBetween:
         return 0
 
     def measure(self, source: Hypervisor, destination: Hypervisor) -> LinkSpeed:
-        return LinkSpeed(None, "there is no link")
+        rate = self.world.read().get("link")
+        return LinkSpeed(rate, "" if rate else "there is no link")
 
     def check(self, host: Hypervisor, others: Sequence[Hypervisor], *, measure_link: bool = False) -> tuple[Check, ...]:
         return ()
@@ -460,6 +461,8 @@ class HastyClock:
 
     def now(self) -> float:
         return time.time() + self._ahead
+
+    wall = now
 
     def sleep(self, seconds: float) -> None:
         really = min(seconds, 0.05)

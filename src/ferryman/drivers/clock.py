@@ -4,7 +4,9 @@ A machine's clock may be set, by hours and backwards, under a move. Durations an
 follow it: a timeout would be over at once, or never.
 """
 
+import os
 import time
+from pathlib import Path
 
 _BEGAN, _BEGAN_STEADY = time.time(), time.monotonic()
 
@@ -20,5 +22,19 @@ class SteadyClock:
     def now(self) -> float:
         return now()
 
+    def wall(self) -> float:
+        return time.time()
+
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
+
+
+def zone() -> str:
+    """This machine's time zone by its name, such as Europe/Berlin; empty when nothing here names it."""
+    if named := os.environ.get("TZ", "").removeprefix(":"):
+        return named
+    link = Path("/etc/localtime")
+    if link.is_symlink() and "/zoneinfo/" in (place := str(link.readlink())):
+        return place.partition("/zoneinfo/")[2]
+    name = Path("/etc/timezone")
+    return name.read_text().strip() if name.is_file() else "" if link.exists() else "UTC"

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import PurePosixPath
 
 from ferryman.errors import DriverError, Stopped
-from ferryman.execute import undo
+from ferryman.execute import undo, windows
 from ferryman.execute.follow import TransferEnd
 from ferryman.execute.settle import look
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask, Image
@@ -112,13 +112,15 @@ def _copy(
     ports: Ports, request: Request, task: CopyTask, name: str, progress: Callable[[CopyProgress], None]
 ) -> TransferEnd:
     """One copy, its undo registered before and its result noted under that name."""
+    if by := windows.stop_asked(ports, request):
+        return TransferEnd(f"cancelled by {by}", cancelled=True)
     arguments = {"host": request.destination, "copy": task.id, "path": task.destination.location}
     ports.records.register_undo(request.id, undo.DISCARD_COPY, arguments)
     source, destination = ports.hypervisor(request.source).host, ports.hypervisor(request.destination).host
     try:
         result = ports.copier.copy(
             task, source, destination, progress=progress,
-            cancelled=lambda: bool(ports.records.cancel_asked(request.id)),
+            cancelled=lambda: bool(windows.stop_asked(ports, request)),
         )  # fmt: skip
     except Stopped as error:
         return TransferEnd(f"cancelled by {ports.records.cancel_asked(request.id)}", str(error), cancelled=True)

@@ -124,3 +124,4 @@ class Report:
     decisions: tuple[str, ...] = field(default=())  # what was decided under way, each with its reason
     copies: dict[str, CopyResult] = field(default_factory=dict)  # by the disks' targets
     wishes: tuple[Wish, ...] = ()  # limits that were changed under way
+    begins: str = ""  # when one that waits begins, or began, in words

@@ -96,7 +96,11 @@ def migration_uri(site: Site) -> str:
 # and hold this list against what execute/ really runs.
 WORKFLOW_STEPS = (
     "admit",
+    "look-ahead",
+    "wait",
+    "begin",
     "plan",
+    "foresee",
     "watch",
     "save-definition",
     "save-snapshots",

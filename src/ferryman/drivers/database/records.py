@@ -382,5 +382,6 @@ class DatabaseRecords:
             left_to_retire=tuple(from_plain(KeptCopy, one) for one in facts.get("left_to_retire", ())),
             decisions=self.decisions(request_id),
             wishes=self.wishes(request_id),
+            begins=facts.get("begins", ""),
             copies={target: from_plain(CopyResult, one) for target, one in facts.get("copies", {}).items()},
         )

@@ -9,6 +9,7 @@ from ferryman.model.copy import CopyResult
 from ferryman.model.finding import Finding, Severity, blockers
 from ferryman.model.host import Answer, Check
 from ferryman.model.outcome import Outcome, Report, Status
+from ferryman.model.phase import Phase
 from ferryman.model.plan import Method, Plan
 from ferryman.model.request import Handshake
 from ferryman.model.units import format_duration, format_size
@@ -83,8 +84,8 @@ _RETURN = {
 }
 
 
-def plan(planned: Plan) -> None:
-    """The steps with the undo of each, and the point of no return."""
+def plan(planned: Plan, *, begins: str = "") -> None:
+    """The steps with the undo of each, and the point of no return; `begins`: when, if not at once."""
     if planned.method is Method.LIVE:
         print(f"plan: move {planned.guest} live from {planned.source} to {planned.destination}")
         print(f"  memory goes to {planned.migration_uri}, {'encrypted' if planned.encrypted else 'NOT ENCRYPTED'}")
@@ -99,6 +100,8 @@ def plan(planned: Plan) -> None:
         print(
             f"plan: move the definition of {planned.guest}, which is shut off, from {planned.source} to {planned.destination}"
         )
+    if begins:
+        print(f"  begins at {begins}; both hosts are looked at again then")
     passed = False
     for number, step in enumerate(planned.steps, 1):
         if step.past_return and not passed:
@@ -152,6 +155,12 @@ def standstills(ended: Outcome | None) -> tuple[str, str]:
     return downtime, blackout
 
 
+def state(told: Report) -> str:
+    """The phase for a table; of one that waits also until when."""
+    until = told.begins.partition(" (")[0]
+    return f"{told.phase} for {until}" if told.phase == Phase.WAITING and until else told.phase
+
+
 def report(told: Report) -> None:
     """Everything that is known of one request."""
     request = told.request
@@ -167,6 +176,8 @@ def report(told: Report) -> None:
         outcome(told.outcome)
     else:
         print(f"{told.phase}: not ended")
+        if told.phase == Phase.WAITING:
+            print(f"  begins at {told.begins}")
     print("phases:")
     for stretch in stretches(told.phases):
         print(
