@@ -16,7 +16,7 @@ from typing import Any
 
 from ferryman.app import Site
 from ferryman.drivers.database.records import DatabaseRecords
-from ferryman.errors import DriverError
+from ferryman.errors import DriverError, Stopped
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask
 from ferryman.model.cpu import Cpu
 from ferryman.model.guest import Disk, Guest, Snapshot, State
@@ -408,6 +408,10 @@ class FakeCopier:
             if content.get("copy_fails"):
                 raise DriverError("the copy", content["copy_fails"])
             content.setdefault("journals", {})[task.id] = task.destination.location
+        while self.world.read().get("copy_lasts"):  # until it is asked to end
+            time.sleep(0.05)
+            if cancelled():
+                raise Stopped("the copy", "it was asked to end")
         progress(CopyProgress("copying", GIB, GIB, GIB))
         return CopyResult(GIB, GIB, GIB, GIB, 0, 1.0, 1.0, "d1", "d1", "tls")
 
