@@ -77,10 +77,10 @@ def never_begun(state: Path, status: str) -> Report:
 
 
 def until(seen: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not seen():
         assert time.monotonic() < deadline, what
-        time.sleep(0.05)
+        time.sleep(0.1)
 
 
 def waits(state: Path) -> bool:

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from lab import faults, guests, witness
 from lab.guests import GuestSpec
@@ -117,8 +118,17 @@ def _shut_off(scene: Scene) -> tuple[str, ...]:
     return ("migrate", scene.guest.name, "--to", scene.destination, "--yes")
 
 
+def _in(seconds: float) -> str:
+    """A moment as `--at` takes it."""
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="seconds")
+
+
+def _waiting(scene: Scene) -> tuple[str, ...]:
+    return scene.asked("--retire", "--at", _in(12))
+
+
 def _cold(scene: Scene) -> tuple[str, ...]:
-    return scene.asked("--cold", "--retire")
+    return scene.asked("--cold", "--retire", "--give-up-at", _in(7200))
 
 
 def _asleep(scene: Scene) -> tuple[str, ...]:
@@ -135,6 +145,7 @@ def _husk_destroyed(scene: Scene) -> None:
 
 USUAL = Course(_usual, frozenset())
 ODD = (
+    Course(_waiting, frozenset({"look-ahead", "wait", "begin"})),
     Course(_transferring, frozenset({"transfer"})),
     Course(_replacing, frozenset({"replace-definition"}), _undefined_again),
     Course(_ejecting, frozenset({"eject-media"}), _put_back),
@@ -152,7 +163,19 @@ ODD = (
     Course(
         _cold,
         frozenset(
-            {"save-snapshots", "stop", "hold", "copy-disks", "arrive", "leave", "start", "health", "open", "release"}
+            {
+                "foresee",
+                "save-snapshots",
+                "stop",
+                "hold",
+                "copy-disks",
+                "arrive",
+                "leave",
+                "start",
+                "health",
+                "open",
+                "release",
+            }
         ),
         counted=False,
         always=False,

@@ -24,6 +24,9 @@ if TYPE_CHECKING:  # heavy, and not needed by every command
     from ferryman.execute.runtime import Runtime
     from ferryman.execute.slots import Slots
 
+WAITS_EVERY = 0.5  # seconds between two looks at what may wait for days
+SERVES_EVERY = 0.5  # seconds until work on the queue of one that serves is begun: it is there for weeks
+
 
 @dataclass(frozen=True)
 class View:
@@ -75,7 +78,9 @@ class Moves:
             from ferryman.execute.runtime import Runtime
 
             self._fulfilment = Fulfilment(self.site.ports)
-            self._runtime = Runtime(self._directory, self._fulfilment.workflows)
+            self._runtime = Runtime(
+                self._directory, self._fulfilment.workflows, poll=SERVES_EVERY if self._serving else None
+            )
             self._runtime.start()
         return self._runtime, self._fulfilment
 
@@ -216,7 +221,7 @@ class Moves:
             if view.carried_by is None:
                 yield self.view(request_id)  # it may have ended between the look at its phase and that at its carrier
                 return
-            time.sleep(every)
+            time.sleep(WAITS_EVERY if view.phase is Phase.WAITING else every)
 
     def cancel(self, request_id: str) -> Request:
         """Ask for a request to be rolled back. Refused with the reason once it is past the point of no return."""

@@ -1,6 +1,5 @@
 """When a move begins and when it is given up: as typed on this machine, made to mean the same on any."""
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
@@ -15,7 +14,7 @@ T = TypeVar("T")
 
 def timed(options: Options, *, at: str, window: str, give_up_at: str) -> Options:
     """The options with these times, which may be empty. Raises BadInput naming the option."""
-    now, zone = time.time(), clock.zone()
+    now, zone = clock.wall(), clock.zone()
     if at and window:
         raise BadInput("--at", "a window says already when it may begin", "leave --at or --window away")
     if give_up_at and not options.cold:
@@ -55,4 +54,4 @@ def _read(option: str, read: Callable[[], T], zone: str) -> T:
 
 def begins(options: Options) -> str:
     """When a move that is asked for now begins, for people; empty: at once."""
-    return windows.told(options, windows.due(options, time.time())) if options.waits else ""
+    return windows.told(options, windows.due(options, clock.wall())) if options.waits else ""

@@ -16,6 +16,11 @@ def now() -> float:
     return _BEGAN + time.monotonic() - _BEGAN_STEADY
 
 
+def wall() -> float:
+    """The machine's clock as it stands, in seconds since the epoch; it may have been set since."""
+    return time.time()
+
+
 class SteadyClock:
     """Implements ports.Clock."""
 
@@ -23,7 +28,7 @@ class SteadyClock:
         return now()
 
     def wall(self) -> float:
-        return time.time()
+        return wall()
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)

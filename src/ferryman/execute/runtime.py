@@ -95,8 +95,10 @@ def _usable(directory: Path) -> Iterator[None]:
 class Runtime:
     """One executor in this process. `workflows` maps stored names to functions of one plain string."""
 
-    def __init__(self, directory: Path, workflows: Mapping[str, Callable[[str], Any]]) -> None:
-        self._directory = directory
+    def __init__(
+        self, directory: Path, workflows: Mapping[str, Callable[[str], Any]], *, poll: float | None = None
+    ) -> None:
+        self._directory, self._poll = directory, poll or POLL
         with _usable(directory):
             self.slots = Slots(directory / "slots")
         self._database = directory / "dbos.sqlite"
@@ -133,7 +135,7 @@ class Runtime:
             others = {slot for _, slot in unfinished} - {self.slot}
             abandoned = [slot for slot in sorted(others) if self.slots.take(slot)]
             for slot in (*own, *abandoned):
-                client.register_queue(slot, polling_interval_sec=POLL)
+                client.register_queue(slot, polling_interval_sec=self._poll)
         finally:
             client.destroy()
         self.adopted += tuple(identity for identity, slot in unfinished if slot in (*own, *abandoned))
@@ -159,7 +161,7 @@ class Runtime:
             executor_id=executor,
             log_level="CRITICAL",
             run_migrations=True,
-            notification_listener_polling_interval_sec=POLL,  # nothing is sent; its thread is waited for when we leave
+            notification_listener_polling_interval_sec=self._poll,  # nothing is sent; its thread is waited for when we leave
         )
 
     def _prepare_database(self) -> None:
