@@ -471,3 +471,13 @@ def test_two_do_not_serve(tmp_path: Path) -> None:
     assert "serves this state directory already" in second.stderr
     server.signal(signal.SIGTERM)
     server.ended()
+
+
+def test_a_move_whose_process_died_is_carried_on_by_the_one_that_serves_and_not_put_back(tmp_path: Path) -> None:
+    World.with_local_disks(tmp_path / "world.json")
+    server = serving(tmp_path)
+    assert carry(tmp_path, "ask-cold", "copy-disks:before").returncode == -signal.SIGKILL
+    until(lambda: told(tmp_path).outcome is not None, "it is not carried on")
+    arrived(tmp_path)
+    server.signal(signal.SIGTERM)
+    assert server.ended().returncode == 0
