@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from threading import Thread
 from typing import Any
 
@@ -61,72 +61,54 @@ class Demo:
         return subprocess.run(command, text=True, stdout=None if show else subprocess.PIPE, stdin=subprocess.DEVNULL)
 
     def migrate(self, name: str, guest: Guest, to: str, *more: str, during: Callable[[], None] | None = None) -> Row:
-        """One migration with the client connected all the way, and what the witness saw of it."""
+        """One live migration with the client connected all the way, and what the witness saw of it."""
         accomplice = Thread(target=during) if during else None
         with witness.Counter(self.lab, guest) as counter:
-            began = time.monotonic()
             if accomplice:
                 accomplice.start()
-            self.ferryman(
-                "migrate", guest.name, "--to", to, "--yes", "--probe", f"{guest.address}:{guests.HEALTH_PORT}", *more
-            )
-            total = time.monotonic() - began
+            total = self._moved(guest, to, *more)
             if accomplice:
                 accomplice.join()
             time.sleep(0.5)
             seen = counter.report()
-        newest = json.loads(self.ferryman("history", "--json", "--limit", "1", show=False).stdout)[0]
-        outcome: dict[str, Any] = newest["outcome"] or {"status": "unknown"}
-        health = guests.health(self.lab, guest)
-        running = witness.running_at(self.lab, guest)
-        disk = (
-            witness.check_disk(
-                self.lab, guest, at=running[0], acknowledged=health["acknowledged"], path=self._image(guest, running[0])
-            )
-            if running
-            else None
-        )
-        return Row(
-            name=name,
-            method="live",
-            outcome=outcome["status"],
-            total_s=round(total, 2),
-            downtime_ms=_milliseconds(outcome.get("downtime")),
-            blackout_ms=round(seen.longest_gap * 1000),
-            counts_lost=seen.lost + seen.repeated + (seen.connections - 1),
-            wrong_blocks=disk.wrong + disk.missing + health["wrong"] if disk else -1,
-            copies_running=len(running),
-        )
+        row = self._judged(name, "live", guest, total, guests.health(self.lab, guest)["acknowledged"])
+        lost = seen.lost + seen.repeated + (seen.connections - 1)
+        return replace(row, blackout_ms=_milliseconds(seen.longest_gap), counts_lost=lost)
 
     def migrate_cold(self, name: str, guest: Guest, to: str) -> Row:
         """The guest is stopped, its disk copied, and it starts at the other host: nobody can count through that."""
         acknowledged = guests.health(self.lab, guest)["acknowledged"]
+        total = self._moved(guest, to, "--cold")
+        guests.wait_healthy(self.lab, guest)
+        return self._judged(name, "cold", guest, total, acknowledged)
+
+    def _moved(self, guest: Guest, to: str, *more: str) -> float:
+        """By ferryman; the seconds that it took."""
         began = time.monotonic()
-        self.ferryman(
-            "migrate", guest.name, "--to", to, "--cold", "--yes", "--probe", f"{guest.address}:{guests.HEALTH_PORT}"
-        )
-        total = time.monotonic() - began
+        probe = f"{guest.address}:{guests.HEALTH_PORT}"
+        self.ferryman("migrate", guest.name, "--to", to, "--yes", "--probe", probe, *more)
+        return time.monotonic() - began
+
+    def _judged(self, name: str, method: str, guest: Guest, total: float, acknowledged: int) -> Row:
+        """By the witness: who runs the guest, and whether its disk has all that was acknowledged. The rest is ferryman's word."""
         newest = json.loads(self.ferryman("history", "--json", "--limit", "1", show=False).stdout)[0]
         outcome: dict[str, Any] = newest["outcome"] or {"status": "unknown"}
-        guests.wait_healthy(self.lab, guest)
-        health = guests.health(self.lab, guest)
         running = witness.running_at(self.lab, guest)
-        disk = (
-            witness.check_disk(
-                self.lab, guest, at=running[0], acknowledged=acknowledged, path=self._image(guest, running[0])
-            )
-            if running
-            else None
-        )
+        wrong = -1
+        if running:
+            (at, *_) = running
+            image = self._image(guest, at)
+            disk = witness.check_disk(self.lab, guest, at=at, acknowledged=acknowledged, path=image)
+            wrong = disk.wrong + disk.missing + guests.health(self.lab, guest)["wrong"]
         return Row(
             name=name,
-            method="cold",
+            method=method,
             outcome=outcome["status"],
             total_s=round(total, 2),
             downtime_ms=_milliseconds(outcome.get("downtime")),
             blackout_ms=_milliseconds(outcome.get("blackout")),
             counts_lost=0,
-            wrong_blocks=disk.wrong + disk.missing + health["wrong"] if disk else -1,
+            wrong_blocks=wrong,
             copies_running=len(running),
         )
 

@@ -13,6 +13,7 @@ from lab.host import Host, Lab
 from lab.topology import CONTROL, MIGRATION
 from lab.witness import copies
 
+COPY_ENGINE = b"/var/cache/ferryman/copy-"  # how the word of its command line begins that names it
 NETWORKS = {"all": (CONTROL, MIGRATION), CONTROL: (CONTROL,), MIGRATION: (MIGRATION,)}
 
 
@@ -162,6 +163,20 @@ def signal_guest(lab: Lab, host: str, name: str, number: signal.Signals) -> None
     raise RuntimeError(f"no guest '{name}' runs at {host}")
 
 
+def kill_copy(lab: Lab, host: str) -> None:
+    """SIGKILL to the end of a disk copy that runs at a host. Raises RuntimeError when none does."""
+    ends = process.named(lab.host(host).processes(), COPY_ENGINE)
+    for pid in ends or [0]:
+        _signal(pid, signal.SIGKILL)
+
+
+def kill_ssh(lab: Lab) -> None:
+    """SIGKILL to every ssh that runs at the controller. Raises RuntimeError when none does."""
+    sessions = process.named(process.in_network_namespace(lab.topology.namespace("controller")), b"ssh")
+    for pid in sessions or [0]:
+        _signal(pid, signal.SIGKILL)
+
+
 def _signal(pid: int, number: signal.Signals) -> None:
     if not pid:
         raise RuntimeError("there is no such process at that host")
@@ -182,3 +197,13 @@ def reappear(lab: Lab, host: str) -> Host:
     link_up(lab, host)
     lifecycle.reappear(lab, lab.host(host))
     return lab.host(host)
+
+
+def mend(lab: Lab) -> None:
+    """Every host up and healed, with its libvirtd, whatever befell it."""
+    for host in lab.hosts:
+        if not host.up:
+            reappear(lab, host.name)
+    heal(lab)
+    for host in lab.hosts:
+        start_daemon(lab, host.name)

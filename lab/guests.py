@@ -6,6 +6,7 @@ import uuid as uuids
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab import netns
 from lab.host import Host, Lab
 from lab.topology import SUITES
 
@@ -24,6 +25,7 @@ class GuestSpec:
     vcpus: int = 1
     disks: tuple[str, ...] = ("shared",)
     disk_mib: int = 256
+    filled_mib: int = 0  # so much of the first disk is random bytes, behind the blocks that the guest writes
     count_every_ms: int = 5
     dirty: str = ""  # SIZE_MIB:RATE_MIB_S:CLASS,… with class zero, text or random
     writes_per_s: int = 20
@@ -38,7 +40,7 @@ class GuestSpec:
     cache: str = "none"
     cdrom: str = ""  # path of an image at the host
     agent: bool = False  # a guest agent that answers pings and shuts it down
-    power: str = ""  # what its power button does: empty (it goes down), ignore or reboot
+    power: str = ""  # what its power button does: empty (it goes down), ignore, late (after 8 s) or reboot
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ def start(lab: Lab, host_name: str, spec: GuestSpec, *, within: float = 60) -> G
     host = lab.host(host_name)
     if not spec.transient:
         host.run(["virsh", "start", spec.name])
+    # Clients may remember the MAC of an earlier guest of that address, for up to 45 s.
+    netns.ip("neighbour", "flush", "to", spec.address, namespace=lab.topology.namespace("controller"))
     wait_healthy(lab, guest, within=within)
     return guest
 
@@ -88,12 +92,20 @@ def define(lab: Lab, host_name: str, spec: GuestSpec) -> Guest:
     host = lab.host(host_name)
     for number, disk in enumerate(spec.disks):
         host.run(["qemu-img", "create", "-q", "-f", parts(disk)[1], guest.disk_path(number), f"{spec.disk_mib}M"])
+    if spec.filled_mib:
+        _fill(host, guest)
     for pool in {parts(disk)[0] for disk in spec.disks}:
         host.run(["virsh", "pool-refresh", pool], check=False)  # a host that was made bare has other pools, or none
     host.run(["virsh", "create" if spec.transient else "define", "/dev/stdin"], text_in=definition(lab, guest))
     if spec.autostart:
         host.run(["virsh", "autostart", spec.name])
     return guest
+
+
+def _fill(host: Host, guest: Guest) -> None:
+    path, kind, size = guest.disk_path(), parts(guest.spec.disks[0])[1], guest.spec.disk_mib
+    host.run(["sh", "-c", f"head -c {guest.spec.filled_mib}M /dev/urandom | dd of={path}.raw bs=1M seek=16 iflag=fullblock status=none"
+              f" && truncate -s {size}M {path}.raw && qemu-img convert -O {kind} {path}.raw {path} && rm {path}.raw"])  # fmt: skip
 
 
 def remove(lab: Lab, guest: Guest) -> None:

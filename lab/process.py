@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -59,4 +60,15 @@ def in_network_namespace(namespace: str) -> list[int]:
             with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
                 if os.stat(entry / "ns/net").st_ino == wanted:
                     found.append(int(entry.name))
+    return found
+
+
+def named(pids: Iterable[int], word: bytes) -> list[int]:
+    """Those of them that live and have a word on their command line that begins so."""
+    found = []
+    for pid in pids:
+        with suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if any(one.startswith(word) for one in words) and state(pid) not in ("", "Z"):
+                found.append(pid)
     return found

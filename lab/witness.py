@@ -8,9 +8,12 @@ import subprocess
 import tempfile
 import time
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 from lab import guests, netns, process
 from lab.counter import ROW
@@ -201,11 +204,18 @@ def check_disk(lab: Lab, guest: Guest, *, at: str, acknowledged: int, path: str 
 
 def raw_image(lab: Lab, path: str, *, at: str) -> bytes:
     """The blocks that the workload writes, as the image at a host holds them now."""
+    with content(lab, path, at=at) as disk:
+        return disk.read(BLOCK * SLOTS)
+
+
+@contextmanager
+def content(lab: Lab, path: str, *, at: str) -> Iterator[BinaryIO]:
+    """The disk that an image at a host holds now, whatever its format."""
     with tempfile.TemporaryDirectory(dir=lab.directory / "shared") as directory:
         inside = f"/srv/shared/{Path(directory).name}/image"
         lab.host(at).run(["qemu-img", "convert", "-U", "-O", "raw", path, inside])
-        with open(Path(directory) / "image", "rb") as image:
-            return image.read(BLOCK * SLOTS)
+        with open(Path(directory) / "image", "rb") as disk:
+            yield disk
 
 
 def judge_blocks(content: bytes, acknowledged: int) -> DiskReport:

@@ -9,12 +9,12 @@ from ferryman.model.copy import CopyProgress, CopyResult, CopyTask
 from ferryman.model.cpu import Cpu
 from ferryman.model.finding import Finding
 from ferryman.model.guest import Guest, Snapshot
-from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, Machine
+from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, ImageUsers, Machine
 from ferryman.model.mark import Mark
 from ferryman.model.outcome import Outcome, PhaseEntry, Report, UndoEntry, Versions
 from ferryman.model.phase import Phase
 from ferryman.model.place import Place
-from ferryman.model.plan import Changes, Held, NewDisk, Order, Volume
+from ferryman.model.plan import Changes, Held, NewDisk, Order, Soundness, Volume
 from ferryman.model.request import Request, Wish
 from ferryman.model.sample import Sample
 from ferryman.model.site import CpuComparison, Ground, LinkSpeed
@@ -50,7 +50,9 @@ class Hypervisor(Protocol):
 
     def facts(self) -> HostFacts: ...
     def guests(self) -> tuple[GuestOnHost, ...]: ...
-    def guest(self, name_or_uuid: str) -> Guest: ...
+    def guest(self, name_or_uuid: str, *, as_defined: bool = False) -> Guest:
+        """A guest as it runs; `as_defined`: as it would start anew, and in which devices that differs."""
+        ...
 
     def place(self, uuid: str) -> Place:
         """Where the guest is, as this host says. Raises Unreachable; never answers from memory."""
@@ -62,6 +64,10 @@ class Hypervisor(Protocol):
 
     def define(self, definition: str, changes: Changes = NO_CHANGES) -> None:
         """Keep a definition, changed as said."""
+        ...
+
+    def try_definition(self, definition: str, changes: Changes) -> None:
+        """Ask whether `define` and a start would be refused, without keeping anything. Raises DriverError with the reason."""
         ...
 
     def undefine(self, uuid: str, *, snapshots: bool = False) -> None:
@@ -82,7 +88,10 @@ class Hypervisor(Protocol):
         """Whether a running guest ends when it turns itself off or reboots. Off: as its definition says, which is left as it is."""
         ...
 
-    def start(self, uuid: str) -> None: ...
+    def start(self, uuid: str, *, paused: bool = False) -> None:
+        """Start it from its definition. `paused`: its CPUs wait for `resume`."""
+        ...
+
     def watch(self, uuid: str, seconds: float) -> str:
         """Watch a running guest for so long; what befell it (it stopped, rebooted, crashed), empty when it just ran."""
         ...
@@ -125,6 +134,10 @@ class Hypervisor(Protocol):
 
     def allocation(self, path: str) -> int | None:
         """Bytes that the volume at that path takes; None when there is none."""
+        ...
+
+    def users_of(self, path: str) -> ImageUsers:
+        """The guests and snapshots of this host that stand upon the image at that path, whether they run or not."""
         ...
 
     def medium(self, uuid: str, target: str) -> tuple[str, str]:
@@ -173,6 +186,14 @@ class Hypervisor(Protocol):
         """Put it in its place; True when what was there before is kept beside it under a name with the request's id."""
         ...
 
+    def adopt(self, directory: str, request: str) -> bool:
+        """What was unpacked for that request is the guest's own from now on; True when what was there before is beside it."""
+        ...
+
+    def remove_aside(self, path: str, request: str) -> bool:
+        """Remove what was kept beside a file or directory under a name with that request's id; False: there was none."""
+        ...
+
     def take_back(self, directory: str, request: str) -> None:
         """Remove what was unpacked for that request, and put back what was there before."""
         ...
@@ -193,8 +214,8 @@ class Hypervisor(Protocol):
         """The snapshots inside a qcow2 image, whether or not libvirt knows them."""
         ...
 
-    def check_image(self, image: Held) -> str:
-        """What is wrong with an image's own structure; empty when nothing is, or when its format has none to check."""
+    def check_image(self, image: Held) -> Soundness:
+        """Whether an image's own structure is sound; one whose format has none to check is."""
         ...
 
     # What it can be
@@ -319,6 +340,10 @@ class Records(Protocol):
     def hosts(self) -> tuple[Host, ...]: ...
     def add_host(self, host: Host) -> None: ...
     def remove_host(self, name: str) -> None: ...
+
+    def keep_maps(self, source: str, destination: str, pools: Mapping[str, str], networks: Mapping[str, str]) -> None:
+        """Remember names for these two hosts."""
+        ...
 
     def add_request(self, request: Request, slot: str) -> None: ...
     def request(self, id_or_prefix: str) -> Request: ...

@@ -12,7 +12,7 @@ from ferryman_copy import digest, frames
 from ferryman_copy.blocks import BLOCK, GROUP_BLOCKS, ZERO_BLOCK, Piece, blocks_of, bytes_of, groups_in, pieces
 from ferryman_copy.compression import Compression
 from ferryman_copy.digest import ZERO_GROUP, ZERO_LEAF
-from ferryman_copy.frames import SHORT, TOWARDS_SENDER, Coding, Kind, expand, pack
+from ferryman_copy.frames import SHORT, TOWARDS_SENDER, Coding, Kind, damaged, expand, pack
 from ferryman_copy.image import Channel, open_image
 from ferryman_copy.pace import Pace
 from ferryman_copy.parallel import Crew
@@ -59,6 +59,7 @@ class Sender:
         self._theirs: dict[int, list[bytes]] = {}
         self._passed = bytearray(groups_in(self.length))  # 1: dealt with, no digests are needed any more
         self._plan: Iterator[Piece] = iter(())
+        self._done: Callable[[int], bool] = lambda group: False
         self._compare: Callable[[int], bool] = lambda group: False
         self._connections: list[Connection] = []
 
@@ -76,7 +77,7 @@ class Sender:
             compare: Callable[[int], bool]) -> dict[str, Any]:  # fmt: skip
         """Send everything that is not done. Returns what was sent, with the digest of the source. Raises Trouble."""
         self._connections = [*connections, *([replies] if replies else [])]
-        self._compare = compare
+        self._done, self._compare = done, compare
         self.crew.closes(*self._connections)
         channels = [self.image.channel() for _ in connections]
         self._compression = Compression(self._compress, len(connections), self._waits)
@@ -206,6 +207,8 @@ class Sender:
             if frame.kind is Kind.END:
                 return
             if frame.kind is Kind.DONE:
+                if not self._done(frame.start):
+                    raise damaged(f"group {frame.start} is told to be done, and was not before")
                 self.counts.groups[frame.start] = digests[0]
                 continue
             if self._passed[frame.start]:

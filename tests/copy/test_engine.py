@@ -2,10 +2,7 @@
 
 import hashlib
 import random
-import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,17 +12,7 @@ from ferryman_copy import digest
 from ferryman_copy.blocks import BLOCK, GROUP_BLOCKS, Extent, blocks_in, groups_in, pieces, ranges
 from ferryman_copy.journal import Group, Journal
 from ferryman_copy.trouble import Trouble
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def of_the_document() -> Callable[[Path], str]:
-    """The program that docs/digest.md shows."""
-    found = re.search(r"```python\n(.*?)```", (ROOT / "docs/digest.md").read_text(), re.DOTALL)
-    assert found
-    names: dict[str, Any] = {}
-    exec(found[1], names)
-    return names["digest"]  # type: ignore[no-any-return]
+from lab.digest import documented_digest
 
 
 def of_the_engine(data: bytes) -> str:
@@ -41,7 +28,7 @@ def of_the_engine(data: bytes) -> str:
 def test_the_digest_is_what_the_document_says(tmp_path: Path, size: int) -> None:
     data = random.Random(size).randbytes(size // 2) + bytes(size - size // 2)
     (tmp_path / "disk").write_bytes(data)
-    assert of_the_document()(tmp_path / "disk") == of_the_engine(data)
+    assert documented_digest()(tmp_path / "disk") == of_the_engine(data)
 
 
 def test_zeroes_cost_nothing_and_length_counts() -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def main(directory: str, what: str, moment: str) -> None:
     """`what`: ask, ask-carried (ferryman carries the handshake), ask-everything (a word for each step that needs one), ask-cold,
-    ask:OPTIONS (in JSON), recover, or serve."""
+    ask-forced (cold, and it may be switched off), ask:OPTIONS (in JSON), recover, or serve."""
     kind, _, write = moment.partition(":")
     if moment and kind != "unusable":
         from tests.lab.crashing import arm
@@ -61,6 +61,8 @@ def _carry(moves: "Moves", what: str) -> None:
         moves.ask("web", "b", from_plain(Options, from_json(what.removeprefix("ask:"))))
     elif what == "serve":
         _serve(moves)
+    elif what == "ask-forced":
+        moves.ask("web", "b", Options(cold=True, eject=True, force_off=True, stop_timeout=5.0))
     elif what == "ask-everything":
         moves.ask("web", "b", Options(eject=True, retire=True, replace_definition=True))
     else:

@@ -1,25 +1,18 @@
 """A shut-off guest moves by its definition: killed at every step, in every odd pair, and never two definitions at the end."""
 
-import itertools
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ferryman.drivers.database.records import open_records
-from ferryman.model.outcome import Report
-from ferryman.model.phase import Phase, may_follow
 from tests.durability.fakes import NVRAM, World
+from tests.durability.killing import every_moment, killed_and_recovered, succeeded, told
 from tests.durability.processes import carry
-from tests.durability.test_killed_at_every_step import MOMENTS
-from tests.unit.sites import UUID
 
 STEPS = ("admit", "plan", "save-definition", "mark", "autostart-off", "copy-nvram", "define-destination", "settle", "enter-completing",
          "undefine-source", "autostart-on", "drop-undo", "verify", "report")  # fmt: skip
-ONCE = [(step, MOMENTS[(number + 1) % 3]) for number, step in enumerate(STEPS)]
-WHOLE = [(step, moment) for step in STEPS for moment in MOMENTS if (step, moment) not in ONCE]
 FILES = {"a": {NVRAM: "variables"}, "b": {}}
 OFF = {"state": "off", "autostart": False}
 MARKED = {"state": "off", "autostart": True}
@@ -30,37 +23,11 @@ def made(state: Path, there: str = "") -> None:
     World.made(state / "world.json", "off", files={"a": {NVRAM: "variables"}, "b": {NVRAM: there} if there else {}})
 
 
-def told(state: Path) -> Report:
-    records = open_records(state)
-    (request,) = records.requests()
-    report = records.report(request.id)
-    held = records.lease(UUID)
-    records.engine.dispose()
-    assert report.outcome is not None
-    assert bool(held) is (report.outcome.status == "needs attention")
-    phases = [Phase(entry.phase) for entry in report.phases]
-    for earlier, later in itertools.pairwise(phases):
-        assert may_follow(earlier, later), phases
-    return report
-
-
 def ends_right(state: Path) -> None:
     world = World(state / "world.json").read()
     assert (world["a"], world["b"], world["calls"]) == (None, MARKED, 0)
     assert world["files"]["b"] == world["files"]["a"] == {NVRAM: "variables"}
-    report = told(state)
-    assert report.outcome is not None
-    assert report.outcome.status == "succeeded", report.outcome
-    assert {entry.state for entry in report.undo} <= {"dropped"}
-
-
-def killed_and_recovered(state: Path, moment: str) -> None:
-    made(state)
-    died = carry(state, "ask", moment)
-    assert died.returncode == -signal.SIGKILL, (died.returncode, died.stderr)
-    recovered = carry(state, "recover")
-    assert recovered.returncode == 0, recovered.stderr
-    ends_right(state)
+    succeeded(state)
 
 
 def test_a_definition_goes_over_with_autostart_and_variables(tmp_path: Path) -> None:
@@ -70,15 +37,11 @@ def test_a_definition_goes_over_with_autostart_and_variables(tmp_path: Path) -> 
     ends_right(tmp_path)
 
 
-@pytest.mark.parametrize(("step", "moment"), ONCE)
-def test_killed_once_at_each_step(tmp_path: Path, step: str, moment: str) -> None:
-    killed_and_recovered(tmp_path, f"{step}:{moment}")
-
-
-@pytest.mark.whole
-@pytest.mark.parametrize(("step", "moment"), WHOLE)
-def test_killed_at_each_step_at_every_moment(tmp_path: Path, step: str, moment: str) -> None:
-    killed_and_recovered(tmp_path, f"{step}:{moment}")
+@pytest.mark.parametrize(("step", "moment"), every_moment(STEPS, turn=1))
+def test_killed_at_each_step(tmp_path: Path, step: str, moment: str) -> None:
+    made(tmp_path)
+    killed_and_recovered(tmp_path, "ask", f"{step}:{moment}")
+    ends_right(tmp_path)
 
 
 def test_a_store_that_the_destination_has_from_earlier_is_kept_beside_the_new_one(tmp_path: Path) -> None:

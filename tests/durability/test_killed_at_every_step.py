@@ -1,6 +1,5 @@
 """Killed at every step boundary, the next process leads the move to its end: one job, one owner, legal phases, no lease left."""
 
-import itertools
 import json
 import signal
 from pathlib import Path
@@ -8,43 +7,21 @@ from pathlib import Path
 import pytest
 
 from ferryman.drivers.database.records import open_records
-from ferryman.model.phase import Phase, may_follow
 from tests.durability.fakes import World
+from tests.durability.killing import every_moment, killed_and_recovered, succeeded
 from tests.durability.processes import carry
 from tests.unit.sites import UUID
 
 LOCAL_STEPS = ("eject-media", "make-volumes", "carry-media", "transfer", "note-left", "drop-undo", "retire")
 STEPS = ("admit", "plan", "watch", "save-definition", "mark", "autostart-off", "transfer", "settle", "enter-completing", "undefine-source",
          "keep-definition", "autostart-on", "unmark", "drop-undo", "verify", "report")  # fmt: skip
-MOMENTS = ("before", "inside", "after")
-ONCE = [(step, MOMENTS[number % 3]) for number, step in enumerate(STEPS)]
-WHOLE = [(step, moment) for step in STEPS for moment in MOMENTS if (step, moment) not in ONCE]
 
 
 def ends_right(state: Path) -> None:
     world = World(state / "world.json").read()
     assert (world["a"], world["b"]) == (None, {"state": "running", "autostart": True})
     assert (world["job"], world["calls"]) == (None, 1)
-    records = open_records(state)
-    (request,) = records.requests()
-    report = records.report(request.id)
-    assert report.outcome is not None
-    assert report.outcome.status == "succeeded", report.outcome
-    assert records.lease(UUID) == ""
-    assert {entry.state for entry in report.undo} <= {"dropped"}
-    phases = [Phase(entry.phase) for entry in report.phases]
-    for earlier, later in itertools.pairwise(phases):
-        assert may_follow(earlier, later), phases
-    records.engine.dispose()
-
-
-def killed_and_recovered(state: Path, moment: str) -> None:
-    World.made(state / "world.json")
-    died = carry(state, "ask", moment)
-    assert died.returncode == -signal.SIGKILL, (died.returncode, died.stderr)
-    recovered = carry(state, "recover")
-    assert recovered.returncode == 0, recovered.stderr
-    ends_right(state)
+    succeeded(state)
 
 
 def test_a_move_without_a_fault(tmp_path: Path) -> None:
@@ -54,44 +31,28 @@ def test_a_move_without_a_fault(tmp_path: Path) -> None:
     ends_right(tmp_path)
 
 
-@pytest.mark.parametrize(("step", "moment"), ONCE)
-def test_killed_once_at_each_step(tmp_path: Path, step: str, moment: str) -> None:
-    killed_and_recovered(tmp_path, f"{step}:{moment}")
+@pytest.mark.parametrize(("step", "moment"), every_moment(STEPS))
+def test_killed_at_each_step(tmp_path: Path, step: str, moment: str) -> None:
+    World.made(tmp_path / "world.json")
+    killed_and_recovered(tmp_path, "ask", f"{step}:{moment}")
+    ends_right(tmp_path)
 
 
-@pytest.mark.whole
-@pytest.mark.parametrize(("step", "moment"), WHOLE)
-def test_killed_at_each_step_at_every_moment(tmp_path: Path, step: str, moment: str) -> None:
-    killed_and_recovered(tmp_path, f"{step}:{moment}")
-
-
-@pytest.mark.parametrize(("step", "moment"), [(step, MOMENTS[n % 3]) for n, step in enumerate(LOCAL_STEPS)])
-def test_killed_once_at_each_step_of_a_move_with_local_disks(tmp_path: Path, step: str, moment: str) -> None:
-    local_disks_killed_and_recovered(tmp_path, f"{step}:{moment}")
-
-
-@pytest.mark.whole
-@pytest.mark.parametrize(
-    ("step", "moment"), [(step, moment) for n, step in enumerate(LOCAL_STEPS) for moment in MOMENTS if moment != MOMENTS[n % 3]]
-)  # fmt: skip
-def test_killed_at_each_step_of_a_move_with_local_disks_at_every_moment(tmp_path: Path, step: str, moment: str) -> None:
-    local_disks_killed_and_recovered(tmp_path, f"{step}:{moment}")
-
-
-def local_disks_killed_and_recovered(state: Path, moment: str) -> None:
+@pytest.mark.parametrize(("step", "moment"), every_moment(LOCAL_STEPS))
+def test_killed_at_each_step_of_a_move_with_local_disks(tmp_path: Path, step: str, moment: str) -> None:
     """One new volume whatever the moment, somebody's of the same name untouched, the old one retired as asked."""
-    World.with_local_disks(state / "world.json")
-    died = carry(state, "ask-everything", moment)
-    assert died.returncode == -signal.SIGKILL, (died.returncode, died.stderr)
-    assert carry(state, "recover").returncode == 0
-    ends_right(state)
-    world = World(state / "world.json").read()
+    World.with_local_disks(tmp_path / "world.json")
+    killed_and_recovered(tmp_path, "ask-everything", f"{step}:{moment}")
+    ends_right(tmp_path)
+    world = World(tmp_path / "world.json").read()
     assert world["volumes"] == ["b/srv/shared/web.qcow2", "b/srv/shared/web-2.qcow2"]
     assert world["medium"] == ""
 
 
 def test_killed_between_asked_and_the_call_it_is_asked_for_again_once(tmp_path: Path) -> None:
-    killed_and_recovered(tmp_path, "asked")
+    World.made(tmp_path / "world.json")
+    killed_and_recovered(tmp_path, "ask", "asked")
+    ends_right(tmp_path)
 
 
 def test_killed_twice(tmp_path: Path) -> None:

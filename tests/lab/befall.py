@@ -52,6 +52,11 @@ def _while_volumes_are_written(step: str) -> bool:
     return WORKFLOW_STEPS.index("make-volumes") <= WORKFLOW_STEPS.index(step) <= WORKFLOW_STEPS.index("transfer")
 
 
+def _while_a_copy_runs(step: str) -> bool:
+    """Only there are endpoints, and ssh sessions that stay."""
+    return step == "copy-disks"
+
+
 def _while_nothing_is_open(step: str) -> bool:
     """A file system with files open for writing cannot be made read-only."""
     return _before_the_transfer(step) and step not in ("replace-definition", "eject-media", "start", "health")
@@ -119,6 +124,14 @@ def _move_meanwhile(scene: Scene) -> None:
 
 
 # Processes of the hosts
+
+
+def _kill_copy(end: str) -> Act:
+    return lambda scene: faults.kill_copy(scene.lab, getattr(scene, end))
+
+
+def _kill_ssh(scene: Scene) -> None:
+    faults.kill_ssh(scene.lab)
 
 
 def _kill_daemon(end: str) -> Act:
@@ -193,7 +206,8 @@ def _partition(*ends: str) -> Act:
 def _small_pool(scene: Scene) -> None:
     """The destination's local pool is a file system of its own."""
     host = scene.lab.host(scene.destination)
-    host.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", IMAGES])
+    size = 48 + scene.guest.spec.filled_mib
+    host.run(["mount", "-t", "tmpfs", "-o", f"size={size}m", "tmpfs", IMAGES])
     host.run(["virsh", "pool-refresh", "local"])
     scene.throw_away = True
 
@@ -295,4 +309,7 @@ FAULTS = (
     Fault("state directory full", _fill_state, _empty_state, bites="transfer"),
     Fault("clock leaps forward", _nothing, leap=7200.0, bites="transfer"),
     Fault("clock leaps back", _nothing, leap=-7200.0),
+    Fault("sender killed", _kill_copy(SOURCE), at=_while_a_copy_runs, bites="copy-disks"),
+    Fault("receiver killed", _kill_copy(DESTINATION), at=_while_a_copy_runs, bites="copy-disks"),
+    Fault("ssh killed", _kill_ssh, at=_while_a_copy_runs, bites="copy-disks"),
 )

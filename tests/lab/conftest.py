@@ -33,12 +33,7 @@ def lab() -> Iterator[Lab]:
 @pytest.fixture
 def whole(lab: Lab) -> Lab:
     """The lab with every host up and healed, whatever the test before has left."""
-    for host in lab.hosts:
-        if not host.up:
-            faults.reappear(lab, host.name)
-    faults.heal(lab)
-    for host in lab.hosts:
-        faults.start_daemon(lab, host.name)
+    faults.mend(lab)
     time.sleep(0.2)
     return lab
 

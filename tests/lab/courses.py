@@ -22,8 +22,7 @@ class Course:
     tidy: Callable[[Scene], None] = lambda scene: None
     spec: GuestSpec = SPEC  # of a guest made for this course alone, when it is another
     stopped: bool = False  # the guest runs nowhere by then
-    always: bool = True  # its steps are befallen in each test run; otherwise in the whole product alone
-    counted: bool = True  # it runs all the time, so that no count may be lost
+    cold: bool = False  # it is stopped for the move, or was: it may not be counted through
 
 
 def course_of(step: str) -> Course:
@@ -128,7 +127,11 @@ def _waiting(scene: Scene) -> tuple[str, ...]:
 
 
 def _cold(scene: Scene) -> tuple[str, ...]:
-    return scene.asked("--cold", "--retire", "--give-up-at", _in(7200))
+    return scene.asked("--cold", "--give-up-at", _in(7200))
+
+
+def _copying(scene: Scene) -> tuple[str, ...]:
+    return scene.asked("--cold", "--bandwidth", "12M")
 
 
 def _asleep(scene: Scene) -> tuple[str, ...]:
@@ -166,9 +169,9 @@ ODD = (
             {
                 "foresee",
                 "save-snapshots",
+                "try-definition",
                 "stop",
                 "hold",
-                "copy-disks",
                 "arrive",
                 "leave",
                 "start",
@@ -177,14 +180,14 @@ ODD = (
                 "release",
             }
         ),
-        counted=False,
-        always=False,
+        cold=True,
     ),
+    Course(_copying, frozenset({"copy-disks"}), spec=replace(SPEC, filled_mib=48), cold=True),
     Course(
         _asleep,
         frozenset({"copy-tpm", "copy-saved"}),
         spec=replace(SPEC, disks=("shared",), tpm=True, cdrom="", memory_mib=192),
         stopped=True,
-        always=False,
+        cold=True,
     ),
 )

@@ -6,10 +6,11 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
-from lab import guests, witness
+from lab import faults, guests, process, witness
 from lab.guests import POOL_PATHS, Guest, GuestSpec
-from lab.host import Lab
+from lab.host import Host, Lab
 from tests.lab.operators import ATTENTION, PUT_BACK, REFUSED, SUCCEEDED, Operator, judge
 
 IMAGES = POOL_PATHS["local"]
@@ -58,13 +59,17 @@ class Scene:
 
     def image_of(self, host: str, target: str) -> str:
         """What a disk of the guest is, as its definition at a host says."""
-        rows = self.virsh(host, "domblklist", self.guest.name).splitlines()
-        return next((row.split()[1] for row in rows if row.split()[:1] == [target]), "-")
+        return self.disks(host).get(target, "-")
+
+    def disks(self, host: str) -> dict[str, str]:
+        """What each of its disks is there."""
+        rows = [row.split() for row in self.virsh(host, "domblklist", self.guest.name).splitlines()]
+        return {row[0]: row[1] for row in rows if len(row) == 2}
 
     def images(self, host: str) -> set[str]:
-        """Paths in the local pool's directory that are the guest's or were made for it."""
-        names = self.lab.host(host).run(["ls", IMAGES]).stdout.split()
-        return {f"{IMAGES}/{name}" for name in names if name.startswith("tried-")} - {SEED}
+        """Paths in the local pool's directory that are the guest's or were made for it, whole or in part."""
+        names = self.lab.host(host).run(["ls", "-A", IMAGES]).stdout.split()
+        return {f"{IMAGES}/{name}" for name in names if name.startswith(("tried-", ".tried-"))} - {SEED}
 
 
 def made(lab: Lab, at: str = "a", spec: GuestSpec = SPEC) -> Guest:
@@ -73,7 +78,9 @@ def made(lab: Lab, at: str = "a", spec: GuestSpec = SPEC) -> Guest:
         uuid = host.run(["virsh", "domuuid", SPEC.name], check=False).stdout.strip()
         if uuid:
             guests.remove(lab, Guest(SPEC, uuid, ""))
-        host.run(["sh", "-c", f"while umount {IMAGES} 2>/dev/null; do :; done; rm -f {IMAGES}/tried-*"])
+        host.run(
+            ["sh", "-c", f"while umount {IMAGES} 2>/dev/null; do :; done; rm -f {IMAGES}/tried-* {IMAGES}/.tried-*"]
+        )
         host.run(["virsh", "pool-refresh", "local"])
     lab.host("a").run(["sh", "-c", f"head -c 1M /dev/urandom >{SHARED_SEED}"])
     return guests.start(lab, at, spec)
@@ -92,7 +99,7 @@ def at_home(lab: Lab, guest: Guest) -> str:
     except RuntimeError:
         return ""
     scene.virsh(at[0], "autostart", guest.name)
-    stray = {name: scene.images(name) - {scene.image_of(at[0], "vda")} for name in lists if name == at[0]}
+    stray = {name: scene.images(name) - set(scene.disks(at[0]).values()) for name in lists if name == at[0]}
     stray |= {name: scene.images(name) for name in lists if name != at[0]}
     for name, paths in stray.items():
         if paths:
@@ -132,6 +139,7 @@ def ended(
     if scene.operator.records.requests(limit=1):
         _the_end_is_true(scene, at, killed=killed)
     _nothing_is_left_unsaid(scene, at)
+    _nothing_works_on(scene)
     tidy(scene)
     if counter is not None and not killed:
         scene.operator.wait_for(lambda: counter.report().quiet < 1, "counts to come again", 30)
@@ -194,17 +202,35 @@ def _nothing_is_left_unsaid(scene: Scene, at: str) -> None:
         report = json.loads(scene.operator.run("show", request.id, "--json").stdout)
         said += json.dumps([report["left_to_retire"], report["decisions"]])
     for host in scene.lab.hosts:
-        used = {scene.image_of(at, "vda")} if host.name == at else set()
+        used = set(scene.disks(at).values()) if host.name == at else set()
         for path in scene.images(host.name) - used:
             name = path.rsplit("/", 1)[1]
             assert path in said or f"volume {name}" in said, (f"{path} at {host.name} is named nowhere", scene.notes)
 
 
-def moved_again(scene: Scene) -> None:
+def _nothing_works_on(scene: Scene) -> None:
+    """No end of a copy and no hold is left at a host, whatever became of those who started it."""
+    for host in scene.lab.hosts:
+        for what, word in (("copy", faults.COPY_ENGINE), ("hold", b"qemu-nbd")):
+            scene.operator.wait_for(partial(_none, host, word), f"no {what} at {host.name} ({scene.notes})", 60)
+
+
+def _none(host: Host, word: bytes) -> bool:
+    return not process.named(host.processes(), word)
+
+
+def retired(scene: Scene) -> None:
+    """What the move left at its source is removed when it is asked for."""
+    done = scene.operator.run("retire", scene.operator.request_id())
+    assert done.returncode == SUCCEEDED, (done.stdout, done.stderr, scene.notes)
+    assert not scene.images(scene.source), scene.notes
+
+
+def moved_again(scene: Scene, *more: str) -> None:
     """A second attempt succeeds."""
     if scene.running_at() != scene.source:
         return
-    again = scene.operator.run(*scene.asked("--retire"))
+    again = scene.operator.run(*scene.asked("--retire", *more))
     assert again.returncode == SUCCEEDED, (again.stdout, again.stderr, scene.notes)
     judge(scene.lab, scene.guest, at=scene.destination, operator=scene.operator,
           image=scene.image_of(scene.destination, "vda"))  # fmt: skip

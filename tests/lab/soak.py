@@ -1,8 +1,9 @@
 """A seeded soak: random faults, also overlapping, at random moments over random moves, until the first that ends wrong.
 
-    python -m tests.lab.soak ROUNDS [--seed S] [--from N]
+    python -m tests.lab.soak ROUNDS [--cold] [--seed S] [--from N]
 
-What befalls round N of a seed depends on these two numbers alone, so that a round can be repeated by itself.
+What befalls round N of a seed depends on these two numbers, and on whether the guest is moved live or cold, alone, so that a
+round can be repeated by itself.
 """
 
 import argparse
@@ -18,19 +19,33 @@ from dataclasses import dataclass, replace
 import lab as labs
 from ferryman.plan.steps import WORKFLOW_STEPS
 from lab import faults, guests, lifecycle, witness
+from lab.guests import GuestSpec
 from lab.host import Lab
-from tests.lab import scene
+from tests.lab import evidence, scene
 from tests.lab.befall import FAULTS, Fault
 from tests.lab.courses import USUAL, course_of
+from tests.lab.evidence import gathered
 from tests.lab.matrix import MOMENTS
 from tests.lab.operators import Operator
 from tests.lab.scene import SPEC, Scene
 
+NOT_DONE = "not done: "
 _SHARED_ONLY = replace(SPEC, disks=("shared",))
 # These need a course of their own, or wait for more than a round may.
 _NOT_DRAWN = ("destination read-only", "ferryman stopped for 30 s", "database locked")
 _WITH_NEW_DISKS = ("make-volumes", "carry-media", "note-left", "retire")
 _USUAL_STEPS = tuple(step for step in WORKFLOW_STEPS if course_of(step) is USUAL or step == "transfer")
+_COLD_SPEC = replace(SPEC, cdrom="", disk_mib=160, filled_mib=96)  # more than may be sent again
+_COLD_STEPS = (
+    "make-volumes", "autostart-off", "stop", "hold", "arrive", "leave", "start", "health", "settle", "enter-completing", "open",
+    "autostart-on", "release", "note-left", "drop-undo", "verify", "report",
+)  # fmt: skip
+# What the copy and the hosts of a cold move fear most; each group is drawn as often as all faults together.
+_COPY_FEARS = ("sender killed", "receiver killed", "ssh killed", "ferryman killed")
+_HOSTS_FEAR = (
+    "libvirtd killed at the source", "libvirtd killed at the destination", "link cut at the source", "link cut at the destination",
+    "source host gone", "destination host gone",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,21 +62,24 @@ class Round:
     """One move and what befalls it."""
 
     source: str
-    local: bool
+    spec: GuestSpec
     options: tuple[str, ...]
     moment: str  # to be held at; empty: none, the times count from the command
     drawn: tuple[Drawn, ...]
 
     def __str__(self) -> str:
         what = " and ".join(f"{one.fault.name} after {one.begins:.1f} s for {one.lasts:.1f} s" for one in self.drawn)
-        disks = "local and shared disks" if self.local else "a shared disk"
-        return (
-            f"from {self.source}, {disks}, {' '.join(self.options) or 'no options'}, {self.moment or 'at once'}: {what}"
-        )
+        options = " ".join(self.options) or "no options"
+        return f"from {self.source}, disks {' '.join(self.spec.disks)}, {options}, {self.moment or 'at once'}: {what}"
+
+    @property
+    def cold(self) -> bool:
+        """The guest is stopped for it."""
+        return "--cold" in self.options
 
 
 def draw(seed: int, number: int) -> Round:
-    """The round of that number. Pure."""
+    """The live round of that number. Pure."""
     dice = random.Random(f"{seed}/{number}")
     local, retire = dice.random() < 0.6, dice.random() < 0.5
     options = (*dice.choice([(), ("--bandwidth", "8M"), ("--bandwidth", "24M")]), *(("--retire",) if retire else ()))
@@ -77,24 +95,43 @@ def draw(seed: int, number: int) -> Round:
     drawn = [Drawn(first, 0.0 if moment else dice.uniform(0, 8), first.seconds * dice.uniform(0.3, 1.5))]
     if dice.random() < 0.4:
         drawn.append(Drawn(second, dice.uniform(0, 6), second.seconds * dice.uniform(0.3, 1.5)))
-    return Round(dice.choice("ab"), local, options, moment, tuple(drawn))
+    return Round(dice.choice("ab"), SPEC if local else _SHARED_ONLY, options, moment, tuple(drawn))
+
+
+def draw_cold(seed: int, number: int) -> Round:
+    """The cold round of that number. Pure."""
+    dice = random.Random(f"{seed}/{number} cold")
+    spec = replace(
+        _COLD_SPEC, disks=dice.choice([("local", "shared"), ("local:raw", "shared"), ("local", "local:raw")])
+    )
+    options = ("--cold", *dice.choice([(), ("--bandwidth", "16M"), ("--bandwidth", "24M"), ("--bandwidth", "48M")]))
+    step = dice.choice(["", "copy-disks", "copy-disks", dice.choice(_COLD_STEPS)])
+    moment = "bytes" if step == "copy-disks" else f"{step}:{dice.choice(MOMENTS)}" if step else ""
+    possible = [fault for fault in FAULTS if fault.name not in _NOT_DRAWN and fault.at(step or "report")]
+    names = dice.choice([_COPY_FEARS, _HOSTS_FEAR, tuple(fault.name for fault in possible)])
+    first = dice.choice([fault for fault in possible if fault.name in names])
+    # While bytes flow the copy goes on beside a ferryman that is held, so there any time is as good.
+    begins = dice.uniform(0, 3) if step == "copy-disks" else 0.0 if step else dice.uniform(0, 14)
+    drawn = [Drawn(first, begins, first.seconds * dice.uniform(0.3, 1.5))]
+    if dice.random() < 0.4:
+        others = [
+            fault for fault in FAULTS if fault.name not in _NOT_DRAWN and fault is not first and fault.at("report")
+        ]
+        second = dice.choice(others)
+        drawn.append(Drawn(second, dice.uniform(0, 10), second.seconds * dice.uniform(0.3, 1.5)))
+    return Round(dice.choice("ab"), spec, options, moment, tuple(drawn))
 
 
 def play(lab: Lab, one: Round) -> list[str]:
     """Carry a round out and judge it; returns what was noted. Raises AssertionError with all that is known."""
-    guest = scene.made(lab, one.source, SPEC if one.local else _SHARED_ONLY)
+    guest = scene.made(lab, one.source, one.spec)
     operator = Operator(lab, "soak", state_size="12m")
     made = Scene(lab, guest, operator, one.source, "b" if one.source == "a" else "a")
     try:
         _play(made, one)
     finally:
         operator.leave()
-        for host in lab.hosts:
-            if not host.up:
-                faults.reappear(lab, host.name)
-        faults.heal(lab)
-        for host in lab.hosts:
-            faults.start_daemon(lab, host.name)
+        faults.mend(lab)
         guests.remove(lab, guest)
     return made.notes
 
@@ -104,14 +141,17 @@ def _play(made: Scene, one: Round) -> None:
     for drawn in one.drawn:
         drawn.fault.prepare(made)
     with contextlib.ExitStack() as stack:
-        counter = None if killed else stack.enter_context(witness.Counter(made.lab, made.guest))
+        counter = None if killed or one.cold else stack.enter_context(witness.Counter(made.lab, made.guest))
+        evidence = stack.enter_context(gathered(made)) if one.cold else None
         if one.moment:
             made.start(made.asked(*one.options), one.moment)
         else:
             made.process = made.operator.start(*made.asked(*one.options))
         _befall(made, one)
         scene.ended(made, killed=killed, counter=counter)
-    scene.moved_again(made)
+        if evidence is not None and evidence.judge():
+            scene.retired(made)
+    scene.moved_again(made, *(["--cold"] if one.cold else []))
 
 
 def _befall(made: Scene, one: Round) -> None:
@@ -134,27 +174,30 @@ def _befall(made: Scene, one: Round) -> None:
             OSError,
             subprocess.TimeoutExpired,
         ) as error:  # gone already, or another fault is in the way
-            made.notes.append(f"not done: {error}")
+            made.notes.append(f"{NOT_DONE}{error}")
 
 
-def soak(lab: Lab, rounds: int, seed: int, first: int = 1) -> None:
+def soak(lab: Lab, rounds: int, seed: int, first: int = 1, *, cold: bool = False) -> None:
     """Play rounds, telling each. Raises AssertionError at the first that ends wrong, with how to repeat it."""
     for number in range(first, first + rounds):
-        one, began = draw(seed, number), time.monotonic()
+        one, began = (draw_cold if cold else draw)(seed, number), time.monotonic()
         print(f"round {number} of seed {seed}: {one}", flush=True)
         try:
-            play(lab, one)
+            notes = play(lab, one)
         except Exception as error:
+            again = f"./dev test --soak 1{' --cold' if cold else ''} --seed {seed} --from {number}"
             raise AssertionError(
-                f"round {number} of seed {seed} ended wrong ({one}); repeat it: ./dev test --soak 1 --seed {seed} --from {number}\n{error}"
+                f"round {number} of seed {seed} ended wrong ({one}); repeat it: {again}\n{error}"
             ) from error
-        print(f"  right, {time.monotonic() - began:.0f} s", flush=True)
+        told = [note for note in notes if note.startswith((evidence.SENT, NOT_DONE))]
+        print(f"  right, {time.monotonic() - began:.0f} s{''.join(f'; {note}' for note in told)}", flush=True)
 
 
 def main() -> None:
     """A soak on a lab of its own."""
     parser = argparse.ArgumentParser(prog="./dev test --soak", description=__doc__)
     parser.add_argument("rounds", type=int)
+    parser.add_argument("--cold", action="store_true", help="the guest is stopped for its moves")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
     parser.add_argument("--from", type=int, default=1, dest="first", help="the number of the first round")
     words = parser.parse_args()
@@ -163,7 +206,7 @@ def main() -> None:
     name = f"s{secrets.token_hex(3)}"
     lab = labs.up(name, hosts=2, owner=os.getpid())
     try:
-        soak(lab, words.rounds, words.seed, words.first)
+        soak(lab, words.rounds, words.seed, words.first, cold=words.cold)
     except AssertionError as error:
         print(f"WRONG: {error}", flush=True)
         sys.exit(1)

@@ -278,7 +278,7 @@ def test_a_backing_chain_of_three_is_flattened_or_kept(whole: Lab, operator: Ope
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize("step", ["stop", "hold", "copy-disks", "arrive", "leave", "start", "health"])
+@pytest.mark.parametrize("step", ["stop", "hold", "copy-disks", "arrive", "leave", "start", "health", "settle"])
 def test_cancelled_after_each_step_it_runs_at_its_source_again(whole: Lab, operator: Operator, step: str) -> None:
     with started(whole, SPEC) as guest:
         moving = operator.start(*["migrate", guest.name, "--to", "b", "--yes", "--cold"], crash=f"hold={step}:after")

@@ -10,6 +10,7 @@ from lab.guests import Guest
 from lab.host import Lab
 from tests.lab import matrix, scene
 from tests.lab.courses import Course, course_of
+from tests.lab.evidence import gathered
 from tests.lab.matrix import Cell
 from tests.lab.operators import Operator
 from tests.lab.scene import Scene
@@ -59,9 +60,9 @@ def play(lab: Lab, cell: Cell) -> None:
         fault.prepare(tried)
         killed = fault.kills or course.stopped
         with contextlib.ExitStack() as stack:
-            counter = (
-                None if killed or not course.counted else stack.enter_context(witness.Counter(tried.lab, tried.guest))
-            )
+            counted = not (killed or course.cold)
+            counter = stack.enter_context(witness.Counter(tried.lab, tried.guest)) if counted else None
+            evidence = stack.enter_context(gathered(tried)) if course.cold else None
             tried.start(course.stage(tried), cell.moment)
             try:
                 fault.cause(tried)
@@ -70,6 +71,8 @@ def play(lab: Lab, cell: Cell) -> None:
             finally:
                 fault.cure(tried)
             scene.ended(tried, killed=killed, counter=counter, tidy=course.tidy)
+            if evidence is not None:
+                evidence.judge()
         scene.moved_again(tried)
 
 

@@ -14,12 +14,16 @@ def test_the_product_has_every_step_with_every_fault_that_can_happen_there() -> 
         assert {cell.fault for cell in matrix.WHOLE if cell.step == step} >= set(everywhere), step
 
 
-def test_each_run_takes_each_step_of_a_live_move_and_each_fault_at_least_once_and_little_more() -> None:
-    assert {cell.step for cell in matrix.ONCE} == set(matrix.ALWAYS)
-    assert len(matrix.ALWAYS) > 25
+def test_each_run_takes_each_step_and_each_fault_at_least_once_and_little_more() -> None:
+    assert {cell.step for cell in matrix.ONCE} == set(WORKFLOW_STEPS)
     assert {cell.fault for cell in matrix.ONCE} == set(FAULTS)
     biting = sum(bool(fault.bites) for fault in FAULTS)
     assert len(matrix.ONCE) <= max(len(WORKFLOW_STEPS), len(FAULTS)) + biting
+
+
+def test_each_run_takes_another_fault_at_each_step_of_a_cold_move() -> None:
+    cold = [cell for cell in matrix.ONCE if courses.course_of(cell.step).cold]
+    assert len({cell.fault for cell in cold}) == len(cold)
 
 
 def test_a_step_is_come_to_by_one_course_and_none_claims_a_step_that_is_gone() -> None:

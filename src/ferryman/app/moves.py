@@ -153,7 +153,6 @@ class Moves:
         from importlib.metadata import version  # 12 ms that only a move needs
 
         at, found = self.site.find(guest, source, seen)
-        self.records.keep_maps(at, destination, options.map_pool, options.map_network)
         return Request(
             id=secrets.token_hex(4),
             guest_uuid=found.uuid,

@@ -223,7 +223,7 @@ class Site:
         at, found = self.find(guest, source)
         self.host(destination)
         options = self.with_maps(options, at, destination)
-        site = observe(self.ports, found.uuid, at, destination, way_back=options.rollback_loses_writes)
+        site = observe(self.ports, found.uuid, at, destination, options)
         if measure_link:
             speed = self.ports.between.measure(self.hypervisor(at), self.hypervisor(destination))
             site = replace(site, ground=replace(site.ground, link=speed))
@@ -236,6 +236,8 @@ class Site:
 
         if options.rollback_loses_writes and not options.cold:
             raise BadInput("--rollback-loses-writes", "the guest must be stopped for it", "add --cold")
+        if options.via_ssh and not options.cold:
+            raise BadInput("--via-ssh", "QEMU sends a running guest itself", "add --cold, or leave it away")
         if options.cpu and not options.cold:
             raise BadInput("--cpu", "a running guest keeps its CPU", "add --cold, or leave it away")
         if options.probe:

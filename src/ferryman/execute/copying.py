@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from ferryman.errors import DriverError, Stopped
 from ferryman.execute import undo, windows
 from ferryman.execute.follow import TransferEnd
+from ferryman.execute.patience import Patience
 from ferryman.execute.settle import look
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask, Image
 from ferryman.model.phase import Phase
@@ -74,6 +75,7 @@ def _file_task(request: Request, name: str, source: str, destination: str) -> Co
         as_file=True,
         verify=request.options.verify,
         bandwidth=request.options.bandwidth,
+        via_ssh=request.options.via_ssh or None,
         insecure=request.options.insecure,
     )
 
@@ -117,12 +119,12 @@ def _copy(
     arguments = {"host": request.destination, "copy": task.id, "path": task.destination.location}
     ports.records.register_undo(request.id, undo.DISCARD_COPY, arguments)
     source, destination = ports.hypervisor(request.source).host, ports.hypervisor(request.destination).host
+    patience = Patience(ports, request, progress)
     try:
-        result = ports.copier.copy(
-            task, source, destination, progress=progress,
-            cancelled=lambda: bool(windows.stop_asked(ports, request)),
-        )  # fmt: skip
+        result = ports.copier.copy(task, source, destination, progress=patience.moved, cancelled=patience.ends)
     except Stopped as error:
+        if patience.over:
+            return TransferEnd(f"{name} was not copied: {patience.over}", str(error), f"ask again once {request.destination} is back")  # fmt: skip
         return TransferEnd(f"cancelled by {ports.records.cancel_asked(request.id)}", str(error), cancelled=True)
     except DriverError as error:
         return TransferEnd(f"{name} was not copied: {error.what}: {error.why}", str(error), error.remedy)
@@ -170,12 +172,13 @@ def _task(request: Request, disk: NewDisk, volume: Volume) -> CopyTask:
     as_file = disk.travel is Travel.FILE
     return CopyTask(
         id=f"{request.id}-{disk.target}",
-        source=Image(disk.source, disk.format),
+        source=Image(disk.source, disk.converted_from or disk.format),
         destination=Image(volume.path, disk.format),
         verify=request.options.verify,
         bandwidth=request.options.bandwidth,
         existing="refuse" if as_file else "overwrite",
         as_file=as_file,
+        via_ssh=request.options.via_ssh or None,
         insecure=request.options.insecure,
     )
 

@@ -76,7 +76,8 @@ def replace_definition(ports: Ports, request: Request) -> None:
                       f"look at {request.destination} with virsh list --all")  # fmt: skip
     if not ports.records.definition(request.id, request.destination):
         ports.records.keep_definition(request.id, request.destination, destination.definition(request.guest_uuid))
-    ports.records.register_undo(request.id, undo.RESTORE_DEFINITION, {"host": request.destination})
+    undoing = {"host": request.destination, "autostart": place.autostart}
+    ports.records.register_undo(request.id, undo.RESTORE_DEFINITION, undoing)
     destination.undefine(request.guest_uuid)
 
 

@@ -43,6 +43,15 @@ def set_mark(ports: Ports, request: Request) -> None:
     refuse_another(ports, request)  # two at the same moment: the later one stays
 
 
+def renew(ports: Ports, request: Request) -> None:
+    """The guest is off by now, and its live mark went with its QEMU: its definition bears it from here on."""
+    until = due_at(ports, request) + request.options.timeout + GRACE
+    try:
+        ports.hypervisor(request.source).set_mark(request.guest_uuid, Mark(request.id, request.asked_by, request.asked_at, until))  # fmt: skip
+    except DriverError as error:
+        ports.records.keep_decision(request.id, f"the mark went with the stopped guest, and its definition could not be marked: {error.why}")  # fmt: skip
+
+
 def refuse_another(ports: Ports, request: Request) -> None:
     """Look at the mark again. Raises Refused when the source's guest bears one of somebody else's move."""
     found = ports.hypervisor(request.source).mark(request.guest_uuid)

@@ -122,8 +122,7 @@ class Fulfilment:
 
     def observe_assess_plan(self, request: Request) -> Any:
         """Look at both hosts, find what speaks against the move, and plan it. Raises Blocked."""
-        site = observe(self.ports, request.guest_uuid, request.source, request.destination,
-                       way_back=request.options.rollback_loses_writes)  # fmt: skip
+        site = observe(self.ports, request.guest_uuid, request.source, request.destination, request.options)
         findings = assess(site, request.options)
         self.ports.records.keep_findings(request.id, "before", findings)
         self.ports.records.keep_versions(request.id, _versions(site, request.ferryman_version))
@@ -131,6 +130,8 @@ class Fulfilment:
             first = found[0]
             raise Blocked(first.what, first.why, first.remedy)
         plan = plan_for(site, request.options)
+        wanted = request.options
+        self.ports.records.keep_maps(request.source, request.destination, wanted.map_pool, wanted.map_network)
         probe = request.options.probe or next(iter(site.guest.addresses), "")
         probe = probe or self.ports.network.address_of([interface.mac for interface in site.guest.interfaces])
         bridged = [(one.mac, one.source) for one in site.guest.interfaces if one.kind == "bridge"]
@@ -167,16 +168,27 @@ class Fulfilment:
                     outcome = from_plain(Outcome, step("verify", definition.verify, self.ports, request, plan))
                 else:
                     outcome = from_plain(Outcome, step("verify", self.verify, request, plan))
+                if plan.method is Method.COLD:
+                    outcome = cold.without_holds(self.ports, request, outcome)
                 if (
                     request.options.retire and outcome.status is Status.SUCCEEDED
                 ):  # one that is dark may want to go back
                     step("retire", retire_if_asked, self.ports, request)
                 return outcome
             case Action.BACK | Action.BACK_RESUME:
-                live.back(self.ports, request, verdict)
+                reason = f"{end.reason}; {verdict.reason}"
+                try:
+                    live.back(self.ports, request, verdict)
+                except NeedsAttention as error:
+                    return Outcome(
+                        Status.NEEDS_ATTENTION,
+                        f"{reason}; {error.why}",
+                        self._runs_at_source(request),
+                        remedy=error.remedy,
+                    )
                 status = Status.CANCELLED if end.cancelled else Status.FAILED
                 at = "" if plan.method is Method.COLD and not plan.starts else request.source
-                return Outcome(status, f"{end.reason}; {verdict.reason}", at, remedy=end.remedy)
+                return Outcome(status, reason, at, remedy=end.remedy)
             case Action.STOPPED_AT_SOURCE:
                 reason = verdict.reason
                 try:
@@ -190,6 +202,11 @@ class Fulfilment:
             case _:
                 remedy = _named(verdict.remedy, request)
                 return Outcome(Status.NEEDS_ATTENTION, f"{end.reason}; {verdict.reason}", "", remedy=remedy)
+
+    def _runs_at_source(self, request: Request) -> str:
+        """The source, if the guest runs there: what could not be put back elsewhere is no reason to keep that secret."""
+        here = look(self.ports.hypervisor(request.source), request.guest_uuid)
+        return request.source if here.where is Where.RUNNING else ""
 
     def verify(self, request: Request, plan: Plan) -> Any:
         """Past the point of no return: make the network learn the place, look from outside, collect the figures."""
@@ -301,6 +318,7 @@ class Fulfilment:
             return Outcome(
                 Status.NEEDS_ATTENTION,
                 "; ".join([str(error), *failures]),
+                taken_back["running_at"],
                 remedy="mend the cause, then ferryman recover",
             )
         cancelled = bool(self.ports.records.cancel_asked(request.id))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ferryman.errors import DriverError
-from ferryman.execute import undo, windows
+from ferryman.execute import mark, undo, windows
 from ferryman.execute.follow import ASK_AGAIN, TOO_LATE, TransferEnd, not_ours_any_more, too_old
 from ferryman.execute.settle import look
 from ferryman.model.phase import Phase
@@ -70,11 +70,15 @@ def stop(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> Transfer
     if not begun:
         if here.where not in (Where.RUNNING, Where.PAUSED, Where.HALTED):
             return TransferEnd(f"it is {here.where.words} at the source, and was not stopped by this move")
+        records.keep_facts(request.id, {"stood_still": here.where is not Where.RUNNING})
         records.register_undo(request.id, undo.START_SOURCE, {"host": request.source})
     elif not fresh and here.where is not Where.OFF and too_old(ports, request):
         return TransferEnd(TOO_LATE, remedy=ASK_AGAIN)  # nobody expects it to be stopped now
     records.enter(request.id, Phase.STOPPING)
-    return _ask(ports, request, plan, source, here)
+    end = _ask(ports, request, plan, source, here)
+    if not end.reason:
+        mark.renew(ports, request)
+    return end
 
 
 def _ask(ports: Ports, request: Request, plan: Plan, source: Hypervisor, here: Place) -> TransferEnd:
@@ -108,6 +112,7 @@ def _ask(ports: Ports, request: Request, plan: Plan, source: Hypervisor, here: P
     if "stopped_at" not in records.facts(request.id):
         records.keep_facts(request.id, {"stopped_at": ports.clock.now()})
         records.keep_decision(request.id, f"{plan.guest} is shut off at {request.source} after {format_duration(took)}")
+    mark.set_mark(ports, request)  # the running guest's went with it: from here on its definition bears one
     return TransferEnd("")
 
 
@@ -119,6 +124,8 @@ def _ask_agent(ports: Ports, request: Request, source: Hypervisor) -> bool:
 
 
 def _tried(ports: Ports, request: Request, source: Hypervisor, way: StopWay) -> bool:
+    if "asked_to_stop" not in ports.records.facts(request.id):  # whoever puts it back must know: it may obey late
+        ports.records.keep_facts(request.id, {"asked_to_stop": ports.clock.now()})
     try:
         source.ask_to_stop(request.guest_uuid, way)
     except DriverError as error:

@@ -3,6 +3,7 @@
 What was made is a fact of the request, noted volume by volume, so that a rolled-back move removes only what it made itself.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from ferryman.errors import FerrymanError, Refused
@@ -51,7 +52,7 @@ def make_volumes(ports: Ports, request: Request, plan: Plan) -> None:
     for disk in plan.new_disks:
         made = ports.records.facts(request.id).get("volumes", {})
         if disk.target not in made:
-            volume = _make(ports, request, disk)
+            volume = replace(_make(ports, request, disk), format=disk.format if disk.converted_from else "")
             ports.records.keep_facts(request.id, {"volumes": {**made, disk.target: to_plain(volume)}})
 
 
@@ -73,6 +74,12 @@ def _make(ports: Ports, request: Request, disk: NewDisk) -> Volume:
                 raise Refused(f"volume {name} in pool {disk.pool} at {request.destination}", f"it could not be made: {error}",
                               "mend the pool, or name another: --map-pool HERE=THERE") from error  # fmt: skip
     raise AssertionError("the last attempt returns or raises")
+
+
+def make_files_known(ports: Ports, request: Request, plan: Plan) -> None:
+    """libvirt finds a volume that its pool names only where it made it, or has looked since: an image that was copied as a file is neither."""
+    for pool in sorted({disk.pool for disk in plan.new_disks if disk.travel is Travel.FILE}):
+        ports.hypervisor(request.destination).volume_names(pool)  # looks anew
 
 
 def carry_media(ports: Ports, request: Request, plan: Plan) -> None:

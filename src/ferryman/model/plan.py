@@ -46,6 +46,7 @@ class NewDisk:
     allocation: int  # at the source
     travel: Travel
     directory: str = ""  # of the pool, where the copy itself makes the image
+    converted_from: str = ""  # its format at the source, where that is another
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Volume:
     name: str
     path: str
     allocation: int | None = None  # bytes it takes once it is filled; None: not looked at
+    format: str = ""  # where it is another than at the source
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,14 @@ class Held:
     path: str
     format: str
     shared: bool  # the destination uses it too: it must be let go before the guest starts there
+
+
+@dataclass(frozen=True)
+class Soundness:
+    """Whether the own structure of an image is in order."""
+
+    sound: bool
+    words: str = ""  # what is wrong with it, or worth knowing
 
 
 @dataclass(frozen=True)

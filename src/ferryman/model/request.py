@@ -22,6 +22,14 @@ class Chain(StrEnum):
     KEEP = "keep"  # each is copied as the file that it is
 
 
+class Format(StrEnum):
+    """What a disk that is copied by a cold move is at the destination."""
+
+    SAME = "same"  # as at the source, where the pool there can hold that
+    RAW = "raw"
+    QCOW2 = "qcow2"
+
+
 class Handshake(StrEnum):
     """Who leads the phases of a migration between the two libvirtds (begin, prepare, perform, finish, confirm)."""
 
@@ -52,10 +60,12 @@ class Options:
     stop_timeout: float = DEFAULT_STOP_TIMEOUT
     force_off: bool = False  # switch it off if it does not shut down within that time
     chain: Chain = Chain.FLATTEN
+    format: Format = Format.SAME
     rollback_loses_writes: bool = (
         False  # go back to the disks that a cold move left at the destination, as they are there
     )
     cpu: str = ""  # the CPU that a guest which is moved cold gets: host-model, or a model's name; empty: its own
+    via_ssh: bool = False  # the disks of a cold move go through ssh, by way of this machine
     verify: str = "full"  # how much of a copied disk is read back: see model/copy.py
     checks: tuple[
         str, ...

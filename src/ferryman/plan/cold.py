@@ -8,8 +8,9 @@ from ferryman.model.plan import Adaption, Held, Method, NewDisk, Plan, Step
 from ferryman.model.request import Handshake, Options
 from ferryman.model.site import Site
 from ferryman.model.units import format_duration, format_size
-from ferryman.plan import disks
+from ferryman.plan import disks, parts
 from ferryman.plan.adaption import adaption
+from ferryman.plan.way import Way, way_of_disks
 
 _HOLDABLE = ("file", "block")  # an image of these is opened by a path of the host
 
@@ -21,27 +22,11 @@ def cold_plan(site: Site, options: Options) -> Plan:
     starts, new = not guest.off, disks.new_disks(site, options)
     nvram = "" if kept else disks.local_nvram(site)
     media, held = disks.ejected(site, options), images_to_hold(site, options)
-    steps = [Step("save-definition", f"keep the definition and autostart mark found at {source} in the records", "")]
-    if starts:
-        steps.append(
-            Step("mark", "mark the guest in its own metadata as being moved, for other operators", "remove the mark")
-        )
-    if options.replace_definition:
-        steps.append(
-            Step(
-                "replace-definition",
-                f"save and remove the inactive definition of the same UUID at {destination}",
-                f"define it again at {destination}",
-            )
-        )
-    if media:
-        drives = ", ".join(disk.target for disk in media)
-        steps.append(Step("eject-media", f"take the media out of {drives}", f"put them back into {drives}"))
-    steps += [_volume(disk, destination) for disk in new]
+    steps = parts.first_steps(site, options, mark="the guest in its own metadata")
+    steps += [*parts.eject_media(media), *(parts.volume(disk, destination) for disk in new)]
+    steps.append(Step("try-definition", f"have libvirt at {destination} look through the definition, which it does not keep", ""))  # fmt: skip
     if guest.autostart:
-        steps.append(
-            Step("autostart-off", f"switch autostart off at {source}", f"switch autostart on again at {source}")
-        )
+        steps.append(parts.autostart_off(source))
     if starts:
         steps.append(Step("stop", _how_it_stops(guest, options), f"start it again at {source}"))
     if held:
@@ -50,13 +35,7 @@ def cold_plan(site: Site, options: Options) -> Plan:
             Step("hold", f"hold {names} at {source}, so that nothing can start the guest there", "let them go")
         )
     if nvram:
-        steps.append(
-            Step(
-                "copy-nvram",
-                f"copy the firmware's variables ({nvram}) to {destination}, and read them back",
-                f"remove the copy, or put back what {destination} had there",
-            )
-        )
+        steps.append(parts.copy_nvram(nvram, destination))
     tpm, saved = ("", "") if kept else (tpm_state(guest), saved_memory(guest))
     if tpm:
         steps.append(
@@ -65,7 +44,7 @@ def cold_plan(site: Site, options: Options) -> Plan:
     if saved:
         steps.append(Step("copy-saved", f"copy the saved memory ({saved}) to {destination}", "remove the copy"))
     if new:
-        steps.append(Step("copy-disks", _how_it_is_copied(new, options), "they are removed with their volumes"))
+        steps.append(Step("copy-disks", _how_it_is_copied(new, site, options), "they are removed with their volumes"))
     down = ", its network links down" if starts else ", shut off"
     if kept:
         down = f" as it was there before request {kept.request}, on the disks that were left there{down}"
@@ -75,7 +54,7 @@ def cold_plan(site: Site, options: Options) -> Plan:
     ]
     if starts:
         steps += [
-            Step("start", f"start it at {destination}", f"stop it at {destination}"),
+            Step("start", f"start it at {destination}{_ON_KEPT_DISKS if kept else ''}", f"stop it at {destination}"),
             Step("health", _how_it_is_judged(guest), ""),
         ]
     steps.append(
@@ -109,6 +88,7 @@ def cold_plan(site: Site, options: Options) -> Plan:
     )
 
 
+_ON_KEPT_DISKS = ": from then on the disks that were left there are written to, also if the move is put back"
 HEALTHY_FOR = 5.0  # seconds that a guest must run at the destination before its links go up
 
 
@@ -120,11 +100,11 @@ def _past_return(
         Step("open", "set its network links up" if starts else "from here on there is no way back", "", True),
     ]
     if site.guest.autostart:
-        steps.append(Step("autostart-on", f"switch autostart on at {destination}", "", True))
+        steps.append(parts.autostart_on(destination))
     if held:
         steps.append(Step("release", f"let the images at {source} go", "", True))
     if new or options.rollback_loses_writes or disks.local_nvram(site):
-        steps.append(Step("note-left", f"name the files that stay at {source}; disks until: ferryman retire", "", True))
+        steps.append(parts.note_left(source))
     if starts:
         steps.append(Step("announce", "make the network learn the guest's new place", "", True))
     steps.append(Step("verify", f"look that {destination} has the guest and {source} has it no more" + (", and ask it from outside" if starts else ""), "", True))  # fmt: skip
@@ -151,7 +131,12 @@ def images_to_hold(site: Site, options: Options) -> tuple[Held, ...]:
     """The images that the guest writes to and that its host opens by a path; each once."""
     copied = disks.to_copy(site, options)
     found = (
-        Held(disk.target, disk.source, disk.format, shared=disk not in copied and disks.shared(disk, site))
+        Held(
+            disk.target,
+            disk.source,
+            "raw" if disk.encrypted else disk.format,
+            shared=disk not in copied and disks.shared(disk, site),
+        )
         for disk in site.guest.disks
         if can_be_held(disk)
     )
@@ -170,11 +155,6 @@ def _stays(disk: Disk, site: Site) -> bool:
     return bool(disk.source) and not disk.read_only and not disks.shared(disk, site)
 
 
-def _volume(disk: NewDisk, destination: str) -> Step:
-    what = f"make a volume {disk.name} in pool {disk.pool} at {destination} for {disk.target} ({disk.format}, {format_size(disk.capacity)})"
-    return Step("make-volumes", what, "remove it again")
-
-
 def _how_it_stops(guest: Guest, options: Options) -> str:
     asked = "ask it by its agent, then by the power button, to shut down" if guest.agent else "press its power button"
     waited = f"{asked}, and wait for {format_duration(options.stop_timeout)} at most"
@@ -188,11 +168,12 @@ def _how_it_is_judged(guest: Guest) -> str:
     return f"{runs}, and its agent answers again" if guest.agent else runs
 
 
-def _how_it_is_copied(new: tuple[NewDisk, ...], options: Options) -> str:
+def _how_it_is_copied(new: tuple[NewDisk, ...], site: Site, options: Options) -> str:
     names, size = ", ".join(disk.target for disk in new), format_size(sum(disk.allocation for disk in new))
     proof = {
         "full": "then all of it is read back and its digest compared",
         "written": "then what was written is read back and compared",
         "none": "every block is proved on arrival, nothing is read back",
     }[options.verify]
-    return f"copy the content of {names} ({size} in use); {proof}"
+    by = " through ssh, by way of this machine" if way_of_disks(site, options)[0] is Way.SSH else ""
+    return f"copy the content of {names} ({size} in use){by}; {proof}"

@@ -3,8 +3,7 @@
 from ferryman.model.plan import Method, Plan, Step, Travel
 from ferryman.model.request import Options
 from ferryman.model.site import Site
-from ferryman.model.units import format_size
-from ferryman.plan import disks
+from ferryman.plan import disks, parts
 from ferryman.plan.handshake import leader
 from ferryman.plan.vouching import vouched
 
@@ -13,35 +12,13 @@ def live_plan(site: Site, options: Options) -> Plan:
     """What will be done to move this guest live between these two hosts."""
     guest, source, destination = site.guest, site.source.host.name, site.destination.host.name
     autostart = guest.persistent and guest.autostart
-    steps = [
-        Step("save-definition", f"keep the definition and autostart mark found at {source} in the records", ""),
-        Step("mark", "mark the guest in its own metadata as being moved, for other operators", "remove the mark"),
-    ]
-    if options.replace_definition:
-        steps.append(
-            Step(
-                "replace-definition",
-                f"save and remove the inactive definition of the same UUID at {destination}",
-                f"define it again at {destination}",
-            )
-        )
     media, new = disks.ejected(site, options), disks.new_disks(site, options)
-    if media:
-        drives = ", ".join(disk.target for disk in media)
-        steps.append(Step("eject-media", f"take the media out of {drives}", f"put them back into {drives}"))
+    steps = [*parts.first_steps(site, options, mark="the guest in its own metadata"), *parts.eject_media(media)]
     for disk in new:
         how = "carry its content over" if disk.travel is Travel.MEDIUM else "QEMU copies it along"
-        steps.append(
-            Step(
-                "make-volumes",
-                f"make a volume {disk.name} in pool {disk.pool} at {destination} for {disk.target} ({disk.format}, {format_size(disk.capacity)}); {how}",
-                "remove it again",
-            )
-        )
+        steps.append(parts.volume(disk, destination, how))
     if autostart:
-        steps.append(
-            Step("autostart-off", f"switch autostart off at {source}", f"switch autostart on again at {source}")
-        )
+        steps.append(parts.autostart_off(source))
     steps += [
         Step(
             "transfer",
@@ -53,10 +30,10 @@ def live_plan(site: Site, options: Options) -> Plan:
     if guest.persistent:
         steps.append(Step("undefine-source", f"remove the definition at {source} if one is left", "", True))
     if autostart:
-        steps.append(Step("autostart-on", f"switch autostart on at {destination}", "", True))
+        steps.append(parts.autostart_on(destination))
     nvram = disks.local_nvram(site)
     if new or nvram:
-        steps.append(Step("note-left", f"name the files that stay at {source}; disks until: ferryman retire", "", True))
+        steps.append(parts.note_left(source))
     steps += [
         Step("unmark", "remove the mark from the guest's metadata", "", True),
         Step("announce", "make the network learn the guest's new place", "", True),
@@ -109,6 +86,7 @@ WORKFLOW_STEPS = (
     "eject-media",
     "make-volumes",
     "carry-media",
+    "try-definition",
     "autostart-off",
     "stop",
     "hold",

@@ -4,7 +4,8 @@ from xml.etree import ElementTree
 
 import libvirt
 
-from ferryman.drivers.libvirt.adapt import adapted
+from ferryman.drivers.libvirt import verbatim
+from ferryman.drivers.libvirt.adapt import adapt
 from ferryman.model.guest import Snapshot
 from ferryman.model.plan import Changes
 
@@ -40,14 +41,9 @@ def make_known(domain: libvirt.virDomain, snapshots: tuple[Snapshot, ...], chang
 
 def _moved(xml: str, changes: Changes) -> str:
     """The guest's definition inside of it names disks too."""
-    root = ElementTree.fromstring(xml)
+    document = verbatim.read(xml)
     for name in ("domain", "inactiveDomain"):
-        inner = root.find(name)
-        if inner is None:
-            continue
-        inner.tag = "domain"
-        moved = ElementTree.fromstring(adapted(ElementTree.tostring(inner, encoding="unicode"), changes))
-        moved.tag = name
-        root.insert(list(root).index(inner), moved)
-        root.remove(inner)
-    return ElementTree.tostring(root, encoding="unicode")
+        inner = document.root.find(name)
+        if inner is not None:
+            adapt(inner, changes)
+    return verbatim.write(document)

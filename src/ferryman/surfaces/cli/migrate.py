@@ -9,7 +9,7 @@ import typer
 from ferryman.app import Application, NotAsked, application, begins, timed
 from ferryman.errors import BadInput, DriverError, FerrymanError, Refused
 from ferryman.model.finding import blockers
-from ferryman.model.request import DEFAULT_STOP_TIMEOUT, Chain, CopyStorage, Options, Request
+from ferryman.model.request import DEFAULT_STOP_TIMEOUT, Chain, CopyStorage, Format, Options, Request
 from ferryman.surfaces.cli import complete, display, render, terminal
 from ferryman.surfaces.cli.assess import CopyDisks, Eject, HandshakeChoice, Handshakes, MapNetwork, MapPool, pairs
 from ferryman.surfaces.cli.cold import (
@@ -18,10 +18,13 @@ from ferryman.surfaces.cli.cold import (
     Cold,
     CpuChoice,
     ForceOff,
+    FormatChoice,
     StopTimeout,
     Verify,
     VerifyChoice,
+    ViaSsh,
     WayBack,
+    check_format,
 )
 from ferryman.surfaces.cli.times import At, GiveUpAt, Window
 from ferryman.surfaces.cli.values import Json, duration, size
@@ -76,7 +79,9 @@ def migrate(
     stop_timeout: StopTimeout = "",
     force_off: ForceOff = False,
     chain: ChainChoice = Chain.FLATTEN,
+    format: FormatChoice = Format.SAME,  # noqa: A002
     rollback_loses_writes: WayBack = False,
+    via_ssh: ViaSsh = False,
     cpu: CpuChoice = "",
     verify: Verify = VerifyChoice.FULL,
     probe: Annotated[
@@ -91,6 +96,7 @@ def migrate(
 ) -> int:
     """Move guests to another host: running ones live, shut-off ones by their definition, any of them cold if asked."""
     _check(guests or [], source, everything, dry_run and detach)
+    check_format(format, cold=cold)
     here = application()
     options = Options(
         bandwidth=size(bandwidth, "--bandwidth") if bandwidth else here.settings.bandwidth,
@@ -109,7 +115,9 @@ def migrate(
         stop_timeout=duration(stop_timeout, "--stop-timeout") if stop_timeout else DEFAULT_STOP_TIMEOUT,
         force_off=force_off,
         chain=chain,
+        format=format,
         rollback_loses_writes=rollback_loses_writes,
+        via_ssh=via_ssh,
         cpu=cpu,
         verify=verify.value,
         checks=tuple(check or ()),
@@ -325,6 +333,8 @@ def _tell(here: Application, request_id: str, json: bool, *, forewarned: bool) -
     if not json:
         render.findings(report.findings_after)
         render.outcome(report.outcome)
+        for target, copied in report.copies.items():
+            render.copy(target, copied)
         if report.left_to_retire:
             print(f"  {render.left_to_retire(report)}; to remove it: ferryman retire {request_id}")
         print(f"report: ferryman show {request_id}")

@@ -102,10 +102,12 @@ def plan(planned: Plan, *, begins: str = "") -> None:
         )
     if begins:
         print(f"  begins at {begins}; both hosts are looked at again then")
-    passed = False
+    passed, forward = False, _RETURN[planned.method]
+    if planned.method is Method.COLD and not planned.starts:
+        forward = _RETURN[Method.DEFINITION]
     for number, step in enumerate(planned.steps, 1):
         if step.past_return and not passed:
-            print(f"  ---- point of no return: once {_RETURN[planned.method]}, only forward ----")
+            print(f"  ---- point of no return: once {forward}, only forward ----")
             passed = True
         undo = f"   (undo: {step.undo})" if step.undo else ""
         print(f"  {number}. {step.does}{undo}")
