@@ -17,9 +17,9 @@ from ferryman.model.request import Options, Request
 from ferryman.model.units import MIB
 from ferryman.plain import to_json
 from tests.durability.fakes import World
+from tests.durability.killing import MOMENTS
 from tests.durability.processes import Carrying, carry
 from tests.durability.test_cold import arrived, at_home, change
-from tests.durability.test_killed_at_every_step import MOMENTS
 from tests.unit.sites import UUID
 
 
