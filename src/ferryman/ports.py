@@ -469,6 +469,10 @@ class Clock(Protocol):
     """Time, so that tests need not wait."""
 
     def now(self) -> float: ...
+    def wall(self) -> float:
+        """The machine's clock as it stands, which may have been set since: moments that people name are held against it."""
+        ...
+
     def sleep(self, seconds: float) -> None: ...
 
 

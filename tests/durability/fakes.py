@@ -439,7 +439,8 @@ class FakeBetween:
         return 0
 
     def measure(self, source: Hypervisor, destination: Hypervisor) -> LinkSpeed:
-        return LinkSpeed(None, "there is no link")
+        rate = self.world.read().get("link")
+        return LinkSpeed(rate, "" if rate else "there is no link")
 
     def check(self, host: Hypervisor, others: Sequence[Hypervisor], *, measure_link: bool = False) -> tuple[Check, ...]:
         return ()
@@ -476,6 +477,10 @@ class FakeCopier:
             self.clock.sleep(1.0)
         if dies:
             raise Stopped(f"copy {task.id}", "it was asked to end")
+        while self.world.read().get("copy_lasts"):  # until it is asked to end
+            time.sleep(0.05)
+            if cancelled():
+                raise Stopped("the copy", "it was asked to end")
         progress(CopyProgress("copying", GIB, GIB, GIB))
         return CopyResult(GIB, GIB, GIB, GIB, 0, 1.0, 1.0, "d1", "d1", "tls")
 
@@ -537,6 +542,8 @@ class HastyClock:
 
     def now(self) -> float:
         return time.time() + self._ahead
+
+    wall = now
 
     def sleep(self, seconds: float) -> None:
         really = min(seconds, 0.05)

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from lab import faults, guests, witness
 from lab.guests import GuestSpec
@@ -117,8 +118,17 @@ def _shut_off(scene: Scene) -> tuple[str, ...]:
     return ("migrate", scene.guest.name, "--to", scene.destination, "--yes")
 
 
+def _in(seconds: float) -> str:
+    """A moment as `--at` takes it."""
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="seconds")
+
+
+def _waiting(scene: Scene) -> tuple[str, ...]:
+    return scene.asked("--retire", "--at", _in(12))
+
+
 def _cold(scene: Scene) -> tuple[str, ...]:
-    return scene.asked("--cold")
+    return scene.asked("--cold", "--give-up-at", _in(7200))
 
 
 def _copying(scene: Scene) -> tuple[str, ...]:
@@ -155,6 +165,7 @@ def _husk_destroyed(scene: Scene) -> None:
 
 USUAL = Course(_usual, frozenset())
 ODD = (
+    Course(_waiting, frozenset({"look-ahead", "wait", "begin"})),
     Course(_transferring, frozenset({"transfer"})),
     Course(_replacing, frozenset({"replace-definition"}), _undefined_again),
     Course(_ejecting, frozenset({"eject-media"}), _put_back),
@@ -174,6 +185,7 @@ ODD = (
         _cold,
         frozenset(
             {
+                "foresee",
                 "save-snapshots",
                 "try-definition",
                 "stop",

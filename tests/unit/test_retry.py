@@ -128,6 +128,8 @@ class Counting:
     def now(self) -> float:
         return self.at
 
+    wall = now
+
     def sleep(self, seconds: float) -> None:
         self.at += seconds
 

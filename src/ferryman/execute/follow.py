@@ -98,6 +98,16 @@ class TransferEnd:
     kind: str = ""  # class of the error behind it
 
 
+def due_at(ports: Ports, request: Request) -> float:
+    """When it was to begin: once it was asked for, or once it had waited for its time."""
+    return float(ports.records.facts(request.id).get("due_at", request.asked_at))
+
+
+def too_old(ports: Ports, request: Request) -> bool:
+    """Whether nobody expects it to be started now."""
+    return ports.clock.now() - due_at(ports, request) > TOO_OLD_TO_ASK
+
+
 def transfer(ports: Ports, request: Request, plan: Plan, *, fresh: bool, may_ask: bool = True) -> TransferEnd:
     """Ask for the transfer unless it runs or was asked for, and watch it until the source has no job.
 
@@ -174,7 +184,7 @@ def _why_not_ask(
         return TransferEnd(_unwatched(plan) if asked_at else "no transfer runs", asked=asked_at is not None)
     if asked_at is not None and ports.records.last_sample(request.id) is not None:
         return TransferEnd(_unwatched(plan))
-    if not fresh and ports.clock.now() - request.asked_at > TOO_OLD_TO_ASK:
+    if not fresh and too_old(ports, request):
         return TransferEnd(TOO_LATE, remedy=ASK_AGAIN, asked=asked_at is not None)
     return None
 

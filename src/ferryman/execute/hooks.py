@@ -6,7 +6,7 @@ At least once: a step that runs again after a crash tells those again that were 
 from typing import Any
 
 from ferryman.errors import RecordsUnusable, Vetoed
-from ferryman.execute.follow import TOO_OLD_TO_ASK
+from ferryman.execute.follow import too_old
 from ferryman.model.hook import Answer, Ended, Event, Hook, HookRun
 from ferryman.model.outcome import Outcome
 from ferryman.model.plan import Method
@@ -18,7 +18,7 @@ from ferryman.ports import Ports
 
 def before_stop(ports: Ports, request: Request, fresh: bool) -> None:
     """Nothing has been stopped or asked for yet. Raises Vetoed; then it will not be."""
-    if not fresh and ports.clock.now() - request.asked_at > TOO_OLD_TO_ASK:
+    if not fresh and too_old(ports, request):
         return  # it will not be stopped: the next step says so
     identity = rules.event_id(request, Event.BEFORE_STOP)
     for hook in rules.due(ports.hooks, Event.BEFORE_STOP, identity, told(ports, request)):

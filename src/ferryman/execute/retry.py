@@ -56,7 +56,7 @@ def make(ports: Ports, request: Request, outcome: Outcome) -> str:
     at = ports.clock.now() + again.pause
     following = replace(
         request, id=sha256(request.id.encode()).hexdigest()[:8], retries=request.id, attempt=request.attempt + 1,
-        begin_at=at, asked_at=at,
+        begin_at=at, asked_at=at, options=replace(request.options, at=""),  # its moment has come already
     )  # fmt: skip
     records.add_retry(following)
     records.keep_decision(request.id, again.reason)

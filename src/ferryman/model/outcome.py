@@ -140,3 +140,4 @@ class Report:
     hooks: tuple[HookRun, ...] = ()
     tries: tuple[Try, ...] = ()  # all of this move; empty when it was tried once
     tried_again_as: str = ""  # the request that tries it anew
+    begins: str = ""  # when one that waits begins, or began, in words

@@ -71,6 +71,16 @@ class Options:
     checks: tuple[
         str, ...
     ] = ()  # tcp:ADDRESS:PORT, http:URL or command:…, asked once the guest runs at the destination
+    at: str = ""  # not before this moment, with its offset: 2026-12-05T22:00:00+01:00
+    window: str = ""  # only within it: Sat,Sun 02:00-04:00 Europe/Berlin
+    give_up_at: str = (
+        ""  # a cold move whose copy is not done by then is put back: such a moment, or 03:45 Europe/Berlin
+    )
+
+    @property
+    def waits(self) -> bool:
+        """Whether it does not begin at once."""
+        return bool(self.at or self.window)
 
 
 @dataclass(frozen=True)

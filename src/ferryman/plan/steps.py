@@ -74,7 +74,11 @@ def migration_uri(site: Site) -> str:
 WORKFLOW_STEPS = (
     "wait-to-retry",
     "admit",
+    "look-ahead",
+    "wait",
+    "begin",
     "plan",
+    "foresee",
     "watch",
     "save-definition",
     "save-snapshots",

@@ -406,5 +406,6 @@ class DatabaseRecords:
             hooks=tuple(from_plain(HookRun, one) for one in facts.get("hooks", ())),
             tries=self._tries(request_id) if with_samples else (),
             tried_again_as=facts.get("tried_again_as", ""),
+            begins=facts.get("begins", ""),
             copies={target: from_plain(CopyResult, one) for target, one in facts.get("copies", {}).items()},
         )

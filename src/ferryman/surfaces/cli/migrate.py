@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ferryman.app import Application, NotAsked, application
+from ferryman.app import Application, NotAsked, application, begins, timed
 from ferryman.errors import BadInput, DriverError, FerrymanError, Refused
 from ferryman.model.finding import blockers
 from ferryman.model.request import DEFAULT_STOP_TIMEOUT, Chain, CopyStorage, Format, Options, Request
@@ -26,6 +26,7 @@ from ferryman.surfaces.cli.cold import (
     WayBack,
     check_format,
 )
+from ferryman.surfaces.cli.times import At, GiveUpAt, Window
 from ferryman.surfaces.cli.values import Json, duration, size
 
 
@@ -93,6 +94,9 @@ def migrate(
             min=0, max=20, help="Try so many more times what failed by what gets better by itself. Default: 0."
         ),
     ] = None,
+    at: At = "",
+    window: Window = "",
+    give_up_at: GiveUpAt = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON event a line.")] = False,
 ) -> int:
@@ -125,6 +129,7 @@ def migrate(
         checks=tuple(check or ()),
         retry=here.settings.retry if retry is None else retry,
     )
+    options = timed(options, at=at, window=window, give_up_at=give_up_at)
     names = here.site.names_at(source) if everything else tuple(dict.fromkeys(guests or ()))
     if not names:
         print(f"host {source} has no guest", file=sys.stderr)
@@ -142,6 +147,9 @@ def migrate(
             "nobody can be asked: standard input is no terminal",
             "add --yes to go without being asked, or --dry-run to look only",
         )
+    server = here.moves.server() if options.waits else None
+    if server is not None:  # it waits better than a command, or a process of its own
+        return _told(here.moves.hand_over(names, to, options, server[1], source=source), json)
     if detach:
         from ferryman.app import detached
 
@@ -199,10 +207,11 @@ def _look_ahead(
             plain.append({"guest": name, "error": str(error)})
             continue
         may_go += not blockers(found)
-        plain.append({"guest": name, "findings": found, "plan": planned})
+        when = begins(options)
+        plain.append({"guest": name, "findings": found, "plan": planned, **({"begins": when} if when else {})})
         if not json:
             render.findings(found)
-            render.plan(planned)
+            render.plan(planned, begins=when)
             render.hooks(here.settings.hooks_in_force)
             render.verdict(name, to, found)
     if json:
@@ -230,7 +239,8 @@ def _told(asked: Sequence[Request | NotAsked], json: bool) -> int:
         elif json:
             display.event("request", one.id, one)
         else:
-            print(f"request {one.id}: {one.guest} from {one.source} to {one.destination}")
+            when = f", begins at {begins(one.options)}" if one.options.waits else ""
+            print(f"request {one.id}: {one.guest} from {one.source} to {one.destination}{when}")
     return 3 if any(isinstance(one, NotAsked) for one in asked) else 0
 
 
@@ -270,6 +280,7 @@ def _see_them_through(
         if isinstance(one, NotAsked):
             _not_asked(one, json)
     requests = [one for one in asked if isinstance(one, Request)]
+    here.moves.begin_waiting(requests)
     for number, request in enumerate(requests, 1):
         if interrupts.stopped:
             here.moves.withdraw(requests[number - 1 :])

@@ -10,6 +10,7 @@ from ferryman.model.finding import Finding, Severity, blockers
 from ferryman.model.hook import Hook, HookRun
 from ferryman.model.host import Answer, Check
 from ferryman.model.outcome import Outcome, Report, Status
+from ferryman.model.phase import Phase
 from ferryman.model.plan import Method, Plan
 from ferryman.model.request import Handshake
 from ferryman.model.units import format_duration, format_size
@@ -84,8 +85,8 @@ _RETURN = {
 }
 
 
-def plan(planned: Plan) -> None:
-    """The steps with the undo of each, and the point of no return."""
+def plan(planned: Plan, *, begins: str = "") -> None:
+    """The steps with the undo of each, and the point of no return; `begins`: when, if not at once."""
     if planned.method is Method.LIVE:
         print(f"plan: move {planned.guest} live from {planned.source} to {planned.destination}")
         print(f"  memory goes to {planned.migration_uri}, {'encrypted' if planned.encrypted else 'NOT ENCRYPTED'}")
@@ -100,6 +101,8 @@ def plan(planned: Plan) -> None:
         print(
             f"plan: move the definition of {planned.guest}, which is shut off, from {planned.source} to {planned.destination}"
         )
+    if begins:
+        print(f"  begins at {begins}; both hosts are looked at again then")
     passed, forward = False, _RETURN[planned.method]
     if planned.method is Method.COLD and not planned.starts:
         forward = _RETURN[Method.DEFINITION]
@@ -168,6 +171,12 @@ def standstills(ended: Outcome | None) -> tuple[str, str]:
     return downtime, blackout
 
 
+def state(told: Report) -> str:
+    """The phase for a table; of one that waits also until when."""
+    until = told.begins.partition(" (")[0]
+    return f"{told.phase} for {until}" if told.phase == Phase.WAITING and until else told.phase
+
+
 def report(told: Report) -> None:
     """Everything that is known of one request."""
     request = told.request
@@ -188,6 +197,8 @@ def report(told: Report) -> None:
         outcome(told.outcome)
     else:
         print(f"{told.phase}: not ended")
+        if told.phase == Phase.WAITING:
+            print(f"  begins at {told.begins}")
     print("phases:")
     for stretch in stretches(told.phases):
         print(
