@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def main(directory: str, what: str, moment: str) -> None:
-    """`what`: ask, ask-carried (ferryman carries the handshake), ask-everything (a word for each step that needs one), ask-cold, ask-forced (cold, and it may be switched off), or recover."""
+    """`what`: ask, ask-carried (ferryman carries the handshake), ask-everything (a word for each step that needs one), ask-cold, ask-cold-retry, ask-forced (cold, and it may be switched off), or recover."""
     kind, _, write = moment.partition(":")
     if moment and kind != "unusable":
         from tests.lab.crashing import arm
@@ -55,6 +55,8 @@ def _carry(moves: "Moves", what: str) -> None:
         moves.ask("web", "b", Options(cold=True, eject=True, retire=True, stop_timeout=5.0))
     elif what == "ask-forced":
         moves.ask("web", "b", Options(cold=True, eject=True, force_off=True, stop_timeout=5.0))
+    elif what == "ask-cold-retry":
+        moves.ask("web", "b", Options(cold=True, eject=True, retire=True, stop_timeout=5.0, retry=2))
     elif what == "ask-everything":
         moves.ask("web", "b", Options(eject=True, retire=True, replace_definition=True))
     else:

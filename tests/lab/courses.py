@@ -1,8 +1,9 @@
 """How each step of the workflow is come to: the usual course runs all steps that no odd course claims."""
 
 import sqlite3
+import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 
 from lab import faults, guests, witness
@@ -130,6 +131,22 @@ def _asleep(scene: Scene) -> tuple[str, ...]:
     return ("migrate", scene.guest.name, "--to", scene.destination, "--yes", "--cold", "--retire")
 
 
+def _tried_again(scene: Scene) -> tuple[str, ...]:
+    """The destination's libvirtd is away at the first try, and comes back before the second one."""
+    faults.kill_daemon(scene.lab, scene.destination)
+
+    def come_back() -> None:
+        with suppress(RuntimeError):  # the host itself is gone meanwhile, and comes back with its daemon
+            faults.start_daemon(scene.lab, scene.destination)
+
+    threading.Timer(15.0, come_back).start()
+    return scene.asked("--retire", "--retry", "2")
+
+
+def _daemon_is_back(scene: Scene) -> None:
+    faults.start_daemon(scene.lab, scene.destination)
+
+
 def _husk_destroyed(scene: Scene) -> None:
     """It was there, and ferryman says what it did."""
     told = scene.operator.records.decisions(scene.operator.request_id())
@@ -146,6 +163,7 @@ ODD = (
     Course(_upgraded, frozenset({"read-facts"})),
     Course(_stalled, frozenset({"resume-source"})),
     Course(_husk, frozenset({"destroy-husk"}), _husk_destroyed),
+    Course(_tried_again, frozenset({"retry", "wait-to-retry"}), _daemon_is_back),
     Course(
         _shut_off,
         frozenset({"copy-nvram", "define-destination"}),

@@ -50,7 +50,7 @@ def application() -> Application:
         raise BadInput(
             f"state directory {settings.directory}", str(error), "set FERRYMAN_STATE_DIRECTORY, or run as root"
         ) from error
-    site = Site(records)
+    site = Site(records, settings.hooks_in_force, settings.secrets)
     return Application(settings, site, Moves(site, settings.directory))
 
 

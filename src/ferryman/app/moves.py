@@ -15,9 +15,11 @@ from ferryman.app.site import HostGuests, Site
 from ferryman.errors import BadInput, FerrymanError, Refused
 from ferryman.model.outcome import Report, Retired
 from ferryman.model.phase import ENDS, Phase
-from ferryman.model.plan import Method
+from ferryman.model.plan import Method, Plan
 from ferryman.model.request import Options, Request, Wish
 from ferryman.model.sample import Sample
+from ferryman.plain import from_plain
+from ferryman.report.notice import Language, notice
 
 if TYPE_CHECKING:  # heavy, and not needed by every command
     from ferryman.execute.request import Fulfilment
@@ -72,7 +74,7 @@ class Moves:
             from ferryman.execute.request import Fulfilment
             from ferryman.execute.runtime import Runtime
 
-            self._fulfilment = Fulfilment(self.site.ports)
+            self._fulfilment = Fulfilment(self.site.ports, self._begin_retry)
             self._runtime = Runtime(self._directory, self._fulfilment.workflows)
             self._runtime.start()
         return self._runtime, self._fulfilment
@@ -135,6 +137,12 @@ class Moves:
         self._waiting.discard(request.id)
         self._submit("fulfil", request.id, request.id)
 
+    def _begin_retry(self, request_id: str) -> None:
+        """Called by the workflow that was tried, so run again after a crash: both writes take that."""
+        runtime, _ = self._executor()
+        self.records.take_over(request_id, runtime.slot)
+        self._submit("fulfil", request_id, request_id)
+
     def withdraw(self, requests: Iterable[Request]) -> None:
         """End requests that were not begun as cancelled."""
         withdrawn = tuple(requests)
@@ -182,7 +190,7 @@ class Moves:
 
     def cancel(self, request_id: str) -> Request:
         """Ask for a request to be rolled back. Refused with the reason once it is past the point of no return."""
-        request = self._before_switchover(request_id)
+        request = self._before_switchover(self.last_try(request_id).id)
         self.records.ask_cancel(request.id, _somebody())
         return request
 
@@ -229,6 +237,17 @@ class Moves:
                 f"ferryman follow {request.id}",
             )
         return request
+
+    def notice(self, request_id: str, language: Language) -> str:
+        """The text for the guest's users, made from its plan; where it has none yet, from the plan that it would get now."""
+        request = self.last_try(request_id)
+        phase = self.records.phase(request.id)
+        if phase in ENDS:
+            raise Refused(f"request {request.id}", f"it has ended: {phase}", f"ferryman show {request.id}")
+        told = self.records.facts(request.id).get("plan")
+        plan = from_plain(Plan, told) if told else self.site.assess(request.guest, request.destination, request.options, source=request.source)[1]  # fmt: skip
+        begins = (request.begin_at or request.asked_at) if phase is Phase.QUEUED else None
+        return notice(plan, request.options, request=request.id, begins=begins, language=language)
 
     def close(self, request_id: str) -> Request:
         """A person has looked: the request needs no more attention. Its guest may be moved again; nothing is undone."""
@@ -277,7 +296,8 @@ class Moves:
         adopted = {_request_of(identity) for identity in runtime.adopted}
         mine, others = [], []
         for view in self.left():
-            if view.request.id not in adopted:
+            carried_on = {view.request.id, view.request.retries} & adopted  # a retry is begun by the one before
+            if not carried_on:
                 if view.carried_by not in (None, os.getpid()) and not view.ended:
                     others.append(view)
                     continue
@@ -300,11 +320,34 @@ class Moves:
         if self._runtime is None:
             return
         wanted = None if requests is None else set(requests)
-        for identity in (*self._submitted, *self._runtime.adopted):
-            while (wanted is None or _request_of(identity) in wanted) and not self._runtime.finished(identity):
-                if not self._runtime.carried(identity):
-                    break  # by a process that was killed meanwhile: the next `recover` takes it
-                time.sleep(0.05)
+        waited: set[str] = set()
+        while True:  # a request that failed may have begun another that tries again
+            new = {*self._submitted, *self._runtime.adopted} - waited
+            ours = [one for one in new if wanted is None or self._tries_of(one) & wanted]
+            if not ours:
+                return
+            for identity in ours:
+                while not self._runtime.finished(identity):
+                    if not self._runtime.carried(identity):
+                        break  # by a process that was killed meanwhile: the next `recover` takes it
+                    time.sleep(0.05)
+            waited.update(ours)
+
+    def _tries_of(self, identity: str) -> set[str]:
+        """The request of a workflow, and those that it tries again."""
+        request = self.records.request(_request_of(identity))
+        found = {request.id}
+        while request.retries:
+            request = self.records.request(request.retries)
+            found.add(request.id)
+        return found
+
+    def last_try(self, request_id: str) -> Request:
+        """The newest of the requests that try the same move."""
+        request = self.records.request(request_id)
+        while following := self.records.facts(request.id).get("tried_again_as"):
+            request = self.records.request(following)
+        return request
 
     def stop(self) -> None:
         """Leave the executor's slot."""

@@ -128,7 +128,12 @@ def _define(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> Trans
     try:
         destination.define(records.definition(request.id, request.source), storage.changes(ports, request, plan))
     except DriverError as error:
-        return TransferEnd(f"{request.destination} did not take the definition: {error.why}", str(error), error.remedy)
+        return TransferEnd(
+            f"{request.destination} did not take the definition: {error.why}",
+            str(error),
+            error.remedy,
+            kind=type(error).__name__,
+        )
     return TransferEnd("")
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from ferryman.assess import assess
 from ferryman.errors import Blocked, DriverError, FerrymanError, NeedsAttention, RecordsUnusable, Refused
-from ferryman.execute import cold, definition, live, undo
+from ferryman.execute import cold, definition, hooks, live, retry, undo
 from ferryman.execute.follow import TransferEnd
+from ferryman.execute.inspection import looked
 from ferryman.execute.observe import observe
 from ferryman.execute.retire import retire_if_asked
 from ferryman.execute.runtime import step
@@ -24,8 +25,9 @@ from ferryman.model.site import Site
 from ferryman.plain import from_plain, to_plain
 from ferryman.plan.method import plan_for
 from ferryman.ports import Ports, Watcher
+from ferryman.verify.filesystems import stop_findings
 from ferryman.verify.location import Action, Verdict
-from ferryman.verify.network import check_findings, network_findings, stop_findings
+from ferryman.verify.network import check_findings, network_findings
 
 AT_HOME = (Where.RUNNING, Where.HALTED, Where.OFF)  # the guest is at its source, whatever it is doing there
 ANSWERS_WITHIN = 15.0  # seconds after the switchover within which a client must be answered
@@ -35,8 +37,9 @@ BOOTED_WITHIN = 180.0  # the same for a guest that starts anew
 class Fulfilment:
     """The workflows. `fulfil` carries out a new request, `settle` ends what a crash or "needs attention" left."""
 
-    def __init__(self, ports: Ports) -> None:
+    def __init__(self, ports: Ports, begin: Callable[[str], None]) -> None:
         self.ports = ports
+        self._begin = begin  # carries out a request that was written down by a workflow
         self.fresh: set[str] = set()  # requests that this process took itself
         self._watchers: dict[str, Watcher] = {}
         self._beside = ThreadPoolExecutor(8)
@@ -50,9 +53,11 @@ class Fulfilment:
     def fulfil(self, request_id: str) -> Any:
         """One guest from one host to another."""
         request = self.ports.records.request(request_id)
-        return self._to_an_end(request, lambda: self._fulfil(request))
+        return self._to_an_end(request, lambda: self._fulfil(request), retries=request.options.retry)
 
     def _fulfil(self, request: Request) -> Outcome:
+        if request.retries:
+            step("wait-to-retry", self.wait_to_retry, request)
         step("admit", self.admit, request)
         plan = from_plain(Plan, step("plan", self.observe_assess_plan, request))
         fresh = request.id in self.fresh
@@ -91,6 +96,11 @@ class Fulfilment:
         return records.facts(request.id) | {"looked_before": records.phase(request.id) is Phase.NEEDS_ATTENTION}
 
     # The parts of the way
+
+    def wait_to_retry(self, request: Request) -> None:
+        """A retry is as fresh as one that was just asked for, where this process has waited for its time."""
+        if retry.wait(self.ports, request):
+            self.fresh.add(request.id)
 
     def admit(self, request: Request) -> None:
         """One guest, one lease."""
@@ -170,7 +180,7 @@ class Fulfilment:
                     )
                 status = Status.CANCELLED if end.cancelled else Status.FAILED
                 at = "" if plan.method is Method.COLD and not plan.starts else request.source
-                return Outcome(status, reason, at, remedy=end.remedy)
+                return Outcome(status, reason, at, remedy=end.remedy, error=end.kind)
             case Action.STOPPED_AT_SOURCE:
                 reason = verdict.reason
                 try:
@@ -225,7 +235,7 @@ class Fulfilment:
             check: network.check(check, max(deadline - self.ports.clock.now(), 0.0)) for check in request.options.checks
         }
         findings += check_findings(seen, request.destination)
-        findings += stop_findings(request.guest, forced=bool(facts.get("forced_off")))
+        findings += stop_findings(request.guest, request.source, looked(facts), retired=request.options.retire)
         records.keep_findings(request.id, "after", findings)
         place = destination.place(request.guest_uuid)
         if place.where not in (Where.RUNNING, Where.HALTED):
@@ -269,8 +279,8 @@ class Fulfilment:
 
     # The end
 
-    def _to_an_end(self, request: Request, way: Callable[[], Outcome]) -> Any:
-        """Whatever happens, the request ends in one of the four ways, and its records say so."""
+    def _to_an_end(self, request: Request, way: Callable[[], Outcome], *, retries: int = 0) -> Any:
+        """Whatever happens, the request ends in one of the four ways, and its records say so; one that failed may be tried again."""
         try:
             outcome = way()
         except RecordsUnusable:
@@ -287,6 +297,10 @@ class Fulfilment:
                 remedy="look at both hosts with virsh list --all; ferryman recover settles it",
             )  # fmt: skip
         plain = to_plain(outcome)
+        again = step("retry", retry.make, self.ports, request, outcome) if retries and outcome.error else ""
+        if again:
+            self._begin(again)
+        step("tell-end", hooks.at_end, self.ports, request, plain, again)
         step("report", self.report, request, plain)
         return plain
 
@@ -310,6 +324,7 @@ class Fulfilment:
             f"{error.what}: {error.why}",
             taken_back["running_at"],
             remedy=error.remedy,
+            error=type(error).__name__,
         )
 
     def _undo_if_at_home(self, request: Request) -> dict[str, Any]:

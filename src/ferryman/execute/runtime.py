@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 APPLICATION = "ferryman"
 # Work in flight is replayed only by the same version: change it when a workflow's steps change so that replay would fail.
-APPLICATION_VERSION = "1"
+APPLICATION_VERSION = "2"
 POLL = 0.05  # seconds between two looks at the queue; an idle executor costs some 5 % of a core
 
 END_STORED_WITHIN = (

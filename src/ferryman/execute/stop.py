@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ferryman.errors import DriverError
+from ferryman.errors import Busy, DriverError, Unreachable
 from ferryman.execute import mark, undo
 from ferryman.execute.follow import ASK_AGAIN, TOO_LATE, TOO_OLD_TO_ASK, TransferEnd, not_ours_any_more
 from ferryman.execute.settle import look
@@ -12,7 +12,7 @@ from ferryman.model.place import Place, Where
 from ferryman.model.plan import Plan
 from ferryman.model.request import Request
 from ferryman.model.units import format_duration
-from ferryman.ports import Hypervisor, Ports, StopWay
+from ferryman.ports import Console, Hypervisor, Ports, StopWay
 
 LOOK_EVERY = 0.2  # seconds
 AGENT_GETS = 0.5  # of the time, before the power button is pressed as well
@@ -64,11 +64,13 @@ def stop(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> Transfer
         return TransferEnd(f"the guest is {there.where.words} at the destination: it is not stopped for that")
     here = look(source, request.guest_uuid)
     if here.job:
-        return TransferEnd(f"a job ({here.job}) runs on it, which is not ours", remedy=f"virsh domjobinfo {request.guest} shows it")  # fmt: skip
+        return TransferEnd(f"a job ({here.job}) runs on it, which is not ours", remedy=f"virsh domjobinfo {request.guest} shows it", kind=Busy.__name__)  # fmt: skip
     if not begun:
         if here.where not in (Where.RUNNING, Where.PAUSED, Where.HALTED):
             return TransferEnd(f"it is {here.where.words} at the source, and was not stopped by this move")
         records.keep_facts(request.id, {"stood_still": here.where is not Where.RUNNING})
+        if here.where is Where.RUNNING:
+            _touch_console(ports, request, source)
         records.register_undo(request.id, undo.START_SOURCE, {"host": request.source})
     elif not fresh and here.where is not Where.OFF and ports.clock.now() - request.asked_at > TOO_OLD_TO_ASK:
         return TransferEnd(TOO_LATE, remedy=ASK_AGAIN)  # nobody expects it to be stopped now
@@ -92,7 +94,7 @@ def _ask(ports: Ports, request: Request, plan: Plan, source: Hypervisor, here: P
         if here.where is not Where.UNREACHABLE:
             answered_at = now
         elif now - answered_at > SILENT_FOR:
-            return TransferEnd(f"the source does not answer any more: {here.detail}")
+            return TransferEnd(f"the source does not answer any more: {here.detail}", kind=Unreachable.__name__)
         if by := records.cancel_asked(request.id):
             return TransferEnd(f"cancelled by {by}", cancelled=True)
         active = here.where not in (Where.PAUSED, Where.HALTED, Where.STALLED)
@@ -112,6 +114,18 @@ def _ask(ports: Ports, request: Request, plan: Plan, source: Hypervisor, here: P
         records.keep_decision(request.id, f"{plan.guest} is shut off at {request.source} after {format_duration(took)}")
     mark.set_mark(ports, request)  # the running guest's went with it: from here on its definition bears one
     return TransferEnd("")
+
+
+def _touch_console(ports: Ports, request: Request, source: Hypervisor) -> None:
+    """One that answers now must answer at the destination too."""
+    try:
+        seen = source.console(request.guest_uuid, starting=False)
+    except DriverError as error:
+        ports.records.keep_decision(request.id, f"its console was not tried: {error.why}")
+        return
+    ports.records.keep_facts(request.id, {"console_before": seen is Console.ANSWERS})
+    if seen is Console.BUSY:
+        ports.records.keep_decision(request.id, f"its console {seen} at {request.source}, so it was not tried")
 
 
 def _ask_agent(ports: Ports, request: Request, source: Hypervisor) -> bool:

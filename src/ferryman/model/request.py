@@ -67,6 +67,7 @@ class Options:
     cpu: str = ""  # the CPU that a guest which is moved cold gets: host-model, or a model's name; empty: its own
     via_ssh: bool = False  # the disks of a cold move go through ssh, by way of this machine
     verify: str = "full"  # how much of a copied disk is read back: see model/copy.py
+    retry: int = 0  # so many more times, when it failed by what gets better by itself
     checks: tuple[
         str, ...
     ] = ()  # tcp:ADDRESS:PORT, http:URL or command:…, asked once the guest runs at the destination
@@ -97,3 +98,6 @@ class Request:
     asked_by: str = ""
     asked_at: float = 0.0  # seconds since the epoch
     ferryman_version: str = ""
+    retries: str = ""  # the request that failed and that this one tries again
+    attempt: int = 1
+    begin_at: float = 0.0  # seconds since the epoch; it waits until then

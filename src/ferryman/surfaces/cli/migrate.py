@@ -1,7 +1,7 @@
 """`ferryman migrate GUEST … --to HOST` and `ferryman follow ID`: ask, show, and tell how it ended."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -87,6 +87,12 @@ def migrate(
         str, typer.Option(help="ADDRESS or ADDRESS:PORT that a client would use. Default: found by itself.")
     ] = "",
     check: Checks = None,
+    retry: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=20, help="Try so many more times what failed by what gets better by itself. Default: 0."
+        ),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON event a line.")] = False,
 ) -> int:
@@ -117,6 +123,7 @@ def migrate(
         cpu=cpu,
         verify=verify.value,
         checks=tuple(check or ()),
+        retry=here.settings.retry if retry is None else retry,
     )
     names = here.site.names_at(source) if everything else tuple(dict.fromkeys(guests or ()))
     if not names:
@@ -196,6 +203,7 @@ def _look_ahead(
         if not json:
             render.findings(found)
             render.plan(planned)
+            render.hooks(here.settings.hooks_in_force)
             render.verdict(name, to, found)
     if json:
         render.as_json(plain if len(names) > 1 else plain[0])
@@ -233,6 +241,10 @@ class _Interrupts:
         self._moves = here.moves
         self.asking, self.current, self.stopped = True, "", False
 
+    def looks_at(self, request_id: str) -> None:
+        """The move that Ctrl-C means from now on."""
+        self.current = request_id
+
     def interrupted(self) -> None:
         """Ctrl-C was pressed."""
         if self.asking:
@@ -267,10 +279,9 @@ def _see_them_through(
                 f"---- {request.guest} ({number} of {len(requests)}), from {request.source} to {request.destination}",
                 flush=True,
             )
-        interrupts.current = request.id
         here.moves.begin(request)
         try:
-            codes.append(_tell(here, request.id, json, forewarned=forewarned))
+            codes.append(_tell(here, request.id, json, forewarned=forewarned, now=interrupts.looks_at))
         except FerrymanError as error:
             if len(asked) == 1:
                 raise
@@ -293,13 +304,14 @@ def _sum_up(here: Application, asked: Sequence[Request | NotAsked], json: bool) 
             rows.append(("-", one.guest, "-", "refused", "-", "-", one.error.why))
             plain.append({"request": "", "guest": one.guest, "status": "refused", "reason": one.error.why})
             continue
-        outcome = here.moves.show(one.id).outcome
+        last = here.moves.last_try(one.id)
+        outcome = here.moves.show(last.id).outcome
         status, reason = (outcome.status, outcome.reason) if outcome else ("not ended", "its end was not recorded")
         if outcome:
             codes.append(render.EXIT_CODES[outcome.status])
-        plain.append({"request": one.id, "guest": one.guest, "status": status, "reason": reason})
+        plain.append({"request": last.id, "guest": one.guest, "status": status, "reason": reason})
         rows.append(
-            (one.id, one.guest, f"{one.source} -> {one.destination}", status, *render.standstills(outcome), reason)
+            (last.id, one.guest, f"{one.source} -> {one.destination}", status, *render.standstills(outcome), reason)
         )
     if json:
         display.event("summary", "", {"moves": plain})
@@ -309,7 +321,22 @@ def _sum_up(here: Application, asked: Sequence[Request | NotAsked], json: bool) 
     return codes
 
 
-def _tell(here: Application, request_id: str, json: bool, *, forewarned: bool) -> int:
+def _tell(
+    here: Application, request_id: str, json: bool, *, forewarned: bool, now: Callable[[str], None] = lambda _: None
+) -> int:
+    """Show a request until it ends, and those that try it again; `now` is told each."""
+    while True:
+        now(request_id)
+        code, following = _tell_one(here, request_id, json, forewarned=forewarned)
+        if not following:
+            return code
+        if not json:
+            print(f"---- tried again as request {following}", flush=True)
+        request_id = following
+
+
+def _tell_one(here: Application, request_id: str, json: bool, *, forewarned: bool) -> tuple[int, str]:
+    """(exit code, the request that tries it again)."""
     if json:
         shown = display.events(here.moves, request_id)
     else:
@@ -327,4 +354,4 @@ def _tell(here: Application, request_id: str, json: bool, *, forewarned: bool) -
         if report.left_to_retire:
             print(f"  {render.left_to_retire(report)}; to remove it: ferryman retire {request_id}")
         print(f"report: ferryman show {request_id}")
-    return render.EXIT_CODES[report.outcome.status]
+    return render.EXIT_CODES[report.outcome.status], report.tried_again_as

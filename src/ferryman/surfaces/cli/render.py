@@ -7,6 +7,7 @@ from typing import Any
 
 from ferryman.model.copy import CopyResult
 from ferryman.model.finding import Finding, Severity, blockers
+from ferryman.model.hook import Hook, HookRun
 from ferryman.model.host import Answer, Check
 from ferryman.model.outcome import Outcome, Report, Status
 from ferryman.model.plan import Method, Plan
@@ -147,6 +148,19 @@ def copy(target: str, copied: CopyResult) -> None:
         print(f"  digest {copied.source_digest} at the source; not read back")
 
 
+def hooks(set_up: Sequence[Hook]) -> None:
+    """Who will be told of a move."""
+    if set_up:
+        told = [f"{one.name} ({', '.join(one.on)})" for one in set_up]
+        print(f"  hooks: {'; '.join(told)}")
+
+
+def hook(run: HookRun) -> None:
+    """What became of a hook."""
+    tries = "1 try" if run.tries == 1 else f"{run.tries} tries"
+    print(f"hook {run.hook} ({run.event}): {run.ended} after {tries}{f': {run.words}' if run.words else ''}")
+
+
 def standstills(ended: Outcome | None) -> tuple[str, str]:
     """Downtime and blackout for a table."""
     figures = (ended.downtime, ended.blackout) if ended else (None, None)
@@ -161,6 +175,11 @@ def report(told: Report) -> None:
         f"request {request.id}: {request.guest} ({request.guest_uuid}) from {request.source} to {request.destination}"
     )
     print(f"  asked by {request.asked_by} with {_options(request.options)}")
+    for one in told.tries:
+        here = ", this one" if one.request == request.id else ""
+        print(
+            f"  try {one.attempt}: {one.phase} (request {one.request}{here}){f': {one.reason}' if one.reason else ''}"
+        )
     if told.versions:
         versions = told.versions
         print(f"  ferryman {versions.ferryman}; {request.source}: libvirt {versions.source_libvirt}, QEMU {versions.source_qemu}; "
@@ -195,6 +214,8 @@ def report(told: Report) -> None:
     for wish in told.wishes:
         when = "" if wish.applied else " (not set: the transfer was over, or has not begun)"
         print(f"tuned by {wish.by} at {time.strftime('%T', time.localtime(wish.at))}: {limits(wish)}{when}")
+    for run in told.hooks:
+        hook(run)
     for entry in told.undo:
         state = "not needed" if entry.state == "dropped" else entry.state
         print(f"undo {entry.act}: {state}{f' ({entry.error})' if entry.error else ''}")

@@ -1,4 +1,4 @@
-"""`ferryman history`, `show`, `cancel` and `recover`: requests that were made."""
+"""`ferryman history`, `show`, `notice`, `cancel` and `recover`: requests that were made."""
 
 import time
 from typing import Annotated
@@ -9,6 +9,7 @@ from ferryman.app import application
 from ferryman.model.phase import Phase
 from ferryman.plain import to_plain
 from ferryman.report.limits import limits
+from ferryman.report.notice import Language
 from ferryman.report.timeline import rounds, stretches
 from ferryman.surfaces.cli import render, terminal
 from ferryman.surfaces.cli.values import Id, Json, duration, size
@@ -21,6 +22,7 @@ def add_to(program: typer.Typer) -> None:
     for name, function in (
         ("history", history),
         ("show", show),
+        ("notice", notice),
         ("cancel", cancel),
         ("tune", tune),
         ("recover", recover),
@@ -62,6 +64,14 @@ def show(
         render.as_json({**to_plain(report), "rounds": rounds(report.samples), "durations": stretches(report.phases)})
     else:
         render.report(report)
+
+
+def notice(
+    request: Id,
+    lang: Annotated[Language, typer.Option("--lang", help="The language it is written in.")] = Language.EN,
+) -> None:
+    """Print a mail for the guest's users: what happens, when, how long, what they will notice."""
+    print(application().moves.notice(request, lang))
 
 
 def cancel(request: Id, json: Json = False) -> None:
@@ -142,7 +152,7 @@ def recover(
             f"request {view.request.id} ({view.request.guest}) is being carried out by process {view.carried_by}"
         )
     here.moves.wait()
-    reports = [here.moves.show(request.id) for request in left.mine]
+    reports = [here.moves.show(here.moves.last_try(request.id).id) for request in left.mine]
     if json:
         render.as_json(reports)
     else:
