@@ -286,9 +286,12 @@ class Moves:
         phase = self.records.phase(request.id)
         if phase in ENDS:
             raise Refused(f"request {request.id}", f"it has ended: {phase}", f"ferryman show {request.id}")
-        told = self.records.facts(request.id).get("plan")
+        facts = self.records.facts(request.id)
+        told = facts.get("plan")
         plan = from_plain(Plan, told) if told else self.site.assess(request.guest, request.destination, request.options, source=request.source)[1]  # fmt: skip
         begins = (request.begin_at or request.asked_at) if phase is Phase.QUEUED else None
+        if phase is Phase.WAITING and "window" in facts:
+            begins = facts["window"]["opens"]
         return notice(plan, request.options, request=request.id, begins=begins, language=language)
 
     def close(self, request_id: str) -> Request:
