@@ -94,7 +94,7 @@ def test_internal_and_external_ones_with_and_without_memory_move_along(whole: La
         count = guests.health(whole, guest)["count"]
         virsh(whole, "a", "snapshot-create-as", guest.name, "inside")
         virsh(whole, "a", "snapshot-create-as", guest.name, "disk", "--disk-only")
-        virsh(whole, "a", "snapshot-create-as", guest.name, "whole", "--memspec", f"file={IMAGES}/stood.mem,snapshot=external", "--diskspec", "vda,snapshot=external")  # fmt: skip
+        virsh(whole, "a", "snapshot-create-as", guest.name, "whole", "--memspec", f"file={IMAGES}/stood-whole.mem,snapshot=external", "--diskspec", "vda,snapshot=external")  # fmt: skip
         tree, saved = snapshots(whole, "a", guest), guests.health(whole, guest)["acknowledged"]
         moved = operator.migrate(guest, "b", "--cold")
         assert moved.returncode == SUCCEEDED, moved.stdout + moved.stderr
