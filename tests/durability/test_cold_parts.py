@@ -216,6 +216,7 @@ def test_a_guest_that_was_switched_off_is_looked_through_while_its_images_are_he
     site = ports(records, tmp_path, None, RUNNING, held={"a": ["vda"]})
     cold.release(site, REQUEST, PLAN)  # it shut down by itself
     assert inspection.looked(records.facts(REQUEST.id)) is None
+    assert "file_systems" not in records.facts(REQUEST.id)
     site = ports(records, tmp_path, None, RUNNING, held={"a": ["vda"]})
     registered(records, undo.RELEASE_IMAGES)
     records.keep_facts(REQUEST.id, {"forced_off": True})

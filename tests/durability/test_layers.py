@@ -27,7 +27,7 @@ RAW = NewDisk("vdb", f"{HERE}/data.raw", "shared", "data.raw", "raw", GIB, GIB, 
 # top upon middle upon base; beside them side upon base, and gone, which libvirt has removed; other stands upon the raw disk.
 CHAINS = {
     "top.qcow2": ("top.qcow2", "middle.qcow2", "base.raw"), "side.qcow2": ("side.qcow2", "base.raw"), "gone.qcow2": (),
-    "base.raw": ("base.raw",), "two.mem": ("two.mem",), "other.qcow2": ("other.qcow2", "data.raw"),
+    "base.raw": ("base.raw",), "two.mem": ("two.mem",), "other.qcow2": ("other.qcow2", "data.raw"), "old/middle.qcow2": ("old/middle.qcow2",),
 }  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def named(name: str, target: str = "vda") -> SnapshotFile:
 PLAN = Plan(
     Method.COLD, "web", "a", "b", (), Handshake.CARRIED, "", "", encrypted=True, persistent=True, autostart=False, new_disks=(DISK, RAW),
     starts=True, snapshots=True,
-    snapshot_files=(named("side.qcow2"), named("gone.qcow2"), named("base.raw"), named("two.mem", ""), named("other.qcow2", "vdb")),
+    snapshot_files=(named("side.qcow2"), named("gone.qcow2"), named("base.raw"), named("two.mem", ""), named("other.qcow2", "vdb"), named("old/middle.qcow2")),
 )  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def test_every_file_has_one_place_and_knows_what_it_stands_upon(ports: Ports) ->
     found = {one.source.removeprefix(f"{HERE}/"): one for one in layers.noted(ports, REQUEST, PLAN)}
     assert {name: one.path.removeprefix(f"{THERE}/") for name, one in found.items()} == {
         "top.qcow2": "top.qcow2", "data.raw": "data.raw", "middle.qcow2": "middle.qcow2", "base.raw": "base-2.raw",  # the name is taken
-        "side.qcow2": "side.qcow2", "gone.qcow2": "gone.qcow2", "two.mem": "two.mem", "other.qcow2": "other.qcow2",
+        "side.qcow2": "side.qcow2", "gone.qcow2": "gone.qcow2", "two.mem": "two.mem", "other.qcow2": "other.qcow2", "old/middle.qcow2": "middle-2.qcow2",  # and that one is ours
     }  # fmt: skip
     below = {name: one.below.removeprefix(f"{HERE}/") for name, one in found.items() if one.below}
     assert below == {"top.qcow2": "middle.qcow2", "middle.qcow2": "base.raw", "side.qcow2": "base.raw", "other.qcow2": "data.raw"}  # fmt: skip
@@ -89,7 +89,7 @@ def test_each_is_copied_once_and_joined_to_what_is_below_it(ports: Ports, monkey
     monkeypatch.setattr(FakeHypervisor, "rebase", lambda _, *names: joined.append(names))
     assert copying.copy_disks(ports, REQUEST, PLAN).reason == ""
     assert sorted((task.source.location, task.as_file) for task in copied) == [
-        (f"{HERE}/base.raw", True), (f"{HERE}/data.raw", False), (f"{HERE}/middle.qcow2", True), (f"{HERE}/other.qcow2", True),
+        (f"{HERE}/base.raw", True), (f"{HERE}/data.raw", False), (f"{HERE}/middle.qcow2", True), (f"{HERE}/old/middle.qcow2", True), (f"{HERE}/other.qcow2", True),
         (f"{HERE}/side.qcow2", True), (f"{HERE}/top.qcow2", True), (f"{HERE}/two.mem", True),
     ]  # fmt: skip
     assert len({task.id for task in copied}) == len(copied)

@@ -131,22 +131,22 @@ def test_snapshots_of_a_disk_that_both_hosts_share_stay_where_they_are_on_the_sa
 
 
 OBSTACLES = {
-    "a file apart from a shared disk": site(replace(SIDE, source="/other/side.qcow2"), reach=Reach.SAME),
-    "memory apart from all shared disks": site(MEMORY, reach=Reach.SAME),
-    "a device": site(replace(SIDE, kind="block", source="/dev/vg/side")),
-    "network storage": site(replace(SIDE, kind="network", source="rbd:pool/side")),
-    "a disk that the guest has no more": site(replace(SIDE, target="vdx")),
+    "it lies apart from disk vda": site(replace(SIDE, source="/other/side.qcow2"), reach=Reach.SAME),
+    "no disk is copied": site(MEMORY, reach=Reach.SAME),
+    "it is of kind block": site(replace(SIDE, kind="block", source="/dev/vg/side")),
+    "it is of kind network": site(replace(SIDE, kind="network", source="rbd:pool/side")),
+    "no disk vdx any more": site(replace(SIDE, target="vdx")),
 }
 
 
-@pytest.mark.parametrize("case", OBSTACLES)
-def test_what_could_not_come_along_refuses_with_thing_reason_and_remedy(case: str) -> None:
-    (found,) = [one for one in assess(OBSTACLES[case], COLD) if one.severity is Severity.BLOCKER]
+@pytest.mark.parametrize("why", OBSTACLES)
+def test_what_could_not_come_along_refuses_with_thing_reason_and_remedy(why: str) -> None:
+    (found,) = [one for one in assess(OBSTACLES[why], COLD) if one.severity is Severity.BLOCKER]
     assert found.code == "snapshots-stay"
-    (file,) = OBSTACLES[case].guest.snapshot_files
+    (file,) = OBSTACLES[why].guest.snapshot_files
     assert file.source in found.what
     assert file.snapshot in found.what
-    assert found.why
+    assert why in found.why
     assert "virsh snapshot-delete web" in found.remedy
 
 
