@@ -7,14 +7,16 @@ from typing import Any, Protocol
 
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask
 from ferryman.model.cpu import Cpu
+from ferryman.model.filesystem import FileSystem
 from ferryman.model.finding import Finding
 from ferryman.model.guest import Guest, Snapshot
+from ferryman.model.hook import Answer, Hook
 from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, ImageUsers, Machine
 from ferryman.model.mark import Mark
 from ferryman.model.outcome import Outcome, PhaseEntry, Report, UndoEntry, Versions
 from ferryman.model.phase import Phase
 from ferryman.model.place import Place
-from ferryman.model.plan import Changes, Held, NewDisk, Order, Soundness, Volume
+from ferryman.model.plan import Changes, Held, ImageFile, NewDisk, Order, Soundness, Volume
 from ferryman.model.request import Request, Wish
 from ferryman.model.sample import Sample
 from ferryman.model.site import CpuComparison, Ground, LinkSpeed
@@ -27,6 +29,15 @@ class StopWay(StrEnum):
 
     AGENT = "guest agent"
     ACPI = "power button"
+
+
+class Console(StrEnum):
+    """What came of touching a guest's console."""
+
+    ANSWERS = "answers"
+    SILENT = "says nothing"
+    BUSY = "is open for somebody else"
+    NONE = "is not there"
 
 
 class Transfer(Protocol):
@@ -98,6 +109,13 @@ class Hypervisor(Protocol):
 
     def agent_answers(self, uuid: str) -> bool:
         """Whether the guest's agent is connected and answers now."""
+        ...
+
+    def console(self, uuid: str, *, starting: bool) -> Console:
+        """Whether the running guest answers on its console; one that somebody has open is left alone.
+
+        `starting`: it was just started, so that whatever it writes counts, and no key is to disturb that.
+        """
         ...
 
     def snapshots(self, uuid: str) -> tuple[Snapshot, ...]:
@@ -202,8 +220,8 @@ class Hypervisor(Protocol):
         """Give a file another name in its file system. Done already: nothing happens."""
         ...
 
-    def image_chain(self, path: str) -> tuple[tuple[str, str], ...]:
-        """(path, format) of an image and of the layers below it, top first."""
+    def image_chain(self, path: str, kind: str) -> tuple[ImageFile, ...]:
+        """An image of that format and the layers below it, top first; empty when there is no such file."""
         ...
 
     def rebase(self, path: str, backing: str, backing_format: str) -> None:
@@ -216,6 +234,13 @@ class Hypervisor(Protocol):
 
     def check_image(self, image: Held) -> Soundness:
         """Whether an image's own structure is sound; one whose format has none to check is."""
+        ...
+
+    def file_systems(self, images: Sequence[Held], within: float) -> tuple[FileSystem, ...] | None:
+        """Look through the file systems in images that nobody writes to, for at most so many seconds; nothing in them is changed.
+
+        None: this host has no program for that.
+        """
         ...
 
     # What it can be
@@ -310,7 +335,7 @@ class Watcher(Protocol):
 
 
 class Network(Protocol):
-    """Looking at guests from outside, and telling the network where they are."""
+    """Looking at guests from outside, telling the network where they are, and operators what becomes of them."""
 
     def watch(self, probe: str) -> Watcher: ...
     def answers(self, probe: str, within: float) -> bool | None:
@@ -319,6 +344,10 @@ class Network(Protocol):
 
     def check(self, check: str, within: float) -> str:
         """Try an operator's check (tcp:, http:, command:) until it is good; empty when it was, else what was seen last."""
+        ...
+
+    def tell(self, hook: Hook, facts: Mapping[str, Any]) -> Answer:
+        """Try an operator's hook once, with those facts as JSON. Never raises, and never takes longer than its time limit."""
         ...
 
     def address_of(self, macs: Sequence[str]) -> str:
@@ -346,6 +375,10 @@ class Records(Protocol):
         ...
 
     def add_request(self, request: Request, slot: str) -> None: ...
+    def add_retry(self, request: Request) -> None:
+        """One that tries another again: that one names it from now on. Written down already: nothing happens."""
+        ...
+
     def request(self, id_or_prefix: str) -> Request: ...
     def requests(self, *, limit: int = 50, open_only: bool = False) -> tuple[Request, ...]:
         """Newest first; `open_only`: not ended, or needing attention."""
@@ -436,6 +469,10 @@ class Clock(Protocol):
     """Time, so that tests need not wait."""
 
     def now(self) -> float: ...
+    def wall(self) -> float:
+        """The machine's clock as it stands, which may have been set since: moments that people name are held against it."""
+        ...
+
     def sleep(self, seconds: float) -> None: ...
 
 
@@ -449,3 +486,4 @@ class Ports:
     network: Network
     clock: Clock
     copier: Copier
+    hooks: tuple[Hook, ...] = ()  # those of the operator's settings here and now

@@ -1,5 +1,6 @@
 """Single acts of a cold move at moments that no kill at a step's border meets: what a host's restart, a failure or another person did between."""
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +11,7 @@ import pytest
 
 from ferryman.drivers.database.records import DatabaseRecords, open_records
 from ferryman.errors import DriverError
-from ferryman.execute import cold, copying, definition, live, storage, undo
+from ferryman.execute import cold, copying, definition, inspection, live, storage, undo
 from ferryman.execute.patience import Patience
 from ferryman.execute.retire import retire
 from ferryman.execute.stop import stop
@@ -20,7 +21,7 @@ from ferryman.model.host import Host
 from ferryman.model.plan import Changes, Held, Layer, Method, NewDisk, Plan, Travel, Volume
 from ferryman.model.request import Handshake, Options, Request
 from ferryman.plain import to_plain
-from ferryman.ports import Ports
+from ferryman.ports import Console, Ports
 from tests.durability.fakes import FakeHypervisor, FakeSite, World
 from tests.unit.sites import UUID
 
@@ -91,13 +92,14 @@ def test_a_disk_copied_before_a_crash_still_gets_its_layers_named(
     monkeypatch.setattr(FakeHypervisor, "rebase", lambda _, *paths: named.append(paths))
     result = CopyResult(1, 1, 1, 1, 0, 1.0, 1.0, "d1", "d1", "tls")
     volume = Volume("vda", "shared", "web-2.qcow2", "/srv/shared/web-2.qcow2")
-    layer = Layer("/srv/base.qcow2", "qcow2", "/srv/shared/base.qcow2")
+    top = Layer("vda", DISK.source, "qcow2", volume.path, below="/srv/base.qcow2")
+    layer = Layer("vda", "/srv/base.qcow2", "qcow2", "/srv/shared/base.qcow2")
     records.keep_facts(
         REQUEST.id,
         {
             "volumes": {"vda": to_plain(volume)},
-            "layers": {"vda": [to_plain(layer)]},
-            "copies": {"vda": to_plain(result)},
+            "layers": [to_plain(top), to_plain(layer)],
+            "copies": {"vda": to_plain(result), "vda.1": to_plain(result)},
         },
     )
     site = ports(records, tmp_path, OFF, None, held={"a": ["vda"]})
@@ -183,6 +185,47 @@ def test_a_medium_that_was_taken_out_is_not_in_the_definition_that_was_kept_befo
     site = ports(records, tmp_path, OFF, None)
     assert cold.arrive(site, REQUEST, replace(PLAN, ejected=("sda",))).reason == ""
     assert [(one.ejected, one.links_down) for one in changes] == [(("sda",), True)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        (Console.ANSWERS, Console.ANSWERS, ""),
+        (Console.ANSWERS, Console.SILENT, "its console answered before, and does not at b"),
+        (Console.ANSWERS, Console.BUSY, ""),  # somebody has it open, and sees for themselves
+        (Console.ANSWERS, Console.NONE, "its console answered before, and does not at b"),
+        (Console.SILENT, Console.SILENT, ""),
+        (Console.BUSY, Console.SILENT, ""),
+    ],
+)
+def test_a_console_that_answered_before_the_stop_must_answer_again(
+    records: DatabaseRecords, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: Console, after: Console, why: str
+) -> None:
+    monkeypatch.setattr(cold, "ANSWERS_WITHIN", 0.1)
+    site = ports(records, tmp_path, RUNNING, None, console={"a": before, "b": after})
+    assert stop(site, REQUEST, PLAN, fresh=True).reason == ""
+    assert records.facts(REQUEST.id)["console_before"] is (before is Console.ANSWERS)
+    World(tmp_path / "world.json").path.write_text(json.dumps(seen(tmp_path) | {"a": None, "b": UNSEEN}))
+    assert why in cold.health(site, REQUEST, PLAN).reason
+    assert bool(cold.health(site, REQUEST, PLAN).reason) is bool(why)
+
+
+def test_a_guest_that_was_switched_off_is_looked_through_while_its_images_are_held(
+    records: DatabaseRecords, tmp_path: Path
+) -> None:
+    site = ports(records, tmp_path, None, RUNNING, held={"a": ["vda"]})
+    cold.release(site, REQUEST, PLAN)  # it shut down by itself
+    assert inspection.looked(records.facts(REQUEST.id)) is None
+    site = ports(records, tmp_path, None, RUNNING, held={"a": ["vda"]})
+    registered(records, undo.RELEASE_IMAGES)
+    records.keep_facts(REQUEST.id, {"forced_off": True})
+    cold.release(site, REQUEST, PLAN)
+    looked = inspection.looked(records.facts(REQUEST.id))
+    assert looked is not None
+    assert "apt install libguestfs-tools" in looked.why_not
+    assert DISK.source in looked.by_hand
+    assert seen(tmp_path)["held"] == {"a": []}
+    cold.release(site, REQUEST, PLAN)  # again, after a crash: they are not held any more, and not looked at again
 
 
 def test_a_cancel_that_comes_at_the_point_of_no_return_is_said_to_be_too_late(

@@ -176,6 +176,9 @@ AFTERWARDS = {
     "long-blackout",
     "check-failed",
     "forced-off",
+    "file-system-damaged",
+    "file-systems-not-checked",
+    "file-systems-sound",
 }  # test_verify.py
 
 

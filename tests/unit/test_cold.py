@@ -13,7 +13,7 @@ from ferryman.execute.patience import waits_for
 from ferryman.execute.stop import Asked, Then, decide
 from ferryman.execute.undo import watched_for
 from ferryman.model.finding import Severity
-from ferryman.model.guest import Disk, HostDevice, State, Unlike
+from ferryman.model.guest import Disk, HostDevice, SnapshotFile, State, Unlike
 from ferryman.model.host import Pool
 from ferryman.model.place import Place, Where
 from ferryman.model.plan import Adaption, Changes, Method, Travel
@@ -60,7 +60,14 @@ REFUSED: dict[str, tuple[Site, Options]] = {
     ),
     "transient-cold": (with_guest(persistent=False), COLD),
     "cannot-answer": (with_guest(state=State.PAUSED), COLD),
-    "snapshots-stay": (with_guest(snapshots=("before",), external_snapshots=("before",)), COLD),
+    "snapshots-stay": (
+        with_guest(
+            snapshots=("before",),
+            external_snapshots=("before",),
+            snapshot_files=(SnapshotFile("before", "vdx", "file", "/srv/x"),),
+        ),
+        COLD,
+    ),
     "tpm-missing": (replace(with_guest(tpm="emulator"), machine=with_machine(tpm_backends=()).machine), COLD),
     "device-stays": (with_guest(host_devices=(HostDevice("pci", "0000:01:00.0"),)), COLD),
     "no-ssh": (with_ground(copy_packages=(EndTools(), EndTools(unreached="Permission denied"))), COLD),

@@ -121,10 +121,23 @@ def test_a_chain_is_told_top_first_and_stands_upon_what_it_is_told_to(tmp_path: 
     subprocess.run(["qemu-img", "create", "-q", "-f", "raw", base, "1M"], check=True)
     for path, below, kind in ((middle, base, "raw"), (top, middle, "qcow2")):
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", below, "-F", kind, path], check=True)
-    assert keeper.image_chain(HERE, top) == ((top, "qcow2"), (middle, "qcow2"), (base, "raw"))
+    assert chain(top) == [(top, "qcow2"), (middle, "qcow2"), (base, "raw")]
     os.rename(base, moved)
     keeper.rebase(HERE, middle, moved, "raw")
-    assert keeper.image_chain(HERE, top)[2] == (moved, "raw")
+    assert chain(top)[2] == (moved, "raw")
+    assert chain(base) == []  # it is not there any more
+
+
+def test_what_a_guest_writes_into_a_raw_image_is_not_taken_for_the_header_of_another(tmp_path: Path) -> None:
+    """Else it could have any file of the host copied along as a layer below it."""
+    sly, secret = str(tmp_path / "sly.raw"), str(tmp_path / "secret")
+    subprocess.run(["qemu-img", "create", "-q", "-f", "raw", secret, "1M"], check=True)
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", secret, "-F", "raw", sly], check=True)
+    assert chain(sly, "raw") == [(sly, "raw")]
+
+
+def chain(path: str, kind: str = "qcow2") -> list[tuple[str, str]]:
+    return [(one.path, one.format) for one in keeper.image_chain(HERE, path, kind)]
 
 
 @pytest.mark.parametrize("before", [None, "older"])

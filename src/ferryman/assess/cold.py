@@ -7,10 +7,10 @@ from ferryman.assess.definition import ALSO, bound_to_the_source
 from ferryman.model.finding import Finding, blocker, note, warning
 from ferryman.model.guest import Disk, State
 from ferryman.model.plan import Adaption
-from ferryman.model.request import Chain, Options
+from ferryman.model.request import Options
 from ferryman.model.site import Site
 from ferryman.model.units import format_moment
-from ferryman.plan import disks
+from ferryman.plan import disks, snapshots
 from ferryman.plan.adaption import adaption
 from ferryman.plan.cold import can_be_held
 
@@ -127,7 +127,7 @@ def _state(site: Site, options: Options) -> Iterator[Finding]:
         yield blocker("cannot-answer", what, f"it is {guest.state}", f"virsh destroy {guest.name} once you know why, then move it shut off")  # fmt: skip
     if options.force_off and not guest.off:
         yield warning("may-be-forced-off", what, "if it does not shut down in time it is switched off (--force-off): what it has not written yet is lost, and its file systems are not clean",
-                      "a longer --stop-timeout makes that less likely; afterwards look at its file systems from inside (fsck)")  # fmt: skip
+                      f"a longer --stop-timeout makes that less likely; afterwards they are looked through if {site.source.host.name} has guestfish (apt install libguestfs-tools)")  # fmt: skip
 
 
 def _unlike(site: Site) -> Iterator[Finding]:
@@ -202,13 +202,14 @@ def _woken_elsewhere(site: Site, changed: Adaption) -> Iterator[Finding]:
 def _left_behind(site: Site, options: Options, changed: Adaption) -> Iterator[Finding]:
     """What libvirt keeps beside the definition, at the source only."""
     guest, what = site.guest, f"guest {site.guest.name}"
-    if guest.external_snapshots:
-        yield blocker("snapshots-stay", what, f"its snapshots {', '.join(guest.external_snapshots)} keep a part in files of their own, which do not travel",
-                      f"virsh snapshot-delete {guest.name} NAME merges one; or --metadata forgets it and keeps the files")  # fmt: skip
-    elif guest.snapshots:
-        yield note("snapshots-along", what, f"its snapshots ({', '.join(guest.snapshots)}) move along: the files of its qcow2 images are copied as they are, without conversion")  # fmt: skip
+    for file, why in snapshots.obstacles(site, options):
+        yield blocker("snapshots-stay", f"{file.source} of snapshot {file.snapshot} of guest {guest.name}", why,
+                      f"virsh snapshot-delete {guest.name} {file.snapshot} merges it; with --metadata its files stay, and libvirt forgets it")  # fmt: skip
+    if guest.snapshots:
+        beside = f", {len(files)} files beside them too" if (files := snapshots.along(site, options)) else ""
+        yield note("snapshots-along", what, f"its snapshots ({', '.join(guest.snapshots)}) move along: the files of its qcow2 images are copied as they are, without conversion{beside}")  # fmt: skip
         for disk in disks.to_copy(site, options):
-            if disk.backing and options.chain is not Chain.KEEP:
+            if disk.backing and not disks.keeps_chain(guest, options):
                 yield blocker("snapshots-stay", f"disk {disk.target} ({disk.source}) of guest {guest.name}", "it has snapshots inside and layers below: neither its content nor its file alone is all of it",
                               f"--chain keep copies all of its files; or flatten it: virsh blockpull {guest.name} {disk.target} --wait")  # fmt: skip
     if guest.checkpoints:

@@ -88,7 +88,7 @@ def _left_behind(site: Site) -> Iterator[Finding]:
     guest, what = site.guest, f"guest {site.guest.name}"
     if guest.snapshots:
         yield blocker("snapshots-stay", what, f"it has snapshots ({', '.join(guest.snapshots)}): what libvirt knows of them does not travel",
-                      f"--cold takes internal ones along; or virsh snapshot-delete {guest.name} NAME, with --metadata to keep their data in the image")  # fmt: skip
+                      f"--cold takes them along; or virsh snapshot-delete {guest.name} NAME, with --metadata to keep their data in the image")  # fmt: skip
     if guest.checkpoints:
         yield blocker("checkpoints-stay", what, f"it has checkpoints ({', '.join(guest.checkpoints)}): what libvirt knows of them does not travel",
                       f"virsh checkpoint-delete {guest.name} NAME; the next backup is a full one")  # fmt: skip

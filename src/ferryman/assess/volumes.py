@@ -49,8 +49,9 @@ def _disk(site: Site, disk: Disk, pool: Pool, options: Options) -> Iterator[Find
         carried = "it is copied while the guest runs"
     yield note("disk-copied", what, f"{carried}, to pool {pool.name} at {at} ({format_size(disk.allocation)} of {format_size(disk.capacity)} are in use)",
                "the source's copy is removed at the end (--retire)" if options.retire else "the source's copy is kept until: ferryman retire ID")  # fmt: skip
-    if disk.backing and not disk.read_only and options.cold and options.chain is Chain.KEEP:
-        yield note("chain-kept", what, f"its {len(disk.backing)} backing layers are copied as the files that they are (--chain keep)",
+    if disk.backing and not disk.read_only and disks.keeps_chain(site.guest, options):
+        why = "--chain keep" if options.chain is Chain.KEEP else "its snapshots are made of them"
+        yield note("chain-kept", what, f"its {len(disk.backing)} backing layers are copied as the files that they are ({why})",
                    "they need room for each layer, and stay at the source: other images may stand upon them")  # fmt: skip
     elif disk.backing and not disk.read_only:
         yield note("chain-flattened", what, f"its {len(disk.backing)} backing layers are copied into one image",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ferryman import errors
 from ferryman.drivers import ssh
 from ferryman.model.host import Host
-from ferryman.model.plan import Held, Soundness
+from ferryman.model.plan import Held, ImageFile, Soundness
 
 DIRECTORY = "/run/ferryman/holds"
 WITHIN = 30.0  # seconds for one call
@@ -106,6 +106,11 @@ if [ -e "$1" ]; then rm -rf "$1"; echo removed; fi
 """
 _MOVE = """[ -e "$1" ] || exit 0; [ ! -e "$2" ] || { echo "$2 is there already" >&2; exit 1; }; mv "$1" "$2" """
 
+_CHAIN = """
+[ -e "$1" ] || exit 0
+exec qemu-img info -U -f "$2" --backing-chain --output=json "$1"
+"""
+
 
 def hold(host: Host, request: str, images: Sequence[Held]) -> None:
     """Open each image so that no guest can start on it; the processes outlive this one."""
@@ -171,12 +176,16 @@ def _do(host: Host, script: str, *arguments: str, what: str, text: str = "") -> 
     return answer
 
 
-def image_chain(host: Host, path: str) -> tuple[tuple[str, str], ...]:
-    """(path, format) of an image and of the layers below it, top first. Also of one that is in use."""
-    answer = ssh.run(host, ["qemu-img", "info", "-U", "--backing-chain", "--output=json", path], timeout=WITHIN)
+def image_chain(host: Host, path: str, kind: str) -> tuple[ImageFile, ...]:
+    """An image and the layers below it, top first; nothing when there is no such file. Also of one that is in use.
+
+    The format is never guessed: what a guest writes at the beginning of a raw image may look like the header of another.
+    """
+    answer = ssh.run(host, ["sh", "-c", _CHAIN, "ferryman", path, kind], timeout=WITHIN)
     if answer.code != 0:
         raise errors.DriverError(f"image {path} at host {host.name}", _words(answer), "look at it: qemu-img info; the program comes with qemu-utils")  # fmt: skip
-    return tuple((str(one["filename"]), str(one["format"])) for one in json.loads(answer.out))
+    chain = json.loads(answer.out or "[]")
+    return tuple(ImageFile(str(one["filename"]), str(one["format"]), int(one.get("actual-size", 0))) for one in chain)
 
 
 def rebase(host: Host, path: str, backing: str, backing_format: str) -> None:

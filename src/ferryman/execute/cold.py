@@ -10,10 +10,11 @@ from functools import partial
 from pathlib import PurePath
 from typing import Any
 
-from ferryman.errors import DriverError, RecordsUnusable, Refused
-from ferryman.execute import definition, live, mark, storage, undo
+from ferryman.errors import DriverError, RecordsUnusable, Refused, Timeout
+from ferryman.execute import definition, hooks, layers, live, mark, storage, undo
 from ferryman.execute.copying import copy_disks, copy_saved, copy_tpm, forget_journals, results, still_untouched
 from ferryman.execute.follow import TransferEnd, not_ours_any_more
+from ferryman.execute.inspection import inspect
 from ferryman.execute.runtime import step
 from ferryman.execute.settle import PATIENCE, Judge, confirm, look, settle
 from ferryman.execute.stop import stop
@@ -25,12 +26,12 @@ from ferryman.model.plan import Plan, Travel
 from ferryman.model.request import Request
 from ferryman.plain import from_plain, to_plain
 from ferryman.plan.cold import HEALTHY_FOR
-from ferryman.ports import Ports
+from ferryman.ports import Console, Ports
 from ferryman.verify.cold import judge_cold
 from ferryman.verify.location import Action, Verdict
 
 GOOD = TransferEnd("")
-AGENT_WITHIN = 180.0  # seconds that a guest gets to boot until its agent answers
+ANSWERS_WITHIN = 180.0  # seconds that a guest gets to boot until it answers as it did before
 
 
 def carry_out(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> tuple[TransferEnd, Verdict]:
@@ -47,6 +48,8 @@ def carry_out(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> tup
     step("try-definition", try_definition, ports, request, plan)
     if plan.autostart:
         step("autostart-off", live.autostart_off, ports, request)
+    if plan.starts:
+        step("tell-before-stop", hooks.before_stop, ports, request, fresh)
     end = _brought(ports, request, plan, fresh=fresh)
     verdict = settled(ports, request, plan, put_back=bool(end.reason))
     if verdict.action is Action.FORWARD and (by := step("enter-completing", enter_completing, ports, request)):
@@ -95,7 +98,7 @@ def _tried(ports: Ports, request: Request, act: Callable[[], TransferEnd]) -> An
     try:
         return to_plain(act())
     except (DriverError, Refused) as error:
-        return to_plain(TransferEnd(f"{error.what}: {error.why}", str(error), error.remedy))
+        return to_plain(TransferEnd(f"{error.what}: {error.why}", str(error), error.remedy, kind=type(error).__name__))
     except RecordsUnusable:
         raise  # without records nothing can be put back
     except Exception as error:  # a fault of ours, and the guest is off: it is put back all the same
@@ -139,7 +142,7 @@ def _judge(ports: Ports, request: Request, plan: Plan, *, put_back: bool) -> Jud
 
 
 def save_snapshots(ports: Ports, request: Request, plan: Plan) -> None:
-    """Keep what libvirt knows of them. Raises Refused for one in an image that it does not know: the copy would lose it."""
+    """Keep what libvirt knows of them. Raises Refused for one in an image that it does not know, and for files that cannot be copied."""
     source = ports.hypervisor(request.source)
     for disk in plan.new_disks:
         if (
@@ -149,6 +152,7 @@ def save_snapshots(ports: Ports, request: Request, plan: Plan) -> None:
         ):
             raise Refused(f"disk {disk.target} ({disk.source})", f"snapshots are in it that libvirt does not know ({', '.join(names)}): they would not come along",
                           f"once the guest is off: qemu-img snapshot -d NAME {disk.source}; or move it live")  # fmt: skip
+    layers.look(ports, request, plan)
     if plan.snapshots:
         ports.records.keep_facts(request.id, {"snapshots": to_plain(source.snapshots(request.guest_uuid))})
 
@@ -156,7 +160,10 @@ def save_snapshots(ports: Ports, request: Request, plan: Plan) -> None:
 def try_definition(ports: Ports, request: Request, plan: Plan) -> None:
     """What the destination would not take is refused before anything stands still. Raises DriverError."""
     changes = storage.changes(ports, request, plan, links_down=plan.starts)
-    ports.hypervisor(request.destination).try_definition(_wanted(ports, request, plan), changes)
+    try:
+        ports.hypervisor(request.destination).try_definition(_wanted(ports, request, plan), changes)
+    except Timeout as error:  # no answer speaks against nothing: the start will tell
+        ports.records.keep_decision(request.id, f"the definition was not tried at {request.destination}: {error.why}")
 
 
 def hold(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
@@ -284,21 +291,36 @@ def _end_at_a_reboot(ports: Ports, request: Request, on: bool) -> None:
 
 
 def health(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
-    """It must run for some seconds before anybody sees it, and its agent must answer if it did before."""
-    destination, remedy = ports.hypervisor(request.destination), f"why: /var/log/libvirt/qemu/{request.guest}.log at {request.destination}"  # fmt: skip
+    """It must run for some seconds before anybody sees it, and answer by its agent and its console if it did before."""
+    destination, facts = ports.hypervisor(request.destination), ports.records.facts(request.id)
     if befell := destination.watch(request.guest_uuid, HEALTHY_FOR):
-        return TransferEnd(f"after its start at {request.destination} {befell}", remedy=remedy)
-    if not ports.records.facts(request.id).get("agent_before"):
-        return GOOD
-    deadline = ports.clock.now() + AGENT_WITHIN
-    while not destination.agent_answers(request.guest_uuid):
-        if befell := destination.watch(request.guest_uuid, 1.0):
-            return TransferEnd(f"after its start at {request.destination} {befell}", remedy=remedy)
-        if ports.clock.now() > deadline:
-            return TransferEnd(f"its agent answered before, and does not at {request.destination} within {AGENT_WITHIN:.0f} s", remedy=f"look at its console there while it starts: virsh console {request.guest}")  # fmt: skip
-        if by := ports.records.cancel_asked(request.id):
-            return TransferEnd(f"cancelled by {by}", cancelled=True)
+        return _befallen(request, befell)
+    deadline = ports.clock.now() + ANSWERS_WITHIN
+    ways: dict[str, Callable[[], bool]] = {
+        "agent": partial(destination.agent_answers, request.guest_uuid),
+        "console": partial(_console_answers, ports, request),
+    }
+    for name, answers in ways.items():
+        while facts.get(f"{name}_before") and not answers():
+            if befell := destination.watch(request.guest_uuid, 1.0):
+                return _befallen(request, befell)
+            if ports.clock.now() > deadline:
+                return TransferEnd(f"its {name} answered before, and does not at {request.destination} within {ANSWERS_WITHIN:.0f} s", remedy=f"look at its console there while it starts: virsh console {request.guest}")  # fmt: skip
+            if by := ports.records.cancel_asked(request.id):
+                return TransferEnd(f"cancelled by {by}", cancelled=True)
     return GOOD
+
+
+def _befallen(request: Request, befell: str) -> TransferEnd:
+    return TransferEnd(f"after its start at {request.destination} {befell}", remedy=f"why: /var/log/libvirt/qemu/{request.guest}.log at {request.destination}")  # fmt: skip
+
+
+def _console_answers(ports: Ports, request: Request) -> bool:
+    """Somebody who has it open sees for themselves."""
+    seen = ports.hypervisor(request.destination).console(request.guest_uuid, starting=True)
+    if seen is Console.BUSY:
+        ports.records.keep_decision(request.id, f"its console {seen} at {request.destination}, so it was not tried")
+    return seen in (Console.ANSWERS, Console.BUSY)
 
 
 def enter_completing(ports: Ports, request: Request) -> str:
@@ -320,7 +342,7 @@ def forward(ports: Ports, request: Request, plan: Plan) -> None:
     if plan.autostart:
         step("autostart-on", live.autostart_on, ports, request)
     if plan.held:
-        step("release", release, ports, request)
+        step("release", release, ports, request, plan)
     step("note-left", note_left, ports, request, plan)
     step("drop-undo", live.drop_undo, ports, request)
 
@@ -344,8 +366,9 @@ def open_links(ports: Ports, request: Request, plan: Plan) -> None:
     records.keep_facts(request.id, {"opened_at": ports.clock.now()})
 
 
-def release(ports: Ports, request: Request) -> None:
-    """A source that does not answer now keeps its holds, and the act that lets them go: the move's end says so."""
+def release(ports: Ports, request: Request, plan: Plan) -> None:
+    """What was switched off is looked through first. A source that does not answer now keeps its holds, and the act that lets them go: the move's end says so."""
+    inspect(ports, request, plan)
     if why := undo.release(ports, request):
         ports.records.keep_decision(request.id, f"the images at {request.source} could not be let go: {why}")
 

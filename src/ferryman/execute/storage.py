@@ -20,11 +20,12 @@ _ATTEMPTS = 3  # at a name that somebody else may take at the same moment
 
 def changes(ports: Ports, request: Request, plan: Plan, *, links_down: bool = False) -> Changes:
     """In what the guest's definition at the destination differs: from the records, so that it is the same after a crash."""
-    made = ports.records.facts(request.id).get("volumes", {})
-    volumes = tuple(from_plain(Volume, volume) for volume in made.values())
+    facts = ports.records.facts(request.id)
+    volumes = tuple(from_plain(Volume, volume) for volume in facts.get("volumes", {}).values())
+    paths = {layer["source"]: layer["path"] for layer in facts.get("layers", ())}
     # A cold move's definition was kept before the media were taken out; a way back has the one that the host had before.
     ejected = plan.ejected if plan.method is Method.COLD and not plan.take_back else ()
-    return Changes(volumes, plan.networks, links_down, plan.adaption, ejected)
+    return Changes(volumes, plan.networks, links_down, plan.adaption, ejected, paths)
 
 
 def mirrored(plan: Plan) -> tuple[str, ...]:

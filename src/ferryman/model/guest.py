@@ -96,6 +96,17 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
+class SnapshotFile:
+    """An image, or a file with saved memory, that a snapshot names."""
+
+    snapshot: str  # its name
+    target: str  # vda; empty: saved memory
+    kind: str  # file, block, network, …
+    source: str
+    format: str = "raw"
+
+
+@dataclass(frozen=True)
 class Guest:
     """All that assess and plan need to know of one guest. Sizes are bytes.
 
@@ -125,6 +136,7 @@ class Guest:
     hugepage_size: int = 0  # 0: none asked for; 1: the host's default size
     snapshots: tuple[str, ...] = ()
     external_snapshots: tuple[str, ...] = ()  # of these, those that keep a part in files of their own
+    snapshot_files: tuple[SnapshotFile, ...] = ()  # all that they name, the disks' present images among them
     checkpoints: tuple[str, ...] = ()
     managed_save: bool = False
     nvram: str = ""  # path of the variable store

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ferryman.model.guest import SnapshotFile
 from ferryman.model.request import Handshake, Options
 
 
@@ -50,12 +51,24 @@ class NewDisk:
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One image of a backing chain, and where its copy is."""
+class ImageFile:
+    """One image of a backing chain as it is on storage. Sizes are bytes."""
 
+    path: str
+    format: str
+    allocation: int
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A file that a guest's disks and snapshots are made of, and where its copy is."""
+
+    target: str  # the disk beside whose copy its copy goes
     source: str
     format: str
     path: str  # at the destination
+    below: str = ""  # the source of the image that it stands upon
+    found: bool = True  # False: a snapshot names it and it is gone, so that only its name changes
 
 
 @dataclass(frozen=True)
@@ -88,6 +101,7 @@ class Changes:
     links_down: bool = False  # its interfaces are there, but nothing gets through
     adaption: Adaption = Adaption()
     ejected: tuple[str, ...] = ()  # drives whose medium the guest does not get
+    paths: dict[str, str] = field(default_factory=dict)  # files that its snapshots name, old to new
 
 
 @dataclass(frozen=True)
@@ -136,6 +150,9 @@ class Plan:
         ""  # cold: the request whose definition and disks the guest gets back; empty: it takes its own along
     )
     snapshots: bool = False  # cold: libvirt knows snapshots of it
+    snapshot_files: tuple[
+        SnapshotFile, ...
+    ] = ()  # cold: what these keep beside the disks' present images, to be copied too
     stays: dict[str, str] = field(
         default_factory=dict
     )  # cold: images that stay at the source without a copy, by target

@@ -8,7 +8,7 @@ from ferryman.model.plan import Adaption, Held, Method, NewDisk, Plan, Step
 from ferryman.model.request import Handshake, Options
 from ferryman.model.site import Site
 from ferryman.model.units import format_duration, format_size
-from ferryman.plan import disks, parts
+from ferryman.plan import disks, parts, snapshots
 from ferryman.plan.adaption import adaption
 from ferryman.plan.way import Way, way_of_disks
 
@@ -44,7 +44,9 @@ def cold_plan(site: Site, options: Options) -> Plan:
     if saved:
         steps.append(Step("copy-saved", f"copy the saved memory ({saved}) to {destination}", "remove the copy"))
     if new:
-        steps.append(Step("copy-disks", _how_it_is_copied(new, site, options), "they are removed with their volumes"))
+        beside = "; and the files that its snapshots keep" if snapshots.along(site, options) else ""
+        how = _how_it_is_copied(new, site, options) + beside
+        steps.append(Step("copy-disks", how, "they are removed with their volumes"))
     down = ", its network links down" if starts else ", shut off"
     if kept:
         down = f" as it was there before request {kept.request}, on the disks that were left there{down}"
@@ -80,6 +82,7 @@ def cold_plan(site: Site, options: Options) -> Plan:
         starts=starts,
         held=held,
         snapshots=bool(guest.snapshots) and not kept,
+        snapshot_files=snapshots.along(site, options),
         adaption=Adaption() if kept else adaption(site, options),
         take_back=kept.request if kept else "",
         stays={disk.target: disk.source for disk in guest.disks if _stays(disk, site)} if kept else {},
@@ -102,7 +105,12 @@ def _past_return(
     if site.guest.autostart:
         steps.append(parts.autostart_on(destination))
     if held:
-        steps.append(Step("release", f"let the images at {source} go", "", True))
+        first = (
+            "if it had to be switched off, look through their file systems (guestfish); "
+            if options.force_off and starts
+            else ""
+        )
+        steps.append(Step("release", f"{first}let the images at {source} go", "", True))
     if new or options.rollback_loses_writes or disks.local_nvram(site):
         steps.append(parts.note_left(source))
     if starts:
@@ -165,7 +173,9 @@ def _how_it_stops(guest: Guest, options: Options) -> str:
 
 def _how_it_is_judged(guest: Guest) -> str:
     runs = f"look whether it runs for {format_duration(HEALTHY_FOR)} without a crash or a reboot"
-    return f"{runs}, and its agent answers again" if guest.agent else runs
+    return (
+        f"{runs}, and {'its agent answers' if guest.agent else 'it answers'} again, on its console too if it did before"
+    )
 
 
 def _how_it_is_copied(new: tuple[NewDisk, ...], site: Site, options: Options) -> str:

@@ -154,11 +154,16 @@ def _name(disk: Disk, there: str) -> str:
     return f"{name.removesuffix(ends_in)}.{there}" if name.endswith(ends_in) else name
 
 
+def keeps_chain(guest: Guest, options: Options) -> bool:
+    """Whether the layers below a copied disk stay the files that they are: wanted, or named by snapshots."""
+    return options.cold and (options.chain is Chain.KEEP or bool(guest.external_snapshots))
+
+
 def _travel(disk: Disk, site: Site, options: Options) -> Travel:
     if not options.cold:
         return Travel.MEDIUM if disk.read_only else Travel.MIRROR
     # A snapshot inside an image is not in the content that the guest sees, nor is the border to a layer below.
-    as_it_is = bool(site.guest.snapshots) or options.chain is Chain.KEEP
+    as_it_is = bool(site.guest.snapshots) or keeps_chain(site.guest, options)
     as_it_is = as_it_is and disk.format == "qcow2" and not disk.read_only
     return Travel.FILE if as_it_is or disk.encrypted else Travel.COPY  # what is encrypted is opened by its guest alone
 

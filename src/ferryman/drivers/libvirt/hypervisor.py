@@ -6,23 +6,36 @@ from typing import TypeVar
 import libvirt
 
 from ferryman import errors
-from ferryman.drivers import keeper
-from ferryman.drivers.libvirt import files, inventory, mark, media, migration, power, snapshots, storage, trial, users
+from ferryman.drivers import filesystems, keeper
+from ferryman.drivers.libvirt import (
+    console,
+    files,
+    inventory,
+    mark,
+    media,
+    migration,
+    power,
+    snapshots,
+    storage,
+    trial,
+    users,
+)
 from ferryman.drivers.libvirt.adapt import adapted
 from ferryman.drivers.libvirt.calls import Call, guard
 from ferryman.drivers.libvirt.connection import Connection
 from ferryman.drivers.libvirt.errors import code
 from ferryman.drivers.libvirt.jobs import job_of
 from ferryman.model.cpu import Cpu
+from ferryman.model.filesystem import FileSystem
 from ferryman.model.guest import Guest, Snapshot
 from ferryman.model.host import GuestOnHost, Host, HostFacts, ImageUsers, Machine
 from ferryman.model.mark import Mark
 from ferryman.model.place import ABSENT, Place, Where
-from ferryman.model.plan import Changes, Held, NewDisk, Order, Soundness, Volume
+from ferryman.model.plan import Changes, Held, ImageFile, NewDisk, Order, Soundness, Volume
 from ferryman.model.sample import Sample
 from ferryman.model.site import CpuComparison
 from ferryman.model.units import MIB
-from ferryman.ports import NO_CHANGES, StopWay
+from ferryman.ports import NO_CHANGES, Console, StopWay
 
 T = TypeVar("T")
 
@@ -159,6 +172,12 @@ class LibvirtHypervisor:
     def agent_answers(self, uuid: str) -> bool:
         return self._look(uuid, "agent", power.agent_answers)
 
+    def console(self, uuid: str, *, starting: bool) -> Console:
+        return self.connection.look(
+            f"console of guest {uuid} at {self.host.name}",
+            lambda link: console.console(link, link.lookupByUUIDString(uuid), starting=starting),
+        )
+
     def snapshots(self, uuid: str) -> tuple[Snapshot, ...]:
         return self._look(uuid, "snapshots", snapshots.read)
 
@@ -263,8 +282,8 @@ class LibvirtHypervisor:
     def move_file(self, path: str, to: str) -> None:
         keeper.move_file(self.host, path, to)
 
-    def image_chain(self, path: str) -> tuple[tuple[str, str], ...]:
-        return keeper.image_chain(self.host, path)
+    def image_chain(self, path: str, kind: str) -> tuple[ImageFile, ...]:
+        return keeper.image_chain(self.host, path, kind)
 
     def rebase(self, path: str, backing: str, backing_format: str) -> None:
         keeper.rebase(self.host, path, backing, backing_format)
@@ -274,6 +293,9 @@ class LibvirtHypervisor:
 
     def check_image(self, image: Held) -> Soundness:
         return keeper.check_image(self.host, image)
+
+    def file_systems(self, images: Sequence[Held], within: float) -> tuple[FileSystem, ...] | None:
+        return filesystems.look(self.host, images, within)
 
     # Migration
 

@@ -155,6 +155,7 @@ def guest(link: libvirt.virConnect, host: str, name_or_uuid: str, *, as_defined:
         definition = lasting
         disks = tuple(_as_defined(link, storage.located(link, disk), disks) for disk in definition.disks)
     job = job_of(domain) if active else ""
+    known = snapshots.read(domain)
     rss = domain.memoryStats().get("rss", 0) * 1024 if active else 0
     return Guest(
         uuid=definition.uuid,
@@ -178,8 +179,9 @@ def guest(link: libvirt.virConnect, host: str, name_or_uuid: str, *, as_defined:
         interfaces=tuple(_with_mode(link, interface) for interface in definition.interfaces),
         host_devices=definition.host_devices,
         hugepage_size=definition.hugepage_size,
-        snapshots=tuple(domain.snapshotListNames()),
-        external_snapshots=tuple(one.name for one in snapshots.read(domain) if snapshots.is_external(one.xml)),
+        snapshots=tuple(one.name for one in known),
+        external_snapshots=tuple(one.name for one in known if snapshots.is_external(one.xml)),
+        snapshot_files=tuple(file for one in known for file in snapshots.files(one)),
         checkpoints=tuple(checkpoint.getName() for checkpoint in domain.listAllCheckpoints()),
         managed_save=bool(domain.hasManagedSaveImage()),
         nvram=definition.nvram,
