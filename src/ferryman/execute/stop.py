@@ -114,7 +114,6 @@ def _ask(ports: Ports, request: Request, plan: Plan, source: Hypervisor, here: P
     if "stopped_at" not in records.facts(request.id):
         records.keep_facts(request.id, {"stopped_at": ports.clock.now()})
         records.keep_decision(request.id, f"{plan.guest} is shut off at {request.source} after {format_duration(took)}")
-    mark.set_mark(ports, request)  # the running guest's went with it: from here on its definition bears one
     return TransferEnd("")
 
 
