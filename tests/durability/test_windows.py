@@ -326,12 +326,14 @@ def test_a_cold_move_that_fits_into_its_window_says_so_and_goes(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "times", [{"window": window(opens=-5, closes=3)}, {"give_up_at": in_seconds(150)}], ids=["window", "give-up-at"]
+    "times",  # from now on, which is when the test runs
+    [lambda: {"window": window(opens=-5, closes=3)}, lambda: {"give_up_at": in_seconds(150)}],
+    ids=["window", "give-up-at"],
 )
-def test_one_that_does_not_fit_is_not_stopped(tmp_path: Path, times: dict[str, str]) -> None:
+def test_one_that_does_not_fit_is_not_stopped(tmp_path: Path, times: Callable[[], dict[str, str]]) -> None:
     World.with_local_disks(tmp_path / "world.json")
     change(tmp_path, link=1 * MIB)
-    carry(tmp_path, asking(**COLD, **times))
+    carry(tmp_path, asking(**COLD, **times()))
     report = at_home(tmp_path, "refused")
     assert report.outcome is not None
     assert "it was not stopped: copying 1 GiB needs about 17 min" in report.outcome.reason
