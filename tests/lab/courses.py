@@ -128,6 +128,11 @@ def _waiting(scene: Scene) -> tuple[str, ...]:
 
 
 def _cold(scene: Scene) -> tuple[str, ...]:
+    return scene.asked("--cold")
+
+
+def _forecast(scene: Scene) -> tuple[str, ...]:
+    """Whether it fits is reckoned before the guest is stopped."""
     return scene.asked("--cold", "--give-up-at", _in(7200))
 
 
@@ -181,11 +186,11 @@ ODD = (
         spec=replace(SPEC, disks=("shared",), nvram=True, cdrom="", memory_mib=256),
         stopped=True,
     ),
+    Course(_forecast, frozenset({"foresee"}), cold=True),
     Course(
         _cold,
         frozenset(
             {
-                "foresee",
                 "save-snapshots",
                 "try-definition",
                 "stop",
