@@ -10,6 +10,7 @@ from ferryman.model.cpu import Cpu
 from ferryman.model.filesystem import FileSystem
 from ferryman.model.finding import Finding
 from ferryman.model.guest import Guest, Snapshot
+from ferryman.model.hook import Answer, Hook
 from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, ImageUsers, Machine
 from ferryman.model.mark import Mark
 from ferryman.model.outcome import Outcome, PhaseEntry, Report, UndoEntry, Versions
@@ -334,7 +335,7 @@ class Watcher(Protocol):
 
 
 class Network(Protocol):
-    """Looking at guests from outside, and telling the network where they are."""
+    """Looking at guests from outside, telling the network where they are, and operators what becomes of them."""
 
     def watch(self, probe: str) -> Watcher: ...
     def answers(self, probe: str, within: float) -> bool | None:
@@ -343,6 +344,10 @@ class Network(Protocol):
 
     def check(self, check: str, within: float) -> str:
         """Try an operator's check (tcp:, http:, command:) until it is good; empty when it was, else what was seen last."""
+        ...
+
+    def tell(self, hook: Hook, facts: Mapping[str, Any]) -> Answer:
+        """Try an operator's hook once, with those facts as JSON. Never raises, and never takes longer than its time limit."""
         ...
 
     def address_of(self, macs: Sequence[str]) -> str:
@@ -370,6 +375,10 @@ class Records(Protocol):
         ...
 
     def add_request(self, request: Request, slot: str) -> None: ...
+    def add_retry(self, request: Request) -> None:
+        """One that tries another again: that one names it from now on. Written down already: nothing happens."""
+        ...
+
     def request(self, id_or_prefix: str) -> Request: ...
     def requests(self, *, limit: int = 50, open_only: bool = False) -> tuple[Request, ...]:
         """Newest first; `open_only`: not ended, or needing attention."""
@@ -460,6 +469,10 @@ class Clock(Protocol):
     """Time, so that tests need not wait."""
 
     def now(self) -> float: ...
+    def wall(self) -> float:
+        """The machine's clock as it stands, which may have been set since: moments that people name are held against it."""
+        ...
+
     def sleep(self, seconds: float) -> None: ...
 
 
@@ -473,3 +486,4 @@ class Ports:
     network: Network
     clock: Clock
     copier: Copier
+    hooks: tuple[Hook, ...] = ()  # those of the operator's settings here and now

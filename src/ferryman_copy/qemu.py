@@ -56,9 +56,6 @@ class QemuChannel:
         self._has_extents = bool(self._nbd.can_meta_context(nbd.CONTEXT_BASE_ALLOCATION))
         self._can_zero = bool(self._nbd.can_zero())
         self._can_flush = bool(self._nbd.can_flush())
-        self.many = bool(
-            self._nbd.can_multi_conn()
-        )  # the server takes more connections, and they see what each other wrote
         self._most = min(int(self._nbd.get_block_size(nbd.SIZE_MAXIMUM)) or (32 << 20), 32 << 20)
 
     def read(self, start: int, count: int) -> bytearray:
@@ -133,16 +130,6 @@ class QemuChannel:
             self._nbd.shutdown()
 
 
-class LentChannel(QemuChannel):
-    """A connection that other threads use too: libnbd lets one call through at a time."""
-
-    def __init__(self, lender: QemuChannel) -> None:
-        self.__dict__ |= lender.__dict__
-
-    def close(self) -> None:
-        """Nothing: it is the lender's."""
-
-
 class QemuImage:
     """An image that is open for as long as this lives. Raises Trouble when it cannot be opened."""
 
@@ -181,9 +168,7 @@ class QemuImage:
             time.sleep(0.005)
 
     def channel(self) -> QemuChannel:
-        """One more connection, for another thread; the first again where a server that is not ours would let others wait for ever."""
-        if self._server is None and not self._first.many:
-            return LentChannel(self._first)
+        """One more connection, for another thread."""
         return QemuChannel(self._uri, self.location)
 
     @property

@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from ferryman.model.copy import CopyProgress, CopyResult, CopyTask
 from ferryman.model.cpu import Cpu
 from ferryman.model.filesystem import FileSystem
 from ferryman.model.guest import Disk, Guest, Snapshot, State
+from ferryman.model.hook import Answer, Ended, Hook
 from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, ImageUsers, Machine
 from ferryman.model.mark import Mark
 from ferryman.model.place import ABSENT, Place, Where
@@ -438,7 +439,8 @@ class FakeBetween:
         return 0
 
     def measure(self, source: Hypervisor, destination: Hypervisor) -> LinkSpeed:
-        return LinkSpeed(None, "there is no link")
+        rate = self.world.read().get("link")
+        return LinkSpeed(rate, "" if rate else "there is no link")
 
     def check(self, host: Hypervisor, others: Sequence[Hypervisor], *, measure_link: bool = False) -> tuple[Check, ...]:
         return ()
@@ -458,6 +460,10 @@ class FakeCopier:
         cancelled: Callable[[], bool],
     ) -> CopyResult:  # fmt: skip
         with self.world.opened() as content:
+            cut, content["cuts"] = content.get("cuts", 0), max(content.get("cuts", 0) - 1, 0)
+        if cut:
+            raise Unreachable("the copy", "no answer from b", "look at b")
+        with self.world.opened() as content:
             assert content["a"]["state"] == "off", "it writes to what is copied"
             assert content.get("held", {}).get("a"), "nothing holds what is copied"
             assert content["b"] is None
@@ -471,6 +477,10 @@ class FakeCopier:
             self.clock.sleep(1.0)
         if dies:
             raise Stopped(f"copy {task.id}", "it was asked to end")
+        while self.world.read().get("copy_lasts"):  # until it is asked to end
+            time.sleep(0.05)
+            if cancelled():
+                raise Stopped("the copy", "it was asked to end")
         progress(CopyProgress("copying", GIB, GIB, GIB))
         return CopyResult(GIB, GIB, GIB, GIB, 0, 1.0, 1.0, "d1", "d1", "tls")
 
@@ -507,6 +517,13 @@ class FakeNetwork:
     def check(self, check: str, within: float) -> str:
         return ""
 
+    def tell(self, hook: Hook, facts: Mapping[str, Any]) -> Answer:
+        """Noted with where the guest is; the answers that the file has for that hook come first, then all is well."""
+        with self.world.opened() as content:
+            content.setdefault("told", []).append({**facts, "hook": hook.name, "home": content["a"]})
+            answers = content.get("answers", {}).get(hook.name)
+            return from_plain(Answer, answers.pop(0)) if answers else Answer(Ended.GOOD)
+
     def address_of(self, macs: Sequence[str]) -> str:
         return "192.0.2.1"
 
@@ -525,6 +542,8 @@ class HastyClock:
 
     def now(self) -> float:
         return time.time() + self._ahead
+
+    wall = now
 
     def sleep(self, seconds: float) -> None:
         really = min(seconds, 0.05)
@@ -554,4 +573,5 @@ class FakeSite(Site):
             FakeNetwork(self.world),
             self.clock,
             FakeCopier(self.world, self.clock),
+            tuple(from_plain(Hook, one) for one in self.world.read().get("hooks", ())),
         )

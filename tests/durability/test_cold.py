@@ -14,9 +14,9 @@ from tests.durability.fakes import World
 from tests.durability.killing import MOMENTS, every_moment, killed_and_recovered, told
 from tests.durability.processes import carry
 
-STEPS = ("admit", "plan", "watch", "save-definition", "save-snapshots", "mark", "eject-media", "make-volumes", "try-definition", "autostart-off", "stop", "hold", "copy-disks",
+STEPS = ("admit", "plan", "watch", "save-definition", "save-snapshots", "mark", "eject-media", "make-volumes", "try-definition", "autostart-off", "tell-before-stop", "stop", "hold", "copy-disks",
          "arrive", "leave", "start", "health", "settle", "enter-completing", "open", "autostart-on", "release", "note-left",
-         "drop-undo", "verify", "retire", "report")  # fmt: skip
+         "drop-undo", "verify", "retire", "tell-end", "report")  # fmt: skip
 BEFORE_OPEN = STEPS[STEPS.index("stop") : STEPS.index("settle")]
 AT_HOME = {"state": "running", "autostart": True}
 ARRIVED = {"state": "running", "autostart": True}

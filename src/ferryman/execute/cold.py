@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import PurePath
 from typing import Any
 
-from ferryman.errors import DriverError, RecordsUnusable, Refused
-from ferryman.execute import definition, layers, live, mark, storage, undo
+from ferryman.errors import DriverError, RecordsUnusable, Refused, Timeout
+from ferryman.execute import definition, hooks, layers, live, mark, storage, undo
 from ferryman.execute.copying import copy_disks, copy_saved, copy_tpm, forget_journals, results, still_untouched
 from ferryman.execute.follow import TransferEnd, not_ours_any_more
 from ferryman.execute.inspection import inspect
@@ -48,6 +48,8 @@ def carry_out(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> tup
     step("try-definition", try_definition, ports, request, plan)
     if plan.autostart:
         step("autostart-off", live.autostart_off, ports, request)
+    if plan.starts:
+        step("tell-before-stop", hooks.before_stop, ports, request, fresh)
     end = _brought(ports, request, plan, fresh=fresh)
     verdict = settled(ports, request, plan, put_back=bool(end.reason))
     if verdict.action is Action.FORWARD and (by := step("enter-completing", enter_completing, ports, request)):
@@ -96,7 +98,7 @@ def _tried(ports: Ports, request: Request, act: Callable[[], TransferEnd]) -> An
     try:
         return to_plain(act())
     except (DriverError, Refused) as error:
-        return to_plain(TransferEnd(f"{error.what}: {error.why}", str(error), error.remedy))
+        return to_plain(TransferEnd(f"{error.what}: {error.why}", str(error), error.remedy, kind=type(error).__name__))
     except RecordsUnusable:
         raise  # without records nothing can be put back
     except Exception as error:  # a fault of ours, and the guest is off: it is put back all the same
@@ -158,7 +160,10 @@ def save_snapshots(ports: Ports, request: Request, plan: Plan) -> None:
 def try_definition(ports: Ports, request: Request, plan: Plan) -> None:
     """What the destination would not take is refused before anything stands still. Raises DriverError."""
     changes = storage.changes(ports, request, plan, links_down=plan.starts)
-    ports.hypervisor(request.destination).try_definition(_wanted(ports, request, plan), changes)
+    try:
+        ports.hypervisor(request.destination).try_definition(_wanted(ports, request, plan), changes)
+    except Timeout as error:  # no answer speaks against nothing: the start will tell
+        ports.records.keep_decision(request.id, f"the definition was not tried at {request.destination}: {error.why}")
 
 
 def hold(ports: Ports, request: Request, plan: Plan) -> TransferEnd:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ferryman.errors import DriverError, Stopped
-from ferryman.execute import layers, undo
+from ferryman.execute import layers, undo, windows
 from ferryman.execute.follow import TransferEnd
 from ferryman.execute.patience import Patience
 from ferryman.execute.settle import look
@@ -102,6 +102,8 @@ def _copy(
     ports: Ports, request: Request, task: CopyTask, name: str, progress: Callable[[CopyProgress], None]
 ) -> TransferEnd:
     """One copy, its undo registered before and its result noted under that name."""
+    if by := windows.stop_asked(ports, request):
+        return TransferEnd(f"cancelled by {by}", cancelled=True)
     arguments = {"host": request.destination, "copy": task.id, "path": task.destination.location}
     ports.records.register_undo(request.id, undo.DISCARD_COPY, arguments)
     source, destination = ports.hypervisor(request.source).host, ports.hypervisor(request.destination).host
@@ -113,7 +115,9 @@ def _copy(
             return TransferEnd(f"{name} was not copied: {patience.over}", str(error), f"ask again once {request.destination} is back")  # fmt: skip
         return TransferEnd(f"cancelled by {ports.records.cancel_asked(request.id)}", str(error), cancelled=True)
     except DriverError as error:
-        return TransferEnd(f"{name} was not copied: {error.what}: {error.why}", str(error), error.remedy)
+        return TransferEnd(
+            f"{name} was not copied: {error.what}: {error.why}", str(error), error.remedy, kind=type(error).__name__
+        )
     done = ports.records.facts(request.id).get("copies", {})
     ports.records.keep_facts(request.id, {"copies": {**done, name: to_plain(result)}})
     return TransferEnd("")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from ferryman.execute import windows
 from ferryman.execute.settle import look
 from ferryman.model.copy import CopyProgress
 from ferryman.model.phase import Phase
@@ -35,8 +36,8 @@ class Patience:
         self._progress(now)
 
     def ends(self) -> bool:
-        """Whether the copy shall end: somebody has cancelled it, or the destination alone does not answer any more."""
-        if self._ports.records.cancel_asked(self._request.id):
+        """Whether the copy shall end: somebody has cancelled it, its time is over, or the destination alone does not answer any more."""
+        if windows.stop_asked(self._ports, self._request):
             return True
         now = self._ports.clock.now()
         silent = now - self._moved_at

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ferryman.errors import DriverError
-from ferryman.execute import mark, undo
-from ferryman.execute.follow import ASK_AGAIN, TOO_LATE, TOO_OLD_TO_ASK, TransferEnd, not_ours_any_more
+from ferryman.errors import Busy, DriverError, Unreachable
+from ferryman.execute import mark, undo, windows
+from ferryman.execute.follow import ASK_AGAIN, TOO_LATE, TransferEnd, not_ours_any_more, too_old
 from ferryman.execute.settle import look
 from ferryman.model.phase import Phase
 from ferryman.model.place import Place, Where
@@ -54,8 +54,10 @@ def stop(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> Transfer
     """Until the guest is off at the source. An end with a reason means: it shall be as it was."""
     records, source = ports.records, ports.hypervisor(request.source)
     begun = any(act == undo.START_SOURCE for _, act, _ in records.undo_acts(request.id))
-    if not begun and not fresh and ports.clock.now() - request.asked_at > TOO_OLD_TO_ASK:
+    if not begun and not fresh and too_old(ports, request):
         return TransferEnd(TOO_LATE, remedy=ASK_AGAIN)
+    if by := windows.stop_asked(ports, request):
+        return TransferEnd(f"cancelled by {by}", cancelled=True)
     holder = records.lease(request.guest_uuid)
     if holder != request.id:
         raise not_ours_any_more(request, holder)
@@ -64,7 +66,7 @@ def stop(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> Transfer
         return TransferEnd(f"the guest is {there.where.words} at the destination: it is not stopped for that")
     here = look(source, request.guest_uuid)
     if here.job:
-        return TransferEnd(f"a job ({here.job}) runs on it, which is not ours", remedy=f"virsh domjobinfo {request.guest} shows it")  # fmt: skip
+        return TransferEnd(f"a job ({here.job}) runs on it, which is not ours", remedy=f"virsh domjobinfo {request.guest} shows it", kind=Busy.__name__)  # fmt: skip
     if not begun:
         if here.where not in (Where.RUNNING, Where.PAUSED, Where.HALTED):
             return TransferEnd(f"it is {here.where.words} at the source, and was not stopped by this move")
@@ -72,7 +74,7 @@ def stop(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> Transfer
         if here.where is Where.RUNNING:
             _touch_console(ports, request, source)
         records.register_undo(request.id, undo.START_SOURCE, {"host": request.source})
-    elif not fresh and here.where is not Where.OFF and ports.clock.now() - request.asked_at > TOO_OLD_TO_ASK:
+    elif not fresh and here.where is not Where.OFF and too_old(ports, request):
         return TransferEnd(TOO_LATE, remedy=ASK_AGAIN)  # nobody expects it to be stopped now
     records.enter(request.id, Phase.STOPPING)
     end = _ask(ports, request, plan, source, here)
@@ -94,8 +96,8 @@ def _ask(ports: Ports, request: Request, plan: Plan, source: Hypervisor, here: P
         if here.where is not Where.UNREACHABLE:
             answered_at = now
         elif now - answered_at > SILENT_FOR:
-            return TransferEnd(f"the source does not answer any more: {here.detail}")
-        if by := records.cancel_asked(request.id):
+            return TransferEnd(f"the source does not answer any more: {here.detail}", kind=Unreachable.__name__)
+        if by := windows.stop_asked(ports, request):
             return TransferEnd(f"cancelled by {by}", cancelled=True)
         active = here.where not in (Where.PAUSED, Where.HALTED, Where.STALLED)
         match decide(Asked(now - began, request.options.stop_timeout, by_agent, pressed, active, request.options.force_off)):  # fmt: skip

@@ -67,9 +67,20 @@ class Options:
     cpu: str = ""  # the CPU that a guest which is moved cold gets: host-model, or a model's name; empty: its own
     via_ssh: bool = False  # the disks of a cold move go through ssh, by way of this machine
     verify: str = "full"  # how much of a copied disk is read back: see model/copy.py
+    retry: int = 0  # so many more times, when it failed by what gets better by itself
     checks: tuple[
         str, ...
     ] = ()  # tcp:ADDRESS:PORT, http:URL or command:…, asked once the guest runs at the destination
+    at: str = ""  # not before this moment, with its offset: 2026-12-05T22:00:00+01:00
+    window: str = ""  # only within it: Sat,Sun 02:00-04:00 Europe/Berlin
+    give_up_at: str = (
+        ""  # a cold move whose copy is not done by then is put back: such a moment, or 03:45 Europe/Berlin
+    )
+
+    @property
+    def waits(self) -> bool:
+        """Whether it does not begin at once."""
+        return bool(self.at or self.window)
 
 
 @dataclass(frozen=True)
@@ -97,3 +108,6 @@ class Request:
     asked_by: str = ""
     asked_at: float = 0.0  # seconds since the epoch
     ferryman_version: str = ""
+    retries: str = ""  # the request that failed and that this one tries again
+    attempt: int = 1
+    begin_at: float = 0.0  # seconds since the epoch; it waits until then
