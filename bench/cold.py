@@ -20,14 +20,14 @@ PLACE = "/copies"  # a file system in memory, so that no disk is measured
 SOURCE, DESTINATION = f"{PLACE}/source.raw", f"{PLACE}/destination.raw"
 MIB = 2**20
 NBD_PORT, RSYNC_PORT = 10809, 8730
-RSYNC = ["rsync", "-S", "--inplace", "-z", "--compress-choice=zstd", "--compress-level=1"]
+RSYNC_COMMAND = ["rsync", "-S", "--inplace", "-z", "--compress-choice=zstd", "--compress-level=1"]
 CREDENTIALS = "--object=tls-creds-x509,id=tls0,endpoint={},dir=/etc/pki/qemu"
 
 
 @dataclass(frozen=True)
 class Run:
     """One copy: seconds, CPU seconds of all processes at both hosts and of what drove it, bytes that left the source,
-    and the largest memory of one of ferryman's endpoints in bytes. The seconds of reading back are apart, its CPU is not."""
+    and the largest memory of one of ferryman's endpoints in bytes. The reading back is not in them: its seconds are apart."""
 
     seconds: float
     cpu: float
@@ -38,7 +38,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Peer:
-    """A way to copy: what runs at the destination meanwhile (started beforehand, not timed), and what copies."""
+    """A way to copy: what runs at the destination meanwhile (started beforehand, not timed; may be nothing), and what copies."""
 
     name: str
     server: Callable[[bool], list[str]]
@@ -86,22 +86,21 @@ def _convert(tls: bool) -> list[str]:
 
 def _rsync_server(tls: bool) -> list[str]:
     if tls:
-        return ["sleep", "600"]  # over ssh, whose server is there already
+        return []  # over ssh, whose server is there already
     return ["sh", "-c", f"printf 'use chroot=no\\nuid=0\\ngid=0\\n[copies]\\npath={PLACE}\\nread only=no\\n' >/etc/rsyncd.conf && "
             f"exec rsync --daemon --no-detach --port={RSYNC_PORT}"]  # fmt: skip
 
 
 def _rsync(tls: bool) -> list[str]:
     if tls:
-        return [*RSYNC, SOURCE, f"root@b-migration:{DESTINATION}"]
-    return [*RSYNC, SOURCE, f"rsync://b-migration:{RSYNC_PORT}/copies/{Path(DESTINATION).name}"]
+        return [*RSYNC_COMMAND, SOURCE, f"root@b-migration:{DESTINATION}"]
+    return [*RSYNC_COMMAND, SOURCE, f"rsync://b-migration:{RSYNC_PORT}/copies/{Path(DESTINATION).name}"]
 
 
-PEERS = (
-    Peer("nbdcopy", _server, _nbdcopy),
-    Peer("qemu-img convert", _server, _convert),
-    Peer("rsync -z", _rsync_server, _rsync),
-)
+NBDCOPY = Peer("nbdcopy", _server, _nbdcopy)
+CONVERT = Peer("qemu-img convert", _server, _convert)
+RSYNC = Peer("rsync -z", _rsync_server, _rsync)
+PEERS = {True: (NBDCOPY, CONVERT), False: (NBDCOPY, RSYNC)}  # with TLS, without
 
 
 def measure(pairs: int) -> Result:
@@ -121,9 +120,9 @@ def measure(pairs: int) -> Result:
             lifecycle.down("bench")
     return Result(
         "cold", "nbdcopy with 4 connections, qemu-img convert -n -W -m 16 (both into a qemu-nbd that was started beforehand and told that the destination "
-        "is zero), rsync -S --inplace -z with zstd 1 (its daemon; under TLS's heading by ssh)",
+        "is zero), rsync -S --inplace -z with zstd 1 (its daemon; in the second pass by ssh)",
         f"Two lab hosts with their disks in memory; a raw disk of {GIB} GiB with runs of data (bench/mixture.py) into a raw file, by "
-        "`ferryman copy --verify written`: whole processes, from the command to its end, without the reading back, which is told apart. CPU: all processes of both hosts and the command itself.",
+        "`ferryman copy --verify written`: whole processes, from the command to its end, without the reading back, which is told apart. CPU: all processes of both hosts (which share this machine's) until the reading back begins, and the command itself.",
         tuple(rows),
     )  # fmt: skip
 
@@ -134,7 +133,8 @@ class Bench:
     def __init__(self, lab: Lab) -> None:
         self.lab, self.a, self.b = lab, lab.host("a"), lab.host("b")
         for host in (self.a, self.b):
-            host.run(["sh", "-c", f"mkdir {PLACE} && mount -t tmpfs -o size={GIB}G none {PLACE}"])
+            # Huge pages: what a virtual machine needs to get its freed memory back from its host is not measured then.
+            host.run(["sh", "-c", f"mkdir {PLACE} && mount -t tmpfs -o size={GIB}G,huge=always none {PLACE}"])
         for name in ("a", "b"):
             self._ferryman("host", "add", name, f"qemu+tls://{name}/system", "--migration-address", f"{name}-migration")
         self._mixture("make")
@@ -142,7 +142,7 @@ class Bench:
     def first_pass(self, link: str, tls: bool, pairs: int) -> list[Row]:
         """Everybody copies the whole disk; who begins changes from pair to pair."""
         ways: dict[str, Callable[[], Run]] = {"ferryman": lambda: self.ferryman(*([] if tls else ["--insecure"]))}
-        for peer in PEERS:
+        for peer in PEERS[tls]:
             ways[peer.name] = lambda peer=peer: self.peer(peer, tls)  # type: ignore[misc]
         runs: dict[str, list[Run]] = {name: [] for name in ways}
         for number in range(pairs):
@@ -153,17 +153,18 @@ class Bench:
                 )
         how = f"{link}, {'TLS' if tls else 'plain'}"
         fast = link == "open link"
-        bars = {"nbdcopy": 1.15 if fast else 0.60, "rsync -z": None if fast else 0.80, "qemu-img convert": None}
+        bars = {NBDCOPY: 1.15 if fast else 0.60, RSYNC: None if fast else 0.80, CONVERT: None}
         seconds = {name: [run.seconds for run in found] for name, found in runs.items()}
         rows = [
-            paired(f"{how}: wall, beside {name}", "s", seconds["ferryman"], seconds[name], bar)
-            for name, bar in bars.items()
+            paired(f"{how}: wall, beside {peer.name}", "s", seconds["ferryman"], seconds[peer.name], bars[peer])
+            for peer in PEERS[tls]
         ]
+        last = PEERS[tls][-1].name
         wires = {name: [run.wire / MIB for run in found] for name, found in runs.items()}
         cpu = {name: [run.cpu for run in found] for name, found in runs.items()}
         return [
             *rows,
-            paired(f"{how}: bytes on the wire, beside rsync -z", "MiB", wires["ferryman"], wires["rsync -z"], None),
+            paired(f"{how}: bytes on the wire, beside {last}", "MiB", wires["ferryman"], wires[last], None),
             paired(f"{how}: CPU, beside nbdcopy", "s", cpu["ferryman"], cpu["nbdcopy"], 1.6 if fast else None),
             alone(
                 f"{how}: reading back what was written, apart", "s", [run.read_back for run in runs["ferryman"]], None
@@ -173,7 +174,6 @@ class Bench:
 
     def second_pass(self, pairs: int) -> list[Row]:
         """2 % of the blocks with data change at the source; both bring an equal older copy up to date."""
-        rsync = PEERS[-1]
         wire, seconds = [], ([], [])  # type: tuple[list[float], tuple[list[float], list[float]]]
         self._empty()
         self.ferryman()
@@ -182,7 +182,7 @@ class Bench:
             self.b.run(["cp", "--sparse=always", DESTINATION, f"{DESTINATION}.kept"], timeout=120)
             ours = _told(f"second pass, {number + 1}/{pairs} ferryman", self.ferryman("--update"))
             self.b.run(["mv", f"{DESTINATION}.kept", DESTINATION])
-            theirs = _told(f"second pass, {number + 1}/{pairs} rsync", self.peer(rsync, True))
+            theirs = _told(f"second pass, {number + 1}/{pairs} rsync", self.peer(RSYNC, True))
             wire.append(ours.wire / changed)
             seconds[0].append(ours.seconds)
             seconds[1].append(theirs.seconds)
@@ -218,14 +218,28 @@ class Bench:
 
     def peer(self, peer: Peer, tls: bool) -> Run:
         """One copy by a peer."""
-        server = subprocess.Popen(self.b.command(peer.server(tls)), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        time.sleep(0.5)
-        try:
+        with self._serving(peer.server(tls)):
             return self._timed(self.a.command(peer.command(tls)))
+
+    @contextmanager
+    def _serving(self, command: list[str]) -> Iterator[None]:
+        """What runs at the destination meanwhile, if anything; ended by its process id there."""
+        if not command:
+            yield
+            return
+        self.b.run(["rm", "-f", "/run/peer.pid"])
+        noted = ["sh", "-c", 'echo $$ >/run/peer.pid; exec "$@"', "peer", *command]
+        server = subprocess.Popen(self.b.command(noted), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        try:
+            deadline = time.monotonic() + 10
+            while not self.b.run(["ss", "-Hltn", f"sport = :{NBD_PORT} or sport = :{RSYNC_PORT}"]).stdout:
+                if server.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"{' '.join(command)} does not listen")
+                time.sleep(0.1)
+            yield
         finally:
-            self.b.run(["pkill", "-x", Path(peer.server(tls)[0]).name], check=False)
-            with suppress(subprocess.TimeoutExpired):
-                server.wait(10)
+            self.b.run(["sh", "-c", "kill $(cat /run/peer.pid)"], check=False)
+            server.wait(10)
 
     def _copy(self, *more: str) -> list[str]:
         return [
@@ -253,15 +267,22 @@ class Bench:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
+        copied, words = 0.0, ""
         with _memory(self.a, self.b, watched=ours) as largest:
-            words, _ = process.communicate(timeout=600)
+            assert process.stdout is not None
+            for words in process.stdout:
+                if ours and not copied and '"verifying"' in words:
+                    copied = self._cpu()
+            process.wait(600)
             seconds = time.monotonic() - began
         if process.returncode != 0:
-            raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {words[-2000:]}")
-        read_back = json.loads(words.splitlines()[-1])["verify_seconds"] if ours else 0.0
+            raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {words}")
+        read_back = json.loads(words)["verify_seconds"] if ours else 0.0
         after = os.times()
         spent = after.children_user + after.children_system - own.children_user - own.children_system
-        return Run(seconds - read_back, self._cpu() - cpu + spent, self.a.sent - sent, largest[0], read_back)
+        return Run(
+            seconds - read_back, (copied or self._cpu()) - cpu + spent, self.a.sent - sent, largest[0], read_back
+        )
 
     def _cpu(self) -> float:
         """CPU seconds of all processes that are or were at both hosts: those that ended are in their first process."""
@@ -289,7 +310,7 @@ def _memory(*hosts: Host, watched: bool) -> Iterator[list[int]]:
     largest, over = [0], Event()
 
     def look() -> None:
-        while watched and not over.wait(0.2):
+        while watched and not over.wait(0.5):  # VmHWM is a peak, and looking takes time from what is measured
             for host in hosts:
                 for pid in host.processes():
                     with suppress(OSError, StopIteration):

@@ -1,4 +1,6 @@
-"""The image that copies are measured on: a sparse raw disk with runs of zeroes, of text beside noise, and of noise.
+"""The image that copies are measured on: a sparse raw disk with runs of blocks of zeroes, of text and of noise.
+
+A third of it is data that is not zero; packed with zstd 1 about half of that is left, as on disks in use.
 
 Runs inside a lab host by its own Python: `python3 - PATH GIB SEED make|change`. `change` rewrites 2 % of the 64 KiB blocks
 that hold data with noise.
@@ -9,7 +11,8 @@ import random
 import sys
 
 BLOCK = 65536
-DATA = 0.32  # of the disk lies in runs of data; of their blocks 15 % are zero and 30 % noise, the others an eighth noise, the rest text
+RUNS = 0.37  # of the disk lies in runs
+ZERO, NOISE = 0.15, 0.30  # of a run's blocks, and of those that are not zero; the others are text
 CHANGED = 0.02
 
 
@@ -19,7 +22,7 @@ def runs(blocks: int, dice: random.Random) -> list[tuple[int, int]]:
     while at < blocks:
         length = min(dice.randint(16, 512), blocks - at)
         found.append((at, length))
-        at += length + int(length * (1 / DATA - 1) * 2 * dice.random())
+        at += length + int(length * (1 / RUNS - 1) * 2 * dice.random())
     return found
 
 
@@ -27,21 +30,19 @@ def make(path: str, size: int, seed: int) -> None:
     """Write the image anew."""
     dice = random.Random(seed)
     words = [bytes(dice.choices(b"abcdefghijklmnopqrstuvwxyz", k=dice.randint(2, 10))) for _ in range(300)]
-    texts = [b" ".join(dice.choices(words, k=15000))[: BLOCK * 7 // 8] for _ in range(32)]
+    texts = [b" ".join(dice.choices(words, k=15000))[:BLOCK] for _ in range(256)]
     with open(path, "wb", buffering=0) as image:
         image.truncate(size)
         for first, length in runs(size // BLOCK, dice):
             image.seek(first * BLOCK)
             for _ in range(length):
-                what = dice.random()
-                if what < 0.15:
+                if dice.random() < ZERO:
                     image.write(bytes(BLOCK))
-                elif what < 0.45:
+                elif dice.random() < NOISE:
                     image.write(dice.randbytes(BLOCK))
                 else:
-                    text = dice.choice(texts)
-                    turn = dice.randrange(len(text))
-                    image.write((text[turn:] + text[:turn] + dice.randbytes(BLOCK))[:BLOCK])
+                    text, turn = dice.choice(texts), dice.randrange(BLOCK)
+                    image.write(text[turn:] + text[:turn])
 
 
 def change(path: str, size: int, seed: int) -> int:

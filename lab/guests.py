@@ -40,7 +40,8 @@ class GuestSpec:
     cache: str = "none"
     cdrom: str = ""  # path of an image at the host
     agent: bool = False  # a guest agent that answers pings and shuts it down
-    power: str = ""  # what its power button does: empty (it goes down), ignore or reboot
+    power: str = ""  # what its power button does: empty (it goes down), ignore, late (after 8 s) or reboot
+    console: str = ""  # linked: its console is silent where its network links are down when it starts
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def definition(lab: Lab, guest: Guest) -> str:
     spec, kvm = guest.spec, lab.accelerator == "kvm"
     command_line = (
         f"console=ttyS0 quiet panic=1 lab.address={spec.address} lab.count_ms={spec.count_every_ms} "
-        f"lab.writes={spec.writes_per_s if spec.disks else 0} lab.dirty={spec.dirty} lab.mark={spec.mark} lab.power={spec.power}"
+        f"lab.writes={spec.writes_per_s if spec.disks else 0} lab.dirty={spec.dirty} lab.mark={spec.mark} lab.power={spec.power} lab.console={spec.console}"
     )
     machine = spec.machine or NEWEST_MACHINE[min(lab.topology.suites, key=SUITES.index)]
     cpu = (

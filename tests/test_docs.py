@@ -64,7 +64,7 @@ DOCUMENTS = [*OPERATORS, *sorted(DOCS.glob("*.md"))]
 # Options of other programs that the documents and the remedies name.
 FOREIGN = {
     "--live", "--config", "--remove", "--metadata", "--abort", "--info", "--nodeset", "--wait", "--keep-nvram",  # virsh
-    "--dig-holes", "--target", "--daemon", "--listen", "--system-site-packages", "--force", "--name",  # fallocate, libvirtd, pipx, ./dev
+    "--dig-holes", "--ro", "--target", "--daemon", "--listen", "--system-site-packages", "--force", "--name",  # fallocate, guestfish, libvirtd, pipx, ./dev
 }  # fmt: skip
 
 

@@ -4,7 +4,9 @@ FerrymanError
 ├── Refused            nothing was changed
 │   ├── BadInput       what was typed or configured cannot be used
 │   ├── NotFound       no such host, guest or request
-│   └── Blocked        assess found blockers
+│   ├── Blocked        assess found blockers
+│   ├── Busy           somebody else's job holds the guest
+│   └── Vetoed         a hook of the operator's said no
 ├── Aborted            something was changed and put back
 ├── NeedsAttention     something was changed and could not be put back or finished: look
 ├── RecordsUnusable    the state directory cannot be read or written: what was under way stands still until it can
@@ -49,6 +51,14 @@ class NotFound(Refused):
 
 class Blocked(Refused):
     """Assess found blockers; they are in the records of the request."""
+
+
+class Busy(Refused):
+    """Somebody else's job holds the guest; it will end."""
+
+
+class Vetoed(Refused):
+    """A hook of the operator's said no."""
 
 
 class Aborted(FerrymanError):

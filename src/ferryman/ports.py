@@ -7,14 +7,16 @@ from typing import Any, Protocol
 
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask
 from ferryman.model.cpu import Cpu
+from ferryman.model.filesystem import FileSystem
 from ferryman.model.finding import Finding
 from ferryman.model.guest import Guest, Snapshot
-from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, Machine
+from ferryman.model.hook import Answer, Hook
+from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, ImageUsers, Machine
 from ferryman.model.mark import Mark
 from ferryman.model.outcome import Outcome, PhaseEntry, Report, UndoEntry, Versions
 from ferryman.model.phase import Phase
 from ferryman.model.place import Place
-from ferryman.model.plan import Changes, Held, NewDisk, Order, Volume
+from ferryman.model.plan import Changes, Held, ImageFile, NewDisk, Order, Soundness, Volume
 from ferryman.model.request import Request, Wish
 from ferryman.model.sample import Sample
 from ferryman.model.site import CpuComparison, Ground, LinkSpeed
@@ -27,6 +29,15 @@ class StopWay(StrEnum):
 
     AGENT = "guest agent"
     ACPI = "power button"
+
+
+class Console(StrEnum):
+    """What came of touching a guest's console."""
+
+    ANSWERS = "answers"
+    SILENT = "says nothing"
+    BUSY = "is open for somebody else"
+    NONE = "is not there"
 
 
 class Transfer(Protocol):
@@ -50,7 +61,9 @@ class Hypervisor(Protocol):
 
     def facts(self) -> HostFacts: ...
     def guests(self) -> tuple[GuestOnHost, ...]: ...
-    def guest(self, name_or_uuid: str) -> Guest: ...
+    def guest(self, name_or_uuid: str, *, as_defined: bool = False) -> Guest:
+        """A guest as it runs; `as_defined`: as it would start anew, and in which devices that differs."""
+        ...
 
     def place(self, uuid: str) -> Place:
         """Where the guest is, as this host says. Raises Unreachable; never answers from memory."""
@@ -62,6 +75,10 @@ class Hypervisor(Protocol):
 
     def define(self, definition: str, changes: Changes = NO_CHANGES) -> None:
         """Keep a definition, changed as said."""
+        ...
+
+    def try_definition(self, definition: str, changes: Changes) -> None:
+        """Ask whether `define` and a start would be refused, without keeping anything. Raises DriverError with the reason."""
         ...
 
     def undefine(self, uuid: str, *, snapshots: bool = False) -> None:
@@ -82,13 +99,23 @@ class Hypervisor(Protocol):
         """Whether a running guest ends when it turns itself off or reboots. Off: as its definition says, which is left as it is."""
         ...
 
-    def start(self, uuid: str) -> None: ...
+    def start(self, uuid: str, *, paused: bool = False) -> None:
+        """Start it from its definition. `paused`: its CPUs wait for `resume`."""
+        ...
+
     def watch(self, uuid: str, seconds: float) -> str:
         """Watch a running guest for so long; what befell it (it stopped, rebooted, crashed), empty when it just ran."""
         ...
 
     def agent_answers(self, uuid: str) -> bool:
         """Whether the guest's agent is connected and answers now."""
+        ...
+
+    def console(self, uuid: str, *, starting: bool) -> Console:
+        """Whether the running guest answers on its console; one that somebody has open is left alone.
+
+        `starting`: it was just started, so that whatever it writes counts, and no key is to disturb that.
+        """
         ...
 
     def snapshots(self, uuid: str) -> tuple[Snapshot, ...]:
@@ -125,6 +152,10 @@ class Hypervisor(Protocol):
 
     def allocation(self, path: str) -> int | None:
         """Bytes that the volume at that path takes; None when there is none."""
+        ...
+
+    def users_of(self, path: str) -> ImageUsers:
+        """The guests and snapshots of this host that stand upon the image at that path, whether they run or not."""
         ...
 
     def medium(self, uuid: str, target: str) -> tuple[str, str]:
@@ -173,6 +204,14 @@ class Hypervisor(Protocol):
         """Put it in its place; True when what was there before is kept beside it under a name with the request's id."""
         ...
 
+    def adopt(self, directory: str, request: str) -> bool:
+        """What was unpacked for that request is the guest's own from now on; True when what was there before is beside it."""
+        ...
+
+    def remove_aside(self, path: str, request: str) -> bool:
+        """Remove what was kept beside a file or directory under a name with that request's id; False: there was none."""
+        ...
+
     def take_back(self, directory: str, request: str) -> None:
         """Remove what was unpacked for that request, and put back what was there before."""
         ...
@@ -181,8 +220,8 @@ class Hypervisor(Protocol):
         """Give a file another name in its file system. Done already: nothing happens."""
         ...
 
-    def image_chain(self, path: str) -> tuple[tuple[str, str], ...]:
-        """(path, format) of an image and of the layers below it, top first."""
+    def image_chain(self, path: str, kind: str) -> tuple[ImageFile, ...]:
+        """An image of that format and the layers below it, top first; empty when there is no such file."""
         ...
 
     def rebase(self, path: str, backing: str, backing_format: str) -> None:
@@ -193,8 +232,15 @@ class Hypervisor(Protocol):
         """The snapshots inside a qcow2 image, whether or not libvirt knows them."""
         ...
 
-    def check_image(self, image: Held) -> str:
-        """What is wrong with an image's own structure; empty when nothing is, or when its format has none to check."""
+    def check_image(self, image: Held) -> Soundness:
+        """Whether an image's own structure is sound; one whose format has none to check is."""
+        ...
+
+    def file_systems(self, images: Sequence[Held], within: float) -> tuple[FileSystem, ...] | None:
+        """Look through the file systems in images that nobody writes to, for at most so many seconds; nothing in them is changed.
+
+        None: this host has no program for that.
+        """
         ...
 
     # What it can be
@@ -289,7 +335,7 @@ class Watcher(Protocol):
 
 
 class Network(Protocol):
-    """Looking at guests from outside, and telling the network where they are."""
+    """Looking at guests from outside, telling the network where they are, and operators what becomes of them."""
 
     def watch(self, probe: str) -> Watcher: ...
     def answers(self, probe: str, within: float) -> bool | None:
@@ -298,6 +344,10 @@ class Network(Protocol):
 
     def check(self, check: str, within: float) -> str:
         """Try an operator's check (tcp:, http:, command:) until it is good; empty when it was, else what was seen last."""
+        ...
+
+    def tell(self, hook: Hook, facts: Mapping[str, Any]) -> Answer:
+        """Try an operator's hook once, with those facts as JSON. Never raises, and never takes longer than its time limit."""
         ...
 
     def address_of(self, macs: Sequence[str]) -> str:
@@ -320,7 +370,15 @@ class Records(Protocol):
     def add_host(self, host: Host) -> None: ...
     def remove_host(self, name: str) -> None: ...
 
+    def keep_maps(self, source: str, destination: str, pools: Mapping[str, str], networks: Mapping[str, str]) -> None:
+        """Remember names for these two hosts."""
+        ...
+
     def add_request(self, request: Request, slot: str) -> None: ...
+    def add_retry(self, request: Request) -> None:
+        """One that tries another again: that one names it from now on. Written down already: nothing happens."""
+        ...
+
     def request(self, id_or_prefix: str) -> Request: ...
     def requests(self, *, limit: int = 50, open_only: bool = False) -> tuple[Request, ...]:
         """Newest first; `open_only`: not ended, or needing attention."""
@@ -411,6 +469,10 @@ class Clock(Protocol):
     """Time, so that tests need not wait."""
 
     def now(self) -> float: ...
+    def wall(self) -> float:
+        """The machine's clock as it stands, which may have been set since: moments that people name are held against it."""
+        ...
+
     def sleep(self, seconds: float) -> None: ...
 
 
@@ -424,3 +486,4 @@ class Ports:
     network: Network
     clock: Clock
     copier: Copier
+    hooks: tuple[Hook, ...] = ()  # those of the operator's settings here and now

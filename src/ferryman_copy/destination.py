@@ -6,23 +6,28 @@ import contextlib
 import errno
 import fcntl
 import os
+import secrets
 import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ferryman_copy.blocks import GROUP_BLOCKS, groups_in
+from ferryman_copy.digest import ZERO_GROUP
 from ferryman_copy.image import Image, open_image
 from ferryman_copy.journal import Journal, _sync_directory
 from ferryman_copy.source import INFO_WITHIN
-from ferryman_copy.trouble import Trouble
+from ferryman_copy.trouble import Trouble, of_system
 
 EXISTING = ("refuse", "update", "overwrite")
 SECTOR = 512
-DOUBTFUL_GROUPS = 16  # past the last journalled group an earlier attempt may have written
+DOUBTFUL_GROUPS = 16  # past the last journalled group with data an earlier attempt may have written
+ZEROED_AT_ONCE = 64 << 20
 GET_GENERATION = 0x80087601  # FS_IOC_GETVERSION
+LONGEST_PART = 200  # bytes of an image's name that its name under way keeps
 LOCKED_WITHIN = 10.0  # seconds that an earlier attempt's qemu-nbd may need to end
 
 
@@ -40,12 +45,24 @@ class Wanted:
     existing: str = "refuse"
     as_file: bool = False
 
+    @property
+    def shape(self) -> dict[str, Any]:
+        """What a destination that was made for an earlier attempt must have in common with this one."""
+        return {
+            "kind": self.kind,
+            "length": self.length,
+            "size": self.size,
+            "preallocation": self.preallocation,
+            "as_file": self.as_file,
+        }
+
 
 class Destination:
     """The open destination of one copy."""
 
-    def __init__(self, wanted: Wanted, directory: str) -> None:
-        self.wanted = wanted
+    def __init__(self, wanted: Wanted, directory: str, begun: Callable[[str], None] = lambda path: None) -> None:
+        """`begun`: hears the path of an image before it is made, which may take long."""
+        self.wanted, self._begun = wanted, begun
         self.journal = Journal(directory, wanted.copy)
         self._claim = -1
         try:
@@ -65,13 +82,13 @@ class Destination:
         if facts and facts["location"] != wanted.location:
             raise Trouble("refused", f"copy {wanted.copy}", f"it goes to {facts['location']}, not to {wanted.location}",
                           "give this copy an id of its own")  # fmt: skip
-        if facts.get("state") == "finished":
-            if self._still_complete(facts):
-                self.finished = facts["result"]
+        if facts.get("state"):
+            self._take_up_named(facts)
+            if self.finished is not None:
                 return
-            self.journal.note(state="")
+            facts = self.journal.facts
         self.resumed = bool(facts) and self._still_ours(facts)
-        if self.resumed and facts["length"] != wanted.length:
+        if self.resumed and not self._same_shape(facts):
             self.resumed = False
             if facts["made"]:
                 with contextlib.suppress(FileNotFoundError):
@@ -83,6 +100,9 @@ class Destination:
                 self.journal.note_bad(group)
             self.journal.note(fingerprint=wanted.fingerprint, doubt="all")
         facts = self.journal.facts
+        self._doubtful = DOUBTFUL_GROUPS + max(
+            (group for group, found in self.journal.done.items() if found != ZERO_GROUP), default=0
+        )
         self.path = str(facts["path"])
         self.made = bool(facts["made"])
         self.image = self._open()
@@ -93,30 +113,36 @@ class Destination:
                           "make it larger, or let the copy make it")  # fmt: skip
         self.journal.note(attempts=facts.get("attempts", 0) + 1)
 
-    def _still_complete(self, facts: dict[str, Any]) -> bool:
-        """Whether a copy that ended is still what is asked for: its image is there, and nobody wrote to the source since."""
-        same_source = facts["fingerprint"] == self.wanted.fingerprint and facts["length"] == self.wanted.length
-        return bool(same_source and self.wanted.fingerprint and _identity(facts["path"]) == facts["identity"])
+    def _take_up_named(self, facts: dict[str, Any]) -> None:
+        """An earlier attempt proved it. Once the image has its name somebody may use it: it is what was asked for, or none of ours."""
+        if _identity(facts["location"]) != facts["identity"]:
+            self.journal.note(state="")  # it ended just before
+            return
+        if facts["path"] != facts["location"]:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(facts["path"])
+        if self.wanted.fingerprint and facts["fingerprint"] == self.wanted.fingerprint and self._same_shape(facts):
+            self.finished = facts["result"]
+        elif facts.get("keep", True):  # a move's own, which nobody uses before the move says so
+            self.journal.note(state="", path=facts["location"])
+        else:
+            self.journal.start_over()
+
+    def _same_shape(self, facts: dict[str, Any]) -> bool:
+        return all(facts.get(name, asked) == asked for name, asked in self.wanted.shape.items())
 
     def _still_ours(self, facts: dict[str, Any]) -> bool:
-        """Whether what the journal speaks of is still there; one that was published already lies at its final place."""
-        if not facts["made"]:
-            return bool(_identity(facts["path"]) == facts["identity"])
-        if not facts.get("identity"):  # it ended before the image was made
+        """Whether what the journal speaks of is still there."""
+        if facts["made"] and not facts.get("identity"):  # it ended before the image was made
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(facts["path"])
             return False
-        for path in (facts["path"], facts["location"]):
-            if _identity(path) == facts["identity"]:
-                self.journal.note(path=path)
-                return True
-        return False
+        return bool(_identity(facts["path"]) == facts["identity"])
 
     def _begin(self) -> None:
         wanted = self.wanted
-        common = {"location": wanted.location, "kind": wanted.kind, "length": wanted.length, "fingerprint": wanted.fingerprint,
-                  "began": time.time()}  # fmt: skip
-        there = not wanted.location.startswith("/") or os.path.lexists(wanted.location)
+        common = {"location": wanted.location, "fingerprint": wanted.fingerprint, "began": time.time(), **wanted.shape}
+        there = not wanted.location.startswith("/") or _there(wanted.location)
         if there and wanted.existing == "refuse":
             raise Trouble(
                 "exists", f"image {wanted.location}", "something is there, and it is not this copy's own",
@@ -128,8 +154,9 @@ class Destination:
                 **common, path=wanted.location, made=False, identity=_identity(wanted.location), doubt=doubt
             )
             return
-        path = partial_name(wanted.location, wanted.copy)
+        path = _partial_name(wanted.location)
         self.journal.start_over(**common, path=path, made=True, identity="", doubt="none")
+        self._begun(path)
         _make(wanted, path)
         self.journal.note(identity=_identity(path))
 
@@ -149,7 +176,7 @@ class Destination:
         doubt = self.journal.facts["doubt"]
         if doubt == "all":
             return True
-        return self.resumed and group <= max(self.journal.done, default=0) + DOUBTFUL_GROUPS
+        return self.resumed and group <= self._doubtful
 
     @property
     def compared(self) -> list[list[int]]:
@@ -162,15 +189,19 @@ class Destination:
             if group not in self.journal.done and self.compare(group)
         )
 
-    def clear_tail(self) -> None:
-        """What lies past the source's length shall be zero."""
+    def clear_tail(self, told: Callable[[int], None]) -> None:
+        """What lies past the source's length shall be zero. `told`: bytes zeroed so far."""
         whole = self.image.size
         if self.made or whole <= self.wanted.length:
             return
-        channel = self.image.first
+        channel, zeroed = self.image.first, 0
         for extent in list(channel.extents(self.wanted.length, whole)):
-            if not extent.zero:
-                channel.zero(extent.start, extent.length, holes=True)
+            end = extent.start + extent.length
+            for start in range(extent.start, end if not extent.zero else extent.start, ZEROED_AT_ONCE):
+                here = min(ZEROED_AT_ONCE, end - start)
+                channel.zero(start, here, holes=True)
+                zeroed += here
+                told(zeroed)
         channel.flush()
 
     def close(self) -> None:
@@ -194,25 +225,32 @@ class Destination:
                 os.fsync(file.fileno())
 
     def publish(self, result: dict[str, Any], *, keep: bool) -> None:
-        """Give the image its name, and remember that the copy is complete, or forget it."""
+        """Give the image its name. Asked for again the copy answers what it answered, until it is forgotten; `keep`: also when its source
+        was written to, that image is still the copy's own."""
+        self.journal.note(state="proved", result=result, keep=keep)
         if self.made and self.path != self.wanted.location:
             try:
-                os.link(self.path, self.wanted.location)
+                self._name()
             except FileExistsError:
-                if _identity(self.wanted.location) != self.journal.facts["identity"]:
-                    raise self._taken() from None
-                os.unlink(self.path)  # an earlier attempt ended just here
-            except OSError:  # a file system without links
-                if os.path.lexists(self.wanted.location):
-                    raise self._taken() from None
-                os.rename(self.path, self.wanted.location)
-            else:
-                os.unlink(self.path)
+                raise self._taken() from None
+            except OSError as error:
+                raise of_system(error, f"image {self.wanted.location}") from error
             _sync_directory(os.path.dirname(self.wanted.location))
-        if keep:
-            self.journal.note(state="finished", result=result, path=self.wanted.location)
+        self.journal.note(path=self.wanted.location)
+
+    def _name(self) -> None:
+        """Raises FileExistsError when something else bears that name."""
+        place = self.wanted.location
+        try:
+            os.link(self.path, place)
+        except FileExistsError:
+            raise
+        except OSError:
+            # A file system without links: the name is taken first, so that only our own empty file is replaced.
+            os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            os.rename(self.path, place)
         else:
-            self.journal.remove()
+            os.unlink(self.path)
 
     def _taken(self) -> Trouble:
         return Trouble(
@@ -221,10 +259,22 @@ class Destination:
         )  # fmt: skip
 
 
-def partial_name(location: str, copy: str) -> str:
-    """What an image is called while it is not complete."""
+def _partial_name(location: str) -> str:
+    """What an image is called while it is not complete: no name that somebody could have put a link at, nor one that is too long."""
     directory, name = os.path.split(location)
-    return f"{directory}/.{name}.{copy}.partial"
+    short = os.fsencode(name)[:LONGEST_PART].decode(errors="ignore")
+    return f"{directory}/.{short}.{secrets.token_hex(8)}.partial"
+
+
+def _there(location: str) -> bool:
+    """Whether anything is there. Raises Trouble for a name that nothing can have."""
+    try:
+        os.lstat(location)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise of_system(error, f"image {location}") from error
+    return True
 
 
 def discard(directory: str, copy: str, *, keep_image: bool) -> None:
@@ -335,4 +385,4 @@ def _make(wanted: Wanted, path: str) -> None:
         raise translated(done.stderr.strip(), wanted.location)
 
 
-__all__ = ["GROUP_BLOCKS", "Destination", "Wanted", "discard", "partial_name"]
+__all__ = ["GROUP_BLOCKS", "Destination", "Wanted", "discard"]

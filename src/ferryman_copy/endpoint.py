@@ -5,7 +5,7 @@
     {"do": "listen", "address", "ports", "secure", "token"} -> {"event": "listening", "port"}
     {"do": "send", …}                                       -> {"event": "sent", "digest", …}
     {"do": "discard", "copy"}                               -> {"event": "discarded"}
-and from time to time {"event": "progress", …}; what fails is {"event": "error", "kind", "what", "why", "remedy"}.
+and from time to time {"event": "progress", …}; what fails is {"event": "error", "kind", "again", "what", "why", "remedy"}.
 """
 
 import contextlib

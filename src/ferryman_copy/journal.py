@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ferryman_copy.blocks import GROUP_BLOCKS
-from ferryman_copy.digest import SIZE
+from ferryman_copy.blocks import GROUP_BLOCKS, ranges
+from ferryman_copy.digest import SIZE, ZERO_GROUP
 from ferryman_copy.trouble import Trouble
 
 MAGIC = b"ferryman copy journal 1\n"
@@ -73,13 +73,25 @@ class Journal:
         self._places: dict[int, int] = {}
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)
-            self._file = open(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")  # noqa: SIM115
+            self._open()
+            while not self._still_there():  # whoever had it has removed it meanwhile: a lock on that keeps nobody out
+                self._file.close()
+                self._open()
         except OSError as error:
             raise Trouble(
                 "permission", f"journal {self.path}", str(error), "run the copy as root of that host"
             ) from error
-        self._lock()
         self._load()
+
+    def _open(self) -> None:
+        self._file = open(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")  # noqa: SIM115
+        self._lock()
+
+    def _still_there(self) -> bool:
+        try:
+            return os.path.samestat(os.stat(self.path), os.fstat(self._file.fileno()))
+        except FileNotFoundError:
+            return False
 
     def _lock(self) -> None:
         deadline = time.monotonic() + LOCK_WITHIN
@@ -108,6 +120,8 @@ class Journal:
                 number = int.from_bytes(data[1:9], "big")
                 self.done[number] = data[9 : 9 + SIZE]
                 self._places[number] = place
+            elif data[:1] == b"Z":
+                self._zeroed(int.from_bytes(data[1:9], "big"), int.from_bytes(data[9:17], "big"))
             elif data[:1] == b"B":
                 self._forget(int.from_bytes(data[1:9], "big"))
             elif data[:1] == b"F":
@@ -134,6 +148,11 @@ class Journal:
         self.done.pop(number, None)
         self._places.pop(number, None)
 
+    def _zeroed(self, first: int, count: int) -> None:
+        for number in range(first, first + count):
+            self.done[number] = ZERO_GROUP
+            self._places.pop(number, None)
+
     def _append(self, data: bytes) -> int:
         place = self._file.tell()
         self._file.write(len(data).to_bytes(4, "big") + zlib.crc32(data).to_bytes(4, "big") + data)
@@ -153,10 +172,17 @@ class Journal:
             ) from error
 
     def note_groups(self, groups: Iterable[Group]) -> None:
-        """These groups are on storage: their data was flushed before."""
+        """These groups are on storage: their data was flushed before. Those that were zeroed as a whole take a few bytes for many."""
+        zeroed = []
         for group in groups:
+            if group.digest == ZERO_GROUP and not group.written:
+                zeroed.append(group.number)
+                continue
             self._places[group.number] = self._append(group.packed())
             self.done[group.number] = group.digest
+        for first, count in ranges(sorted(zeroed)):
+            self._append(b"Z" + first.to_bytes(8, "big") + count.to_bytes(8, "big"))
+            self._zeroed(first, count)
 
     def note_bad(self, number: int) -> None:
         """That group is not what it should be; it has to be copied again."""
@@ -170,13 +196,17 @@ class Journal:
         self.sync()
 
     def groups(self) -> Iterator[Group]:
-        """All groups that are done, with what was written of them."""
+        """All groups that are done, with what was written of them; but for those that were zeroed as a whole."""
         self._file.flush()
         end = self._file.tell()
         for place, data in self._records():
             if data[:1] == b"G" and self._places.get(int.from_bytes(data[1:9], "big")) == place:
                 yield Group.unpacked(data)
         self._file.seek(end)
+
+    def zeroed(self) -> list[int]:
+        """The groups that were zeroed as a whole."""
+        return [number for number in self.done if number not in self._places]
 
     def start_over(self, **facts: object) -> None:
         """Forget everything."""

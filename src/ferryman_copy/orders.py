@@ -1,20 +1,20 @@
 """What an endpoint can be told to do."""
 
 import contextlib
+import os
 import socket
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from ferryman_copy import destination, digest, readback, wire
+from ferryman_copy.admission import CONNECT_WITHIN, Admission
 from ferryman_copy.blocks import BLOCK, ranges
 from ferryman_copy.destination import Destination, Wanted
+from ferryman_copy.digest import ZERO_LEAF
 from ferryman_copy.receiver import Receiver
 from ferryman_copy.sender import Sender
 from ferryman_copy.trouble import Trouble
-
-CONNECT_WITHIN = 40.0  # seconds until all data connections of a sender must be there
 
 
 def source(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
@@ -29,7 +29,17 @@ def open_destination(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]
     """Make or open a destination."""
     names = Wanted.__dataclass_fields__
     wanted = Wanted(**{name: value for name, value in order.items() if name in names})
-    found = Destination(wanted, order["directory"])
+    making: list[str] = []
+
+    def facts() -> dict[str, object]:
+        taken = 0
+        with contextlib.suppress(OSError, IndexError):
+            taken = os.stat(making[0]).st_blocks * 512
+        return {"phase": "making", "done": taken, "total": max(wanted.size, wanted.length), "wire": 0}
+
+    long = wanted.preallocation in ("falloc", "full")
+    with endpoint.telling(facts) if long else contextlib.nullcontext():
+        found = Destination(wanted, order["directory"], making.append)
     if found.finished is not None:
         found.close()
         endpoint.say("finished", **found.finished)
@@ -57,7 +67,8 @@ def listen(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
     def work() -> None:
         try:
             try:
-                connections, replies = _admit(listening, tls, order)
+                admission = Admission(listening, tls, order["copy"], order["token"])
+                connections, replies = admission.admit(order["connections"])
             finally:
                 with contextlib.suppress(
                     OSError
@@ -72,57 +83,11 @@ def listen(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
     endpoint.begin(work)
 
 
-def _admit(
-    listening: socket.socket, tls: Any, order: dict[str, Any]
-) -> tuple[list[wire.Connection], wire.Connection | None]:
-    """All connections of the sender; whoever comes without the token is sent away."""
-    data: dict[int, wire.Connection] = {}
-    replies: list[wire.Connection] = []
-    refused = [""]
-    closed: list[bool] = []
-    lock = threading.Condition()
-
-    def admit(plain: socket.socket) -> None:
-        try:
-            connection, kind, number = wire.accept(plain, tls, order["copy"], order["token"])
-        except (OSError, Trouble) as error:
-            with contextlib.suppress(OSError):
-                plain.close()
-            refused[0] = str(error)
-            return
-        with lock:
-            if kind == "replies":
-                replies.append(connection)
-            else:
-                data[number] = connection
-            lock.notify_all()
-
-    def greet() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                plain, _ = listening.accept()
-                threading.Thread(target=admit, args=(plain,), daemon=True).start()
-        with lock:  # somebody closed it: this endpoint shall end
-            closed.append(True)
-            lock.notify_all()
-
-    threading.Thread(target=greet, daemon=True).start()
-    deadline = time.monotonic() + CONNECT_WITHIN
-    with lock:
-        while len(data) < order["connections"] or len(replies) < int(order["replies"]):
-            left = deadline - time.monotonic()
-            if left <= 0 or closed:
-                why = refused[0] or "the sender did not connect"
-                raise Trouble("cut", "data connection", why, "open the migration ports, or copy with --via-ssh")
-            lock.wait(left)
-    return [data[number] for number in sorted(data)], replies[0] if replies else None
-
-
 def _receive(
     endpoint: Any,
     sides: dict[str, Any],
     connections: list[wire.Connection],
-    replies: wire.Connection | None,
+    replies: wire.Connection,
     order: dict[str, Any],
 ) -> None:
     found: Destination = sides["destination"]
@@ -134,16 +99,20 @@ def _receive(
         holes=wanted.preallocation in ("off", "metadata"), suspect=found.resumed,
     )  # fmt: skip
     sides["receiver"] = receiver
-    everything = [*connections, *([replies] if replies else [])]
+    everything = [*connections, replies]
+    cleared = [0]
 
     def facts() -> dict[str, object]:
-        return {"phase": "copying", "done": receiver.covered, "total": wanted.length, "received": receiver.received,
-                "wire": sum(one.passed for one in everything)}  # fmt: skip
+        return {"phase": "copying", "done": receiver.covered, "total": wanted.length, "moved": receiver.received + cleared[0],
+                "kept": len(journal.done), "wire": sum(one.passed for one in everything)}  # fmt: skip
+
+    def told(count: int) -> None:
+        cleared[0] = count
 
     try:
         with endpoint.telling(facts):
             receiver.run(connections, replies)
-            found.clear_tail()
+            found.clear_tail(told)
     finally:
         for connection in everything:
             connection.close()
@@ -155,7 +124,7 @@ def _receive(
     digests = dict(journal.done)
     if how != "none":
         digests = _verify(endpoint, found, how)
-    written = sum(group.written.bit_count() for group in journal.groups()) * BLOCK
+    written = sum(len(group.leaves) - group.leaves.count(ZERO_LEAF) for group in journal.groups()) * BLOCK
     result = {
         "size": wanted.length, "written": receiver.written, "received": journal.facts.get("received", 0), "data": written,
         "seconds": copied - began, "verify_seconds": time.monotonic() - copied,
@@ -182,7 +151,10 @@ def _verify(endpoint: Any, found: Destination, how: str) -> dict[int, bytes]:
         seen[0] = count
 
     try:
-        with endpoint.telling(lambda: {"phase": "verifying", "done": seen[0], "total": wanted.length, "wire": 0}):
+        with endpoint.telling(
+            lambda: {"phase": "verifying", "done": seen[0], "total": max(wanted.length, image.size), "wire": 0,
+                     "kept": len(found.journal.done)}
+        ):  # fmt: skip
             return readback.read_back(image, found.journal, wanted.length, how, told)
     finally:
         image.close()
@@ -199,7 +171,7 @@ def send(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
             "there are none that can be read",
             "ferryman host prepare, or copy with --via-ssh",
         )
-    kinds = [("data", number) for number in range(order["connections"])] + [("replies", 0)] * bool(order["replies"])
+    kinds = [*(("data", number) for number in range(order["connections"])), ("replies", 0)]
     listening = wire.loopback() if order["tunnels"] else None
     if listening:
         sides["listening"] = listening
@@ -213,7 +185,6 @@ def send(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
                 wire.connect(order["address"], order["port"], mine, order["copy"], order["token"], *kind)
                 for kind in kinds
             ]
-        connections, replies = found[: order["connections"]], found[-1] if order["replies"] else None
 
         def facts() -> dict[str, object]:
             return {
@@ -226,7 +197,7 @@ def send(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
 
         try:
             with endpoint.telling(facts):
-                result = sender.run(connections, replies, _within(order["done"]), _within(order["compare"]))
+                result = sender.run(found[:-1], found[-1], _within(order["done"]), _within(order["compare"]))
         finally:
             for connection in found:
                 connection.close()
@@ -239,10 +210,11 @@ def send(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
 def _by_tunnels(listening: socket.socket, order: dict[str, Any], kinds: list[tuple[str, int]]) -> list[wire.Connection]:
     """Connections that come by way of the controller; whoever else connects cannot prove that it belongs here."""
     found: list[wire.Connection] = []
-    listening.settimeout(CONNECT_WITHIN)
+    deadline = time.monotonic() + CONNECT_WITHIN
     with listening:
         while len(found) < len(kinds):
             try:
+                listening.settimeout(max(0.1, deadline - time.monotonic()))
                 plain, _ = listening.accept()
             except OSError as error:
                 raise Trouble(

@@ -3,6 +3,7 @@ socket for as long as it is open here."""
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -18,9 +19,14 @@ START_WITHIN = 20.0  # seconds; opening an image on network storage takes its ti
 EXTENTS_AT_ONCE = 1 << 30
 READS_AS_ZERO = 2  # NBD_STATE_ZERO of base:allocation
 LONGEST_ZERO = 1 << 30
-
+# What Debian's QEMU opens with modules of a package of their own.
+IN_BLOCK_EXTRA = ("rbd", "nfs", "iscsi", "ssh", "http", "https", "ftp", "ftps", "gluster")
 
 PREFIX = "ferryman-copy-"
+# A qemu-nbd ends with its last connection; one whose endpoint is killed before the first would hold the image's lock for ever. So the
+# kernel ends it with the thread that started it (one that lives as long as the image is open), and it does not begin if that is gone.
+# SIGKILL, as qemu-nbd forgets a SIGTERM that comes while it opens the image. What was flushed is safe, and nothing else is counted on.
+BOUND = ("setpriv", "--pdeathsig", "KILL", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
 
 
 def _place() -> str:
@@ -131,21 +137,18 @@ class QemuImage:
         self.location, self.kind = location, kind
         self._server: subprocess.Popen[bytes] | None = None
         self._directory = ""
-        if location.startswith(("nbd+unix://", "nbd://")):
-            self._uri = location
-            self._first = QemuChannel(location, location)
-        else:
-            self._serve(writable, direct)
+        self._serve(writable, direct)
         self.size = self._first.size
 
     def _serve(self, writable: bool, direct: bool) -> None:
-        if not shutil.which("qemu-nbd"):
-            raise Trouble("missing", "qemu-nbd", "this host has no such program", "apt install qemu-utils")
+        for program, package in (("qemu-nbd", "qemu-utils"), (BOUND[0], "util-linux")):
+            if not shutil.which(program):
+                raise Trouble("missing", program, "this host has no such program", f"apt install {package}")
         self._directory = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=_place())
         socket = f"{self._directory}/nbd"
-        command = ["qemu-nbd", f"--socket={socket}", "--shared=64", f"--cache={'none' if direct else 'writeback'}",
-                   "--discard=unmap", *([] if writable else ["--read-only"]), "--image-opts",
-                   options_for(self.location, self.kind)]  # fmt: skip
+        command = [*BOUND, str(os.getpid()), "qemu-nbd", f"--socket={socket}", "--shared=64", f"--cache={'none' if direct else 'writeback'}",
+                   "--discard=unmap", *([] if writable else ["--read-only"]),
+                   *named_for_qemu(self.location, self.kind)]  # fmt: skip
         with open(f"{self._directory}/words", "wb") as words:
             self._server = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=words, stderr=words, start_new_session=True
@@ -190,13 +193,14 @@ class QemuImage:
             self._directory = ""
 
 
-def options_for(location: str, kind: str) -> str:
-    """QEMU's words for an image: a path is a path whatever characters it has, all else is QEMU's URI."""
-    name = location.replace(",", ",,")
+def named_for_qemu(location: str, kind: str) -> list[str]:
+    """An image's name and format as arguments of qemu-nbd and qemu-img: a path is a path whatever characters it has, any other name
+    QEMU reads itself, which it does not do inside of --image-opts."""
     if not location.startswith("/"):
-        return f"driver={kind},file.filename={name}"
+        return ["-f", kind, "--", location]
     driver = "host_device" if os.path.exists(location) and not os.path.isfile(location) else "file"
-    return f"driver={kind},file.driver={driver},file.filename={name}"
+    name = location.replace(",", ",,")
+    return ["--image-opts", f"driver={kind},file.driver={driver},file.filename={name}"]
 
 
 def translated(said: str, location: str, number: object = None) -> Trouble:
@@ -222,6 +226,12 @@ def translated(said: str, location: str, number: object = None) -> Trouble:
         or number in ("EPERM", "EROFS", "EACCES")
     ):
         return Trouble("permission", what, words, "run the copy as root of that host, on storage that may be written")
+    if "key-secret" in lower:
+        return Trouble("refused", what, "what is in it is encrypted, and only its passphrase opens it",
+                       "copy the bytes of its file: ferryman copy … --as-file")  # fmt: skip
+    if match := re.search(r"unknown (?:protocol|driver) '(\w+)'", lower):
+        package = "apt install qemu-block-extra" if match[1] in IN_BLOCK_EXTRA else "look at the name: PROTOCOL://…"
+        return Trouble("missing", what, f"QEMU at this host cannot open {match[1]}", package)
     if "no such file" in lower or ("could not open" in lower and "not exist" in lower):
         return Trouble("missing", what, "there is no such image", "look at the path, from that host")
     if "not in" in lower and "format" in lower:

@@ -8,6 +8,7 @@ import fcntl
 import os
 import stat
 import struct
+import threading
 from collections.abc import Iterator
 
 from ferryman_copy.blocks import Extent
@@ -26,6 +27,8 @@ class RawChannel:
 
     def __init__(self, handle: int, location: str, size: int, device: bool) -> None:
         self._handle, self._location, self.size, self._device = handle, location, size, device
+        # A file system lets one writer into a file at a time, and those that wait spin for it.
+        self._one_writer = contextlib.nullcontext() if device else threading.Lock()
 
     def read(self, start: int, count: int) -> bytes:
         """So many bytes from there; what lies past the end reads as zeroes."""
@@ -43,8 +46,9 @@ class RawChannel:
         """Write there."""
         view, at = memoryview(data), 0
         try:
-            while at < len(view):
-                at += os.pwrite(self._handle, view[at:], start + at)
+            with self._one_writer:
+                while at < len(view):
+                    at += os.pwrite(self._handle, view[at:], start + at)
         except OSError as error:
             raise of_system(error, f"image {self._location}") from error
 

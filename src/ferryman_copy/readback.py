@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 from ferryman_copy import digest
 from ferryman_copy.blocks import BLOCK, GROUP_BLOCKS, Extent, groups_in
@@ -35,7 +36,7 @@ def read_back(image: Image, journal: Journal, length: int, how: str, told: Calla
     crew = Crew()
     found = dict(journal.done)
     if how == "written":
-        work: Iterator[object] = journal.groups()
+        work: Iterator[object] = chain(journal.groups(), journal.zeroed())
     else:
         work = iter(_groups_with_data(image, length, journal))
         found = {}
@@ -70,8 +71,7 @@ def read_back(image: Image, journal: Journal, length: int, how: str, told: Calla
     for _ in range(READERS):
         crew.start(read, image.channel())
     crew.join()
-    if how == "full":
-        _tail_is_zero(image, length)
+    _tail_is_zero(image, length, lambda count: told(length + count))
     if bad:
         for number in bad:
             if number in journal.done:
@@ -86,7 +86,7 @@ def read_back(image: Image, journal: Journal, length: int, how: str, told: Calla
 def _groups_with_data(image: Image, length: int, journal: Journal) -> Iterator[int]:
     """Groups that are not told to be zero by the image, or should not be."""
     last = -1
-    wanted = set(journal.done)
+    wanted = {group for group, found in journal.done.items() if found != ZERO_GROUP}
     for extent in image.first.extents(0, length):
         if extent.zero:
             continue
@@ -123,7 +123,7 @@ def _written_as_sent(channel: Channel, group: Group, length: int) -> bool:
     return True
 
 
-def _tail_is_zero(image: Image, length: int) -> None:
+def _tail_is_zero(image: Image, length: int, told: Callable[[int], None]) -> None:
     channel = image.first
     for extent in channel.extents(length, image.size):
         start, end = extent.start, extent.start + extent.length
@@ -133,3 +133,4 @@ def _tail_is_zero(image: Image, length: int) -> None:
                 raise Trouble("differs", f"image {image.location}", f"past the source's {length} bytes it is not zero",
                               "ask for the copy again with an id of its own")  # fmt: skip
             start += here
+            told(start - length)

@@ -23,7 +23,7 @@ from ferryman_copy.blocks import (
     groups_in,
     pieces,
 )
-from ferryman_copy.digest import SIZE, ZERO_LEAF
+from ferryman_copy.digest import SIZE, ZERO_GROUP, ZERO_LEAF
 from ferryman_copy.frames import HEAD, SHORT, TOWARDS_RECEIVER, Coding, Frame, Kind, damaged, expand, pack, unpack
 from ferryman_copy.image import Channel, Image
 from ferryman_copy.journal import Group, Journal
@@ -34,6 +34,7 @@ from ferryman_copy.wire import Connection
 UNFLUSHED = 24 << 20  # bytes that may be written and not yet be safe: what a crash can cost
 FLUSH_EVERY = 8 << 20
 FLUSH_WITHIN = 1.0  # seconds
+ZEROED_BLOCKS = 4 * GROUP_BLOCKS  # zeroed at once: what was zeroed is noted as it goes, and shows that something moves
 COMPARED_AHEAD = 512  # groups whose digests were sent and that are not yet complete
 
 
@@ -63,6 +64,7 @@ class Receiver:
         self._state = bytearray(groups_in(length))  # 1: complete
         for group in journal.done:
             self._state[group] = 1
+        self._done_before = sorted(one for one in journal.done.items() if one[1] != ZERO_GROUP)
         self._missing = len(self._state) - sum(self._state)
         self.covered = sum(
             bytes_of(group * GROUP_BLOCKS, GROUP_BLOCKS, length) for group in journal.done
@@ -95,6 +97,8 @@ class Receiver:
                 self._flushing.notify_all()
             flusher.join()
         self.crew.check()
+        if replies:  # not earlier: by this connection the sender's kernel asks whether this host is still there
+            replies.send(pack(Kind.END))
 
     def close(self) -> None:
         """End it early; what is complete is still flushed and noted."""
@@ -141,15 +145,22 @@ class Receiver:
 
     def _zero(self, frame: Frame, channel: Channel) -> None:
         start, end = frame.start, frame.start + frame.count
-        if not self._zeroed:
-            self._write_zeroes(channel, start, end)
+        while start < end:
+            here = min(end, (start // ZEROED_BLOCKS + 1) * ZEROED_BLOCKS)
+            if not self._zeroed:
+                self.crew.check()
+                self._write_zeroes(channel, start, here)
+            self._note_zeroes(start, here)
+            start = here
+
+    def _note_zeroes(self, start: int, end: int) -> None:
         while start < end:
             group, first = divmod(start, GROUP_BLOCKS)
             here = min(end - start, GROUP_BLOCKS - first)
             if here == blocks_of(group, self.length):
                 self._zero_group(group)
             else:
-                self._note(start, [ZERO_LEAF] * here, written=False)
+                self._note(start, [ZERO_LEAF] * here, written=not self._zeroed)
             start += here
 
     def _write_zeroes(self, channel: Channel, start: int, end: int) -> None:
@@ -169,6 +180,9 @@ class Receiver:
             self._state[group] = 1
             self._missing -= 1
             self.covered += bytes_of(group * GROUP_BLOCKS, GROUP_BLOCKS, self.length)
+        if not self._zeroed:
+            with self._flushing:
+                self._complete.append(Group(group, ZERO_GROUP, 0, ()))
         self._let_on(group)
 
     def _same(self, frame: Frame) -> None:
@@ -270,11 +284,10 @@ class Receiver:
 
     def _reply(self, replies: Connection) -> None:
         """Tell the sender which groups are done, and what is in those that are to be compared."""
-        for group, found in sorted(self.journal.done.items()):
+        for group, found in self._done_before:
             replies.send(pack(Kind.DONE, group), found)
         wanted = [group for group in range(groups_in(self.length)) if not self._state[group] and self._compare(group)]
         Comparison(self, replies, wanted).run()
-        replies.send(pack(Kind.END))
 
     def compared(self, group: int, own: list[bytes]) -> bool:
         """Keep what a group held before; False when the sender has dealt with it meanwhile."""

@@ -12,7 +12,7 @@ from ferryman_copy import digest, frames
 from ferryman_copy.blocks import BLOCK, GROUP_BLOCKS, ZERO_BLOCK, Piece, blocks_of, bytes_of, groups_in, pieces
 from ferryman_copy.compression import Compression
 from ferryman_copy.digest import ZERO_GROUP, ZERO_LEAF
-from ferryman_copy.frames import SHORT, TOWARDS_SENDER, Coding, Kind, expand, pack
+from ferryman_copy.frames import SHORT, TOWARDS_SENDER, Coding, Kind, damaged, expand, pack
 from ferryman_copy.image import Channel, open_image
 from ferryman_copy.pace import Pace
 from ferryman_copy.parallel import Crew
@@ -52,13 +52,14 @@ class Sender:
         self.crew = Crew()
         self.pace = Pace(bandwidth)
         self._compress = compress
-        self._compression = Compression("off", 1)
+        self._compression = Compression("off", 1, lambda: (0.0, 0.0))
         self._lock = threading.Lock()
         self._open: dict[int, _Open] = {}
         self._arrived = self.crew.wakes(threading.Condition())
         self._theirs: dict[int, list[bytes]] = {}
         self._passed = bytearray(groups_in(self.length))  # 1: dealt with, no digests are needed any more
         self._plan: Iterator[Piece] = iter(())
+        self._done: Callable[[int], bool] = lambda group: False
         self._compare: Callable[[int], bool] = lambda group: False
         self._connections: list[Connection] = []
 
@@ -76,10 +77,10 @@ class Sender:
             compare: Callable[[int], bool]) -> dict[str, Any]:  # fmt: skip
         """Send everything that is not done. Returns what was sent, with the digest of the source. Raises Trouble."""
         self._connections = [*connections, *([replies] if replies else [])]
-        self._compare = compare
+        self._done, self._compare = done, compare
         self.crew.closes(*self._connections)
         channels = [self.image.channel() for _ in connections]
-        self._compression = Compression(self._compress, len(connections))
+        self._compression = Compression(self._compress, len(connections), self._waits)
         self._plan = pieces(self.image.first.extents(0, self.length), self.length, done)
         for group in range(groups_in(self.length)):
             if done(group):
@@ -104,6 +105,10 @@ class Sender:
     def _next(self) -> Piece | None:
         with self._lock:
             return next(self._plan, None)
+
+    def _waits(self) -> tuple[float, float]:
+        found = [connection.waits for connection in self._connections]
+        return sum(busy for busy, _ in found), sum(no_room for _, no_room in found)
 
     def _work(self, connection: Connection, channel: Channel) -> None:
         while (piece := self._next()) is not None:
@@ -147,7 +152,7 @@ class Sender:
             began = time.monotonic()
             self.pace.wait(len(payload), self.crew.stopped)  # a cap is a narrow link
             connection.send(head + b"".join(leaves[begin:end]), payload)
-            self._compression.note(len(body), len(payload), time.monotonic() - began)
+            self._compression.note(len(body), time.monotonic() - began)
             with self._lock:
                 self.counts.sent += len(body)
         with self._lock:
@@ -202,6 +207,8 @@ class Sender:
             if frame.kind is Kind.END:
                 return
             if frame.kind is Kind.DONE:
+                if not self._done(frame.start):
+                    raise damaged(f"group {frame.start} is told to be done, and was not before")
                 self.counts.groups[frame.start] = digests[0]
                 continue
             if self._passed[frame.start]:

@@ -7,7 +7,7 @@ import stat
 import subprocess
 
 from ferryman_copy.image import Image
-from ferryman_copy.qemu import options_for, translated
+from ferryman_copy.qemu import named_for_qemu, translated
 from ferryman_copy.trouble import Trouble
 
 INFO_WITHIN = 30.0
@@ -21,8 +21,9 @@ def exact_length(image: Image) -> int:
 
 
 def fingerprint(location: str, kind: str) -> str:
-    """Changes when anybody writes to the image or to what it is based on; empty where this host cannot see that."""
-    if location.startswith(("nbd+unix://", "nbd://")):
+    """Changes when anybody writes to the image or to what it is based on; empty where this host cannot see that. Of a device it sees what
+    was written by way of that device at this host: not by another host, nor by way of a disk or path below it."""
+    if not location.startswith("/"):
         return ""
     signs = []
     for path in [location] if kind == "raw" else layers(location, kind):
@@ -37,7 +38,7 @@ def layers(location: str, kind: str) -> list[str]:
     Raises Trouble."""
     try:
         done = subprocess.run(
-            ["qemu-img", "info", "--force-share", "--backing-chain", "--output=json", "--image-opts", options_for(location, kind)],
+            ["qemu-img", "info", "--force-share", "--backing-chain", "--output=json", *named_for_qemu(location, kind)],
             capture_output=True, text=True, timeout=INFO_WITHIN, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except FileNotFoundError as error:
@@ -62,7 +63,8 @@ def _sign(path: str) -> str:
     try:
         seen = os.stat(path)
         if stat.S_ISREG(seen.st_mode):
-            return f"{seen.st_dev}.{seen.st_ino}.{seen.st_size}.{seen.st_mtime_ns}"
+            # The time of modification can be set back, as rsync and touch do; that of change cannot.
+            return f"{seen.st_dev}.{seen.st_ino}.{seen.st_size}.{seen.st_mtime_ns}.{seen.st_ctime_ns}"
         if stat.S_ISBLK(seen.st_mode):
             handle = os.open(path, os.O_RDONLY)
             try:

@@ -2,23 +2,24 @@
 
 import errno
 
+# Whether it may get better by itself, so that both ends are started again, and what it means. This is the only table of that.
 KINDS = {
-    "cut": "the other end or the network is gone: start both ends again",
-    "unreached": "the sender does not get through to the receiver's port",
-    "busy": "another endpoint carries this copy out, or one whose controller is gone has not ended yet: ask again soon",
-    "damaged": "the stream is not what a sender sends, or a block is not what its digest says",
-    "refused": "what was asked for cannot be done as asked: nothing was changed",
-    "missing": "no such image or program",
-    "exists": "something lies at the destination that is not this copy's own",
-    "too-small": "the destination is smaller than the source",
-    "no-space": "the destination is full",
-    "permission": "not allowed, or read-only",
-    "locked": "another process has the image open",
-    "changed": "the source was written to while it was copied",
-    "differs": "what was read back is not what was written",
-    "insecure": "certificates are missing or not trusted",
-    "storage": "reading or writing an image failed otherwise",
-    "internal": "a fault of the engine",
+    "cut": (True, "the other end or the network is gone"),
+    "unreached": (True, "the sender does not get through to the receiver's port"),
+    "busy": (True, "another endpoint carries this copy out, or one whose controller is gone has not ended yet"),
+    "damaged": (True, "the stream is not what a sender sends, or a block is not what its digest says"),
+    "refused": (False, "what was asked for cannot be done as asked: nothing was changed"),
+    "missing": (False, "no such image or program"),
+    "exists": (False, "something lies at the destination that is not this copy's own"),
+    "too-small": (False, "the destination is smaller than the source"),
+    "no-space": (False, "the destination is full"),
+    "permission": (False, "not allowed, or read-only"),
+    "locked": (False, "another process has the image open"),
+    "changed": (False, "the source was written to while it was copied"),
+    "differs": (False, "what was read back is not what was written"),
+    "insecure": (False, "certificates are missing or not trusted"),
+    "storage": (False, "reading or writing an image failed otherwise"),
+    "internal": (False, "a fault of the engine, or a journal that nobody can read"),
 }
 
 
@@ -34,9 +35,15 @@ class Trouble(Exception):
         return f"{self.what}: {self.why}"
 
     @property
-    def plain(self) -> dict[str, str]:
+    def plain(self) -> dict[str, str | bool]:
         """For the controller."""
-        return {"kind": self.kind, "what": self.what, "why": self.why, "remedy": self.remedy}
+        return {
+            "kind": self.kind,
+            "again": KINDS[self.kind][0],
+            "what": self.what,
+            "why": self.why,
+            "remedy": self.remedy,
+        }
 
 
 def of_system(error: OSError, what: str) -> Trouble:

@@ -9,14 +9,20 @@ import secrets
 import socket
 import ssl
 import struct
+import time
 from dataclasses import dataclass
 
 from ferryman_copy.trouble import Trouble
 
-HELLO_WITHIN = 10.0  # seconds for the TLS handshake and the token
-SILENCE = 25  # seconds without an acknowledgement after which a connection counts as cut
+HELLO_WITHIN = 10.0  # seconds for the TLS handshake, and for the token
+# Seconds of silence, seconds between two questions, questions: a host that is gone is noticed after 25 s.
+KEEPALIVE = (5, 5, 4)
 LONGEST_HELLO = 1024
 PROOF = 32  # bytes
+TCP_INFO_SIZE, TCP_BUSY_TIME = (
+    192,
+    168,
+)  # bytes: of struct tcp_info up to what is read of it, and where tcpi_busy_time is
 PATHS = (  # authority, server pair, client pair; QEMU's own certificates first, then libvirt's
     ("/etc/pki/qemu/ca-cert.pem", "/etc/pki/qemu/server-cert.pem", "/etc/pki/qemu/server-key.pem",
      "/etc/pki/qemu/client-cert.pem", "/etc/pki/qemu/client-key.pem"),
@@ -66,12 +72,15 @@ class Connection:
     def __init__(self, plain: socket.socket) -> None:
         self._socket = plain
         self.passed = 0
+        # One packet for what belongs together, one call for what is awaited; TLS knows neither.
+        secured = isinstance(plain, ssl.SSLSocket)
+        self._more, self._whole = (0, 0) if secured else (socket.MSG_MORE, socket.MSG_WAITALL)
 
     def send(self, *parts: bytes | bytearray | memoryview) -> None:
         """Send all of it."""
         try:
             for part in parts:
-                self._socket.sendall(part)
+                self._socket.sendall(part, self._more if part is not parts[-1] else 0)
                 self.passed += len(part)
         except (OSError, ValueError) as error:
             raise cut(error) from error
@@ -88,12 +97,23 @@ class Connection:
         receive = self._socket.recv_into
         try:
             while at < end:
-                if not (got := receive(view[at:])):
+                if not (got := receive(view[at:], end - at, self._whole)):
                     raise cut("the other end closed it")
                 at += got
         except (OSError, ValueError) as error:
             raise cut(error) from error
         self.passed += end
+
+    @property
+    def waits(self) -> tuple[float, float]:
+        """Seconds in which data was under way so far, and those of them in which the other end had no room for more: the link was
+        not what held it up then. (0, 0) where the kernel does not tell (fields of struct tcp_info in linux/tcp.h)."""
+        try:
+            told = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_SIZE)
+            busy, no_room = struct.unpack_from("QQ", told, TCP_BUSY_TIME)
+        except (OSError, struct.error):
+            return 0.0, 0.0
+        return busy / 1e6, no_room / 1e6
 
     def close(self) -> None:
         """Let go of it, whoever reads or writes it."""
@@ -109,14 +129,14 @@ def cut(why: object) -> Trouble:
 
 
 def watched(plain: socket.socket) -> None:
-    """Have the kernel give a connection up whose other end says nothing any more."""
+    """Have the kernel give a connection up whose other host is gone, and none whose other end is slow: a storage may stand still for
+    minutes. So there is no TCP_USER_TIMEOUT, which counts a full receiver as silence. The kernel asks only on a connection with nothing to
+    send: the receiver's are such, and the sender's replies."""
     if plain.family == socket.AF_UNIX:
         return
     plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5)
-    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
-    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
-    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE * 1000)
+    for option, value in zip((socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT), KEEPALIVE, strict=True):
+        plain.setsockopt(socket.IPPROTO_TCP, option, value)
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
@@ -168,10 +188,11 @@ def accept(plain: socket.socket, tls: ssl.SSLContext | None, copy: str, token: s
     plain.settimeout(HELLO_WITHIN)
     watched(plain)
     secured = tls.wrap_socket(plain, server_side=True) if tls else plain
-    length = struct.unpack("!I", _exactly(secured, 4))[0]
+    deadline = time.monotonic() + HELLO_WITHIN
+    length = struct.unpack("!I", _exactly(secured, 4, deadline))[0]
     if length > LONGEST_HELLO:
         raise Trouble("damaged", "data connection", "it does not begin as a copy's")
-    words = _exactly(secured, length)
+    words = _exactly(secured, length, deadline)
     try:
         said = json.loads(words)
         theirs, kind, number = str(said["copy"]), str(said["kind"]), int(said["number"])
@@ -179,7 +200,8 @@ def accept(plain: socket.socket, tls: ssl.SSLContext | None, copy: str, token: s
         raise Trouble("damaged", "data connection", "it does not begin as a copy's") from error
     nonce = secrets.token_bytes(PROOF)
     secured.sendall(nonce + _proof(token, b"receiver", words))
-    if not hmac.compare_digest(_exactly(secured, PROOF), _proof(token, b"sender", nonce + words)) or theirs != copy:
+    proof = _exactly(secured, PROOF, deadline)
+    if not hmac.compare_digest(proof, _proof(token, b"sender", nonce + words)) or theirs != copy:
         raise Trouble("damaged", "data connection", "it is of another copy")
     secured.sendall(b"!")
     secured.settimeout(None)
@@ -220,14 +242,15 @@ def greet(plain: socket.socket, copy: str, token: str, kind: str, number: int) -
     try:
         plain.settimeout(HELLO_WITHIN)
         watched(plain)
+        deadline = time.monotonic() + HELLO_WITHIN
         nonce = secrets.token_hex(PROOF)
         words = json.dumps({"copy": copy, "kind": kind, "number": number, "nonce": nonce}).encode()
         plain.sendall(struct.pack("!I", len(words)) + words)
-        answer = _exactly(plain, 2 * PROOF)
+        answer = _exactly(plain, 2 * PROOF, deadline)
         if not hmac.compare_digest(answer[PROOF:], _proof(token, b"receiver", words)):
             raise cut("it is not this copy's receiver")
         plain.sendall(_proof(token, b"sender", answer[:PROOF] + words))
-        if _exactly(plain, 1) != b"!":
+        if _exactly(plain, 1, deadline) != b"!":
             raise cut("the receiver does not want it")
         plain.settimeout(None)
     except ssl.SSLError as error:  # TLS 1.3 tells a client here that its certificate is not wanted
@@ -248,9 +271,12 @@ def _proof(token: str, role: bytes, words: bytes) -> bytes:
     return hmac.new(token.encode(), role + words, "sha256").digest()
 
 
-def _exactly(plain: socket.socket, count: int) -> bytes:
+def _exactly(plain: socket.socket, count: int, deadline: float) -> bytes:
     found = b""
     while len(found) < count:
+        if (left := deadline - time.monotonic()) <= 0:  # whoever sends a byte now and then gets no more time
+            raise TimeoutError("it did not prove in time that it is this copy's")
+        plain.settimeout(left)
         if not (more := plain.recv(count - len(found))):
             raise cut("the other end closed it")
         found += more

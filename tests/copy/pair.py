@@ -16,11 +16,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class End:
-    """One endpoint, spoken to by lines."""
+    """One endpoint, spoken to by lines. `changed`: what of it is other than in earnest, as Python."""
 
-    def __init__(self, prefix: tuple[str, ...] = ()) -> None:
+    def __init__(self, prefix: tuple[str, ...] = (), changed: str = "") -> None:
+        program = f"from ferryman_copy import destination, endpoint, journal, orders, wire\n{changed}\nendpoint.main()"
         self.process = subprocess.Popen(
-            [*prefix, "/usr/bin/python3", "-m", "ferryman_copy"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            [*prefix, "/usr/bin/python3", "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONDONTWRITEBYTECODE": "1"},
         )  # fmt: skip
         assert self.hear()["event"] == "hello"
@@ -50,9 +51,11 @@ class End:
 
 
 def attempt(source: Path, target: Path, journals: Path, *, via: Callable[[int], int] = lambda port: port, connections: int = 2,
-            publish: bool = True, bandwidth: int = 0, **more: object) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
-    """One attempt without TLS, its data by way of the port that `via` answers with. What both ends said last."""
-    with contextlib.closing(End()) as sender, contextlib.closing(End()) as receiver:
+            publish: bool = True, bandwidth: int = 0, keep: bool = True, verify: str = "full", changed: str = "", hosts: tuple[tuple[str, ...], ...] = ((), ()),
+            address: str = "127.0.0.1", **more: object) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
+    """One attempt without TLS, its data by way of the port that `via` answers with. What both ends said last.
+    `hosts`: what runs a program at the sender's host and at the receiver's."""
+    with contextlib.closing(End(hosts[0], changed)) as sender, contextlib.closing(End(hosts[1], changed)) as receiver:
         sender.say("source", location=str(source), format="raw", compress="off", bandwidth=bandwidth)
         told = sender.hear()
         receiver.say("destination", copy="pair", location=str(target), kind="raw", directory=str(journals), length=told["length"],
@@ -61,8 +64,8 @@ def attempt(source: Path, target: Path, journals: Path, *, via: Callable[[int], 
         if ready["event"] != "ready":
             return told, ready
         common: dict[str, Any] = {"copy": "pair", "token": secrets.token_hex(16), "connections": connections, "secure": False,
-                                  "replies": bool(ready["done"] or ready["compare"]), "address": "127.0.0.1"}  # fmt: skip
-        receiver.say("listen", ports=[0, 0], verify="full", **common)
+                                  "address": address}  # fmt: skip
+        receiver.say("listen", ports=[0, 0], verify=verify, **common)
         port = via(receiver.hear()["port"])
         sender.say("send", port=port, done=ready["done"], compare=ready["compare"], tunnels=False, **common)
         said: list[dict[str, Any]] = [{}, {}]
@@ -79,13 +82,14 @@ def attempt(source: Path, target: Path, journals: Path, *, via: Callable[[int], 
         for thread in threads:
             thread.join(60)
         if said[1].get("event") == "verified" and publish:
-            receiver.say("publish", keep=True)
+            receiver.say("publish", keep=keep)
             said[1] = receiver.hear()
         return said[0], said[1]
 
 
 class Relay:
-    """A wire between sender and receiver that does harm: it flips a bit, or breaks, at a random place."""
+    """A wire between sender and receiver that does harm: at a random place it flips a bit, breaks ("cut"), or ends as if nothing followed
+    ("truncate")."""
 
     def __init__(self, harm: str, seed: int, within: int) -> None:
         self._harm, self._at = harm, random.Random(seed).randrange(within)
@@ -121,6 +125,10 @@ class Relay:
                         self.done = True
                         if self._harm == "flip":
                             data[at] ^= self._bit
+                        elif self._harm == "truncate":
+                            other.sendall(data[:at])
+                            other.shutdown(socket.SHUT_WR)
+                            return
                         else:
                             self.close()
                             return

@@ -110,10 +110,17 @@ def test_a_copy_has_the_same_id_whenever_it_is_asked_for(tmp_path: Path) -> None
     ids = [
         copies.task("/a", place, given)[0].id
         for place in ("b:/c", "b:/d")
-        for given in (wish(), wish(), wish(existing="update"))
+        for given in (
+            wish(),
+            wish(),
+            wish(existing="update"),
+            wish(size=MIB),
+            wish(preallocation="full"),
+            wish("", "vmdk"),
+        )
     ]
     assert ids[0] == ids[1]
-    assert len(set(ids)) == 4
+    assert len(set(ids)) == 10
     assert copies.task("./a", "/b", wish())[0].source.location == os.path.abspath("a")
 
 

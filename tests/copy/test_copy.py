@@ -3,12 +3,14 @@
 import contextlib
 import os
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ferryman import errors
+from ferryman.model.copy import Image
 from tests.copy.conftest import DESTINATION, Copies, fill, run, same
 
 MIB = 1 << 20
@@ -31,7 +33,17 @@ def test_a_raw_file_of_any_size_arrives_with_exactly_its_bytes(copies: Copies, t
     [
         ("qcow2", "raw"),
         ("vmdk", "qcow2"),
-        *(pytest.param(*one, marks=pytest.mark.whole) for one in (("raw", "qcow2"), ("vhdx", "raw"), ("vpc", "qcow2"))),
+        *(
+            pytest.param(*one, marks=pytest.mark.whole)
+            for one in (
+                ("raw", "qcow2"),
+                ("vhdx", "raw"),
+                ("vpc", "qcow2"),
+                ("raw", "vpc"),
+                ("qcow2", "vmdk"),
+                ("raw", "vhdx"),
+            )
+        ),
     ],
 )
 def test_formats_are_converted_and_the_digest_is_of_the_content(
@@ -79,6 +91,14 @@ def test_what_cannot_be_looked_into_travels_as_the_bytes_of_its_file(copies: Cop
     assert result.size == (tmp_path / "source").stat().st_size
 
 
+def test_a_disk_with_a_passphrase_is_refused_with_how_to_copy_it(copies: Copies, tmp_path: Path) -> None:
+    encrypted(tmp_path / "source")
+    with pytest.raises(errors.DriverError, match="only its passphrase opens it") as caught:
+        copies.copy(copies.task(tmp_path / "source", tmp_path / "target", ("qcow2", "raw")))
+    assert "--as-file" in caught.value.remedy
+    assert not (tmp_path / "target").exists()
+
+
 def encrypted(path: Path) -> None:
     """A qcow2 with a passphrase. Making one measures the CPU, which fails on a busy machine."""
     for last in (False, False, False, False, True):
@@ -86,6 +106,26 @@ def encrypted(path: Path) -> None:
             run("qemu-img", "create", "-f", "qcow2", "--object", "secret,id=s,data=geheim",
                 "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", path, "4M")  # fmt: skip
             return
+
+
+def test_where_writes_to_the_source_cannot_be_seen_the_result_says_so(copies: Copies, tmp_path: Path) -> None:
+    fill(tmp_path / "source", MIB, seed=1)
+    assert copies.copy(copies.task(tmp_path / "source", tmp_path / "one")).watched
+    server = subprocess.Popen(
+        ["qemu-nbd", "--persistent", "--read-only", "-f", "raw", "-k", tmp_path / "socket", tmp_path / "source"]
+    )
+    try:
+        for _ in range(200):
+            if (tmp_path / "socket").exists():
+                break
+            time.sleep(0.02)
+        task = copies.task(tmp_path / "source", tmp_path / "two", id="two")
+        result = copies.copy(replace(task, source=Image(f"nbd+unix:///?socket={tmp_path}/socket")))
+    finally:
+        server.terminate()
+        server.wait()
+    assert not result.watched
+    assert (tmp_path / "two").read_bytes() == (tmp_path / "source").read_bytes()
 
 
 def test_an_empty_disk_and_a_full_one(copies: Copies, tmp_path: Path) -> None:

@@ -80,6 +80,15 @@ def test_a_device_that_is_written_to_while_it_is_copied_is_noticed(copies: Copie
         assert result.wire < 3 * MIB
 
 
+@pytest.mark.parametrize("sector", [512, 4096])
+def test_a_device_arrives_whole_with_what_lies_across_its_sectors(copies: Copies, tmp_path: Path, sector: int) -> None:
+    content = bytes(3 * MIB - 5) + os.urandom(2 * MIB + 5) + bytes(2 * MIB) + os.urandom(MIB)
+    with device(tmp_path / "lun", content, sector) as source:
+        result = copies.copy(copies.task(source, tmp_path / "target"))
+    assert (tmp_path / "target").read_bytes() == content
+    assert result.sent_again == 0
+
+
 def test_a_device_of_another_time_is_another_though_its_numbers_and_counters_are_the_same(tmp_path: Path) -> None:
     from ferryman_copy.source import fingerprint
 

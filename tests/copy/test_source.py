@@ -1,5 +1,6 @@
 """The sign by which one sees that somebody wrote to a source: every file that holds a part of its data counts."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,12 @@ def test_data_that_lies_in_a_file_of_its_own_is_watched(
     with open(tmp_path / apart, "r+b") as file:
         file.write(b"a guest was here")
     assert fingerprint(str(image), kind) != before
+
+
+def test_a_time_that_is_set_back_hides_nothing(tmp_path: Path) -> None:
+    (tmp_path / "disk").write_bytes(bytes(100))
+    before, times = fingerprint(str(tmp_path / "disk"), "raw"), (tmp_path / "disk").stat()
+    (tmp_path / "disk").write_bytes(b"x" * 100)
+    os.utime(tmp_path / "disk", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert (tmp_path / "disk").stat().st_mtime_ns == times.st_mtime_ns
+    assert fingerprint(str(tmp_path / "disk"), "raw") != before

@@ -4,7 +4,9 @@ With unusable:WRITE the records cannot be written from their first WRITE on, a m
 """
 
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -13,7 +15,8 @@ if TYPE_CHECKING:
 
 
 def main(directory: str, what: str, moment: str) -> None:
-    """`what`: ask, ask-carried (ferryman carries the handshake), ask-everything (a word for each step that needs one), ask-cold, or recover."""
+    """`what`: ask, ask-carried (ferryman carries the handshake), ask-everything (a word for each step that needs one), ask-cold,
+    ask-cold-retry, ask-forced (cold, and it may be switched off), ask:OPTIONS (in JSON), recover, or serve."""
     kind, _, write = moment.partition(":")
     if moment and kind != "unusable":
         from tests.lab.crashing import arm
@@ -46,6 +49,7 @@ def main(directory: str, what: str, moment: str) -> None:
 
 def _carry(moves: "Moves", what: str) -> None:
     from ferryman.model.request import Handshake, Options
+    from ferryman.plain import from_json, from_plain
 
     if what == "ask":
         moves.ask("web", "b", Options())
@@ -53,8 +57,26 @@ def _carry(moves: "Moves", what: str) -> None:
         moves.ask("web", "b", Options(handshake=Handshake.CARRIED))
     elif what == "ask-cold":
         moves.ask("web", "b", Options(cold=True, eject=True, retire=True, stop_timeout=5.0))
+    elif what.startswith("ask:"):
+        moves.ask("web", "b", from_plain(Options, from_json(what.removeprefix("ask:"))))
+    elif what == "serve":
+        _serve(moves)
+    elif what == "ask-forced":
+        moves.ask("web", "b", Options(cold=True, eject=True, force_off=True, stop_timeout=5.0))
+    elif what == "ask-cold-retry":
+        moves.ask("web", "b", Options(cold=True, eject=True, retire=True, stop_timeout=5.0, retry=2))
     elif what == "ask-everything":
         moves.ask("web", "b", Options(eject=True, retire=True, replace_definition=True))
     else:
         moves.settle_left()
     moves.wait()
+
+
+def _serve(moves: "Moves") -> None:
+    """As the command does: until SIGTERM, and what is under way then is left."""
+    from ferryman.app.serving import Server
+
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: ended.set())
+    Server(moves, lambda event, **fields: print(event, fields, flush=True)).run(ended)
+    os._exit(0)

@@ -8,28 +8,30 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ferryman.app import Site
 from ferryman.drivers.database.records import DatabaseRecords
-from ferryman.errors import DriverError
+from ferryman.errors import DriverError, Stopped, Unreachable
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask
 from ferryman.model.cpu import Cpu
+from ferryman.model.filesystem import FileSystem
 from ferryman.model.guest import Disk, Guest, Snapshot, State
-from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, Machine
+from ferryman.model.hook import Answer, Ended, Hook
+from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, ImageUsers, Machine
 from ferryman.model.mark import Mark
 from ferryman.model.place import ABSENT, Place, Where
-from ferryman.model.plan import Changes, Held, NewDisk, Order, Volume
+from ferryman.model.plan import Changes, Held, ImageFile, NewDisk, Order, Soundness, Volume
 from ferryman.model.request import Handshake
 from ferryman.model.sample import Sample
 from ferryman.model.site import CpuComparison, DiskReach, Ground, LinkSpeed, Reach
 from ferryman.model.units import GIB
 from ferryman.plain import from_plain, to_plain
-from ferryman.ports import NO_CHANGES, Hypervisor, Ports, StopWay
+from ferryman.ports import NO_CHANGES, Clock, Console, Hypervisor, Ports, StopWay
 from tests.unit.sites import UUID, good_guest, good_site, host_facts
 
 JOB_SECONDS = 0.6
@@ -122,7 +124,7 @@ class FakeHypervisor:
             ),
         )
 
-    def guest(self, name_or_uuid: str) -> Guest:
+    def guest(self, name_or_uuid: str, *, as_defined: bool = False) -> Guest:
         world = self.world.read()
         guest = replace(
             good_guest(), host=self.host.name, autostart=world[self.host.name]["autostart"], mark=self.mark(UUID)
@@ -136,8 +138,13 @@ class FakeHypervisor:
         return replace(guest, disks=(disk, Disk("sda", "cdrom", "file", world["medium"], "raw", "", True, False)))
 
     def place(self, uuid: str) -> Place:
-        world = self.world.read()
-        content = world[self.host.name]
+        with self.world.opened() as world:
+            content = world[self.host.name]
+            if content and content.get("obeys_in"):  # so many looks after it was asked
+                content["obeys_in"] -= 1
+                if not content["obeys_in"]:
+                    del content["obeys_in"]
+                    content["state"] = "off"
         if not content:
             return ABSENT
         job = "outgoing migration" if world["job"] and self.host.name == "a" else ""
@@ -168,10 +175,16 @@ class FakeHypervisor:
 
     def define(self, definition: str, changes: Changes = NO_CHANGES) -> None:
         with self.world.opened() as content:
+            if self.host.name == "b" and content.get("fault"):
+                raise ValueError(content["fault"])
             content[self.host.name] = content[self.host.name] or {"state": "off", "autostart": False}
             content[self.host.name].pop("links", None)
             if changes.links_down:
                 content[self.host.name]["links"] = False
+
+    def try_definition(self, definition: str, changes: Changes) -> None:
+        if why := self.world.read().get("refuses"):
+            raise DriverError(f"definition of the guest, tried at {self.host.name}", why)
 
     def undefine(self, uuid: str, *, snapshots: bool = False) -> None:
         with self.world.opened() as content:
@@ -190,26 +203,36 @@ class FakeHypervisor:
     def destroy(self, uuid: str) -> None:
         with self.world.opened() as content:
             here = content[self.host.name]
-            assert here["state"] == "paused" or not here.get("links", True), "only ever a husk, or what nobody has seen"
+            assert here["state"] in ("paused", "halted") or not here.get("links", True), (
+                "only ever what stands still, or what nobody has seen"
+            )
             here["state"] = "off"
 
     def ask_to_stop(self, uuid: str, way: StopWay) -> None:
         with self.world.opened() as content:
             assert content[self.host.name]["state"] == "running"
-            if not content.get("deaf"):
+            if "obeys_late" in content:
+                content[self.host.name]["obeys_in"] = content.pop("obeys_late")
+            elif not content.get("deaf"):
                 content[self.host.name].update(state="off")
                 content[self.host.name].pop("mark", None)  # live metadata
 
     def let_it_end(self, uuid: str, on: bool) -> None:
-        pass
+        with self.world.opened() as content:
+            guest = content[self.host.name]
+            assert guest["state"] != "off", "there is no QEMU to be told"
+            guest.pop("ends", None)
+            if on:
+                guest["ends"] = True
 
-    def start(self, uuid: str) -> None:
+    def start(self, uuid: str, *, paused: bool = False) -> None:
         with self.world.opened() as content:
             assert content[self.host.name]["state"] == "off"
             assert not content.get("held", {}).get(self.host.name), "its image is held"
             other = content["b" if self.host.name == "a" else "a"]
             assert not other or other["state"] == "off", "it would run twice"
-            content[self.host.name]["state"] = "running"
+            content[self.host.name].pop("ends", None)
+            content[self.host.name]["state"] = "halted" if paused else "running"
 
     def watch(self, uuid: str, seconds: float) -> str:
         return str(self.world.read().get("befalls", ""))
@@ -217,14 +240,18 @@ class FakeHypervisor:
     def agent_answers(self, uuid: str) -> bool:
         return False
 
+    def console(self, uuid: str, *, starting: bool) -> Console:
+        world = self.world.read()
+        return Console(world.get("console", {}).get(self.host.name, Console.NONE))
+
     def snapshots(self, uuid: str) -> tuple[Snapshot, ...]:
         return ()
 
     def make_known(self, uuid: str, snapshots_of_it: Sequence[Snapshot], changes: Changes = NO_CHANGES) -> None:
         pass
 
-    def image_chain(self, path: str) -> tuple[tuple[str, str], ...]:
-        return ((path, "qcow2"),)
+    def image_chain(self, path: str, kind: str) -> tuple[ImageFile, ...]:
+        return (ImageFile(path, kind, GIB),)
 
     def rebase(self, path: str, backing: str, backing_format: str) -> None:
         pass
@@ -238,6 +265,7 @@ class FakeHypervisor:
     def open_links(self, uuid: str, definition: str) -> None:
         with self.world.opened() as content:
             assert content[self.host.name]["state"] == "running"
+            assert not content[self.host.name].get("ends"), "a reboot of a guest that is seen must not end it"
 
     def volume_names(self, pool: str) -> tuple[str, ...]:
         start = f"{self.host.name}/srv/{pool}/"
@@ -261,6 +289,9 @@ class FakeHypervisor:
 
     def allocation(self, path: str) -> int | None:
         return GIB if self.host.name + path in self.world.read()["volumes"] else None
+
+    def users_of(self, path: str) -> ImageUsers:
+        return ImageUsers()
 
     def eject(self, uuid: str, target: str) -> None:
         with self.world.opened() as content:
@@ -296,6 +327,8 @@ class FakeHypervisor:
 
     def release(self, request: str, targets: Sequence[str] = ()) -> None:
         with self.world.opened() as content:
+            if self.host.name in content.get("no_ssh", ()):
+                raise Unreachable(f"ssh to host {self.host.name}", "connection refused")
             held = content.get("held", {})
             held[self.host.name] = [one for one in held.get(self.host.name, ()) if targets and one not in targets]
 
@@ -310,6 +343,14 @@ class FakeHypervisor:
                 content["tpm"]["before"] = before
             return bool(before)
 
+    def adopt(self, directory: str, request: str) -> bool:
+        return bool(self.world.read()["tpm"].get("before"))
+
+    def remove_aside(self, path: str, request: str) -> bool:
+        with self.world.opened() as content:
+            file = content.get("files", {}).get(self.host.name, {}).pop(path, None)
+            return bool(file or (path.endswith(f".before-{request}") and content["tpm"].pop("before", "")))
+
     def take_back(self, directory: str, request: str) -> None:
         with self.world.opened() as content:
             content["tpm"][self.host.name] = content["tpm"].pop("before", "")
@@ -320,8 +361,12 @@ class FakeHypervisor:
             if path in files:
                 files[to] = files.pop(path)
 
-    def check_image(self, image: Held) -> str:
-        return ""
+    def check_image(self, image: Held) -> Soundness:
+        return Soundness(True)
+
+    def file_systems(self, images: Sequence[Held], within: float) -> tuple[FileSystem, ...] | None:
+        assert self.held("") == tuple(image.target for image in images), "somebody may write to them"
+        return None
 
     def machine(self, guest: Guest) -> Machine:
         return good_site().machine
@@ -366,6 +411,16 @@ class FakeHypervisor:
             content["job"] = None
 
 
+class SilentHypervisor:
+    """A host whose power is gone."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    def __getattr__(self, name: str) -> Any:
+        raise Unreachable(f"libvirtd at {self.host.uri}", "no answer within 10 s")
+
+
 class FakeBetween:
     """Implements ports.Between: all is well, on shared storage or on local disks."""
 
@@ -384,22 +439,30 @@ class FakeBetween:
         return 0
 
     def measure(self, source: Hypervisor, destination: Hypervisor) -> LinkSpeed:
-        return LinkSpeed(None, "there is no link")
+        rate = self.world.read().get("link")
+        return LinkSpeed(rate, "" if rate else "there is no link")
 
     def check(self, host: Hypervisor, others: Sequence[Hypervisor], *, measure_link: bool = False) -> tuple[Check, ...]:
         return ()
 
 
 class FakeCopier:
-    """Implements ports.Copier: a copy is there at once; what it was made of is whatever the source has."""
+    """Implements ports.Copier: a copy is there at once; what it was made of is whatever the source has.
 
-    def __init__(self, world: World) -> None:
-        self.world = world
+    In a world that "dies_under_the_copy" the destination's power goes as soon as the copy has begun, and it waits until it is told to end.
+    """
+
+    def __init__(self, world: World, clock: Clock) -> None:
+        self.world, self.clock = world, clock
 
     def copy(
         self, task: CopyTask, source: Host, destination: Host, *, progress: Callable[[CopyProgress], None],
         cancelled: Callable[[], bool],
     ) -> CopyResult:  # fmt: skip
+        with self.world.opened() as content:
+            cut, content["cuts"] = content.get("cuts", 0), max(content.get("cuts", 0) - 1, 0)
+        if cut:
+            raise Unreachable("the copy", "no answer from b", "look at b")
         with self.world.opened() as content:
             assert content["a"]["state"] == "off", "it writes to what is copied"
             assert content.get("held", {}).get("a"), "nothing holds what is copied"
@@ -407,11 +470,23 @@ class FakeCopier:
             if content.get("copy_fails"):
                 raise DriverError("the copy", content["copy_fails"])
             content.setdefault("journals", {})[task.id] = task.destination.location
+            dies = content.pop("dies_under_the_copy", False)
+            if dies:
+                content["silent"] = [destination.name]
+        while dies and not cancelled():
+            self.clock.sleep(1.0)
+        if dies:
+            raise Stopped(f"copy {task.id}", "it was asked to end")
+        while self.world.read().get("copy_lasts"):  # until it is asked to end
+            time.sleep(0.05)
+            if cancelled():
+                raise Stopped("the copy", "it was asked to end")
         progress(CopyProgress("copying", GIB, GIB, GIB))
         return CopyResult(GIB, GIB, GIB, GIB, 0, 1.0, 1.0, "d1", "d1", "tls")
 
     def discard(self, task: CopyTask, destination: Host) -> None:
         with self.world.opened() as content:
+            assert destination.name not in content.get("silent", ())
             content.get("journals", {}).pop(task.id, None)
 
     forget = discard
@@ -442,6 +517,13 @@ class FakeNetwork:
     def check(self, check: str, within: float) -> str:
         return ""
 
+    def tell(self, hook: Hook, facts: Mapping[str, Any]) -> Answer:
+        """Noted with where the guest is; the answers that the file has for that hook come first, then all is well."""
+        with self.world.opened() as content:
+            content.setdefault("told", []).append({**facts, "hook": hook.name, "home": content["a"]})
+            answers = content.get("answers", {}).get(hook.name)
+            return from_plain(Answer, answers.pop(0)) if answers else Answer(Ended.GOOD)
+
     def address_of(self, macs: Sequence[str]) -> str:
         return "192.0.2.1"
 
@@ -461,6 +543,8 @@ class HastyClock:
     def now(self) -> float:
         return time.time() + self._ahead
 
+    wall = now
+
     def sleep(self, seconds: float) -> None:
         really = min(seconds, 0.05)
         time.sleep(really)
@@ -476,6 +560,8 @@ class FakeSite(Site):
         self.clock = HastyClock()
 
     def hypervisor(self, name: str) -> Hypervisor:
+        if name in self.world.read().get("silent", ()):
+            return cast("Hypervisor", SilentHypervisor(self.host(name)))
         return FakeHypervisor(self.host(name), self.world)
 
     @property
@@ -486,5 +572,6 @@ class FakeSite(Site):
             FakeBetween(self.world),
             FakeNetwork(self.world),
             self.clock,
-            FakeCopier(self.world),
+            FakeCopier(self.world, self.clock),
+            tuple(from_plain(Hook, one) for one in self.world.read().get("hooks", ())),
         )

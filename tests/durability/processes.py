@@ -20,16 +20,35 @@ class Ended:
     stderr: str
 
 
+class Carrying:
+    """Such a process while it runs."""
+
+    def __init__(self, state: Path, what: str, moment: str = "") -> None:
+        self._what, self._said = what, state / f"said-{what.partition(':')[0]}"
+        self._process = _CONTEXT.Process(target=_run, args=(str(state), what, moment, str(self._said)))
+        self._process.start()
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
+    def said(self) -> str:
+        """What it wrote so far."""
+        return self._said.read_text() if self._said.exists() else ""
+
+    def ended(self) -> Ended:
+        """Wait for its end."""
+        self._process.join(120)
+        if self._process.exitcode is None:
+            self._process.kill()
+            raise AssertionError(f"{self._what} did not end within 120 s: {self.said()}")
+        return Ended(self._process.exitcode, self.said())
+
+
 def carry(state: Path, what: str, moment: str = "") -> Ended:
     """Carry out `what` (see carry.py) on the world in that directory; killed at that moment when one is named."""
-    said = state / "said"
-    process = _CONTEXT.Process(target=_run, args=(str(state), what, moment, str(said)))
-    process.start()
-    process.join(120)
-    if process.exitcode is None:
-        process.kill()
-        raise AssertionError(f"{what} did not end within 120 s: {said.read_text()}")
-    return Ended(process.exitcode, said.read_text())
+    return Carrying(state, what, moment).ended()
 
 
 def _run(state: str, what: str, moment: str, said: str) -> None:

@@ -1,5 +1,6 @@
 """Single acts of a cold move at moments that no kill at a step's border meets: what a host's restart, a failure or another person did between."""
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,15 +11,17 @@ import pytest
 
 from ferryman.drivers.database.records import DatabaseRecords, open_records
 from ferryman.errors import DriverError
-from ferryman.execute import cold, copying, definition, undo
+from ferryman.execute import cold, copying, definition, inspection, live, storage, undo
+from ferryman.execute.patience import Patience
+from ferryman.execute.retire import retire
 from ferryman.execute.stop import stop
-from ferryman.model.copy import CopyResult
+from ferryman.model.copy import CopyProgress, CopyResult, CopyTask
 from ferryman.model.guest import Snapshot
 from ferryman.model.host import Host
 from ferryman.model.plan import Changes, Held, Layer, Method, NewDisk, Plan, Travel, Volume
 from ferryman.model.request import Handshake, Options, Request
 from ferryman.plain import to_plain
-from ferryman.ports import Ports
+from ferryman.ports import Console, Ports
 from tests.durability.fakes import FakeHypervisor, FakeSite, World
 from tests.unit.sites import UUID
 
@@ -89,13 +92,14 @@ def test_a_disk_copied_before_a_crash_still_gets_its_layers_named(
     monkeypatch.setattr(FakeHypervisor, "rebase", lambda _, *paths: named.append(paths))
     result = CopyResult(1, 1, 1, 1, 0, 1.0, 1.0, "d1", "d1", "tls")
     volume = Volume("vda", "shared", "web-2.qcow2", "/srv/shared/web-2.qcow2")
-    layer = Layer("/srv/base.qcow2", "qcow2", "/srv/shared/base.qcow2")
+    top = Layer("vda", DISK.source, "qcow2", volume.path, below="/srv/base.qcow2")
+    layer = Layer("vda", "/srv/base.qcow2", "qcow2", "/srv/shared/base.qcow2")
     records.keep_facts(
         REQUEST.id,
         {
             "volumes": {"vda": to_plain(volume)},
-            "layers": {"vda": [to_plain(layer)]},
-            "copies": {"vda": to_plain(result)},
+            "layers": [to_plain(top), to_plain(layer)],
+            "copies": {"vda": to_plain(result), "vda.1": to_plain(result)},
         },
     )
     site = ports(records, tmp_path, OFF, None, held={"a": ["vda"]})
@@ -181,3 +185,184 @@ def test_a_medium_that_was_taken_out_is_not_in_the_definition_that_was_kept_befo
     site = ports(records, tmp_path, OFF, None)
     assert cold.arrive(site, REQUEST, replace(PLAN, ejected=("sda",))).reason == ""
     assert [(one.ejected, one.links_down) for one in changes] == [(("sda",), True)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        (Console.ANSWERS, Console.ANSWERS, ""),
+        (Console.ANSWERS, Console.SILENT, "its console answered before, and does not at b"),
+        (Console.ANSWERS, Console.BUSY, ""),  # somebody has it open, and sees for themselves
+        (Console.ANSWERS, Console.NONE, "its console answered before, and does not at b"),
+        (Console.SILENT, Console.SILENT, ""),
+        (Console.BUSY, Console.SILENT, ""),
+    ],
+)
+def test_a_console_that_answered_before_the_stop_must_answer_again(
+    records: DatabaseRecords, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: Console, after: Console, why: str
+) -> None:
+    monkeypatch.setattr(cold, "ANSWERS_WITHIN", 0.1)
+    site = ports(records, tmp_path, RUNNING, None, console={"a": before, "b": after})
+    assert stop(site, REQUEST, PLAN, fresh=True).reason == ""
+    assert records.facts(REQUEST.id)["console_before"] is (before is Console.ANSWERS)
+    World(tmp_path / "world.json").path.write_text(json.dumps(seen(tmp_path) | {"a": None, "b": UNSEEN}))
+    assert why in cold.health(site, REQUEST, PLAN).reason
+    assert bool(cold.health(site, REQUEST, PLAN).reason) is bool(why)
+
+
+def test_a_guest_that_was_switched_off_is_looked_through_while_its_images_are_held(
+    records: DatabaseRecords, tmp_path: Path
+) -> None:
+    site = ports(records, tmp_path, None, RUNNING, held={"a": ["vda"]})
+    cold.release(site, REQUEST, PLAN)  # it shut down by itself
+    assert inspection.looked(records.facts(REQUEST.id)) is None
+    site = ports(records, tmp_path, None, RUNNING, held={"a": ["vda"]})
+    registered(records, undo.RELEASE_IMAGES)
+    records.keep_facts(REQUEST.id, {"forced_off": True})
+    cold.release(site, REQUEST, PLAN)
+    looked = inspection.looked(records.facts(REQUEST.id))
+    assert looked is not None
+    assert "apt install libguestfs-tools" in looked.why_not
+    assert DISK.source in looked.by_hand
+    assert seen(tmp_path)["held"] == {"a": []}
+    cold.release(site, REQUEST, PLAN)  # again, after a crash: they are not held any more, and not looked at again
+
+
+def test_a_cancel_that_comes_at_the_point_of_no_return_is_said_to_be_too_late(
+    records: DatabaseRecords, tmp_path: Path
+) -> None:
+    site = ports(records, tmp_path, None, UNSEEN)
+    registered(records, undo.REMOVE_NEW_DEFINITION)
+    records.ask_cancel(REQUEST.id, "somebody")
+    assert cold.enter_completing(site, REQUEST) == "somebody"  # before it
+    cold.open_links(site, REQUEST, PLAN)
+    assert records.decisions(REQUEST.id)[-1].startswith("the cancel by somebody came too late")
+    assert cold.enter_completing(site, REQUEST) == ""
+
+
+def test_links_that_were_opened_are_not_set_up_anew_by_who_comes_later(
+    records: DatabaseRecords, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its definition may have been changed since."""
+    site = ports(records, tmp_path, None, UNSEEN)
+    registered(records, undo.REMOVE_NEW_DEFINITION)
+    cold.open_links(site, REQUEST, PLAN)
+    monkeypatch.setattr(FakeHypervisor, "define", None)
+    cold.open_links(site, REQUEST, PLAN)
+
+
+def test_a_definition_that_was_replaced_comes_back_with_its_autostart(records: DatabaseRecords, tmp_path: Path) -> None:
+    site = ports(records, tmp_path, RUNNING, OFF | {"autostart": True})
+    live.replace_definition(site, REQUEST)
+    assert seen(tmp_path)["b"] is None
+    assert undo.undo_all(site, REQUEST) == []
+    assert seen(tmp_path)["b"] == OFF | {"autostart": True}
+
+
+def test_what_the_destination_had_before_is_named_and_goes_when_the_move_is_retired(
+    records: DatabaseRecords, tmp_path: Path
+) -> None:
+    tpm, store = "/var/lib/libvirt/swtpm/x", "/nvram/web_VARS.fd"
+    site = ports(records, tmp_path, OFF, None, tpm={"a": "new", "b": "old"}, files={"a": {store: "new"}, "b": {store: "old"}})  # fmt: skip
+    plan = replace(PLAN, new_disks=(), starts=False, tpm=tpm, nvram=store)
+    assert cold.copy_nvram(site, REQUEST, plan).reason == ""
+    assert copying.copy_tpm(site, REQUEST, plan).reason == ""
+    World.made(tmp_path / "world.json", **{**seen(tmp_path), "a": None, "b": OFF})
+    cold.note_left(site, REQUEST, plan)
+    undo.drop_all(site, REQUEST)
+    told = " ".join(records.decisions(REQUEST.id))
+    assert f"{tpm}.before-{REQUEST.id} at b" in told
+    assert f"{store}.before-{REQUEST.id} at b" in told
+    assert {(one.path, one.removed) for one in retire(site, REQUEST)} == {
+        (f"{tpm}.before-{REQUEST.id}", True),
+        (f"{store}.before-{REQUEST.id}", True),
+    }
+    assert retire(site, REQUEST) == []
+    assert (seen(tmp_path)["tpm"], seen(tmp_path)["files"]["b"]) == ({"a": "new", "b": "new"}, {store: "new"})
+
+
+def test_a_way_back_says_that_it_writes_to_the_disks_that_were_left(records: DatabaseRecords, tmp_path: Path) -> None:
+    site = ports(records, tmp_path, None, OFF)
+    assert cold.start(site, REQUEST, replace(PLAN, take_back="earlier")).reason == ""
+    assert "the disks that were left at b are written to from now on" in records.decisions(REQUEST.id)[-1]
+
+
+@pytest.mark.parametrize("registered_at", ["never", "taken back", "still there"])
+def test_a_silent_destination_is_no_obstacle_once_it_has_nothing_of_the_guest(
+    records: DatabaseRecords, tmp_path: Path, registered_at: str
+) -> None:
+    site = ports(records, tmp_path, OFF, None)
+    registered(records, undo.START_SOURCE)
+    if registered_at != "never":
+        registered(records, undo.REMOVE_NEW_DEFINITION)
+    if registered_at == "taken back":
+        records.close_undo(records.undo_acts(REQUEST.id)[0][0], "done")
+    World.made(tmp_path / "world.json", **{**seen(tmp_path), "silent": ["b"]})
+    failures = undo.undo_all(site, REQUEST)
+    assert bool(failures) is (registered_at == "still there")
+    assert seen(tmp_path)["a"] == (OFF if failures else RUNNING)
+
+
+@pytest.mark.parametrize(
+    ("silent", "moved", "ends"),
+    [(["b"], 0, True), (["b"], 300, False), (["a", "b"], 0, False), ([], 0, False)],
+    ids=["the destination alone", "after a long copy", "both: the fault is here", "neither"],
+)
+def test_a_silent_destination_is_waited_for_as_long_as_there_is_something_to_lose(
+    records: DatabaseRecords, tmp_path: Path, silent: list[str], moved: float, ends: bool
+) -> None:
+    site = ports(records, tmp_path, OFF, None, silent=silent)
+    patience = Patience(site, REQUEST, lambda _: None)
+    site.clock.sleep(moved)
+    patience.moved(CopyProgress("copying", 1, 2, 1))
+    assert not patience.ends()
+    site.clock.sleep(25)
+    assert patience.ends() is ends
+    records.ask_cancel(REQUEST.id, "somebody")
+    assert patience.ends()
+
+
+def test_one_that_was_not_asked_to_stop_yet_is_not_watched(records: DatabaseRecords, tmp_path: Path) -> None:
+    """A cancel is quick then."""
+    site = ports(records, tmp_path, RUNNING, None)
+    registered(records, undo.START_SOURCE)
+    began = site.clock.now()
+    assert undo.undo_all(site, REQUEST) == []
+    assert site.clock.now() - began < 5
+    assert records.decisions(REQUEST.id) == ()
+
+
+@pytest.mark.parametrize("travel", [Travel.FILE, Travel.COPY])
+def test_libvirt_looks_anew_for_an_image_that_it_did_not_make_before_the_guest_is_defined(
+    records: DatabaseRecords, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, travel: Travel
+) -> None:
+    """A disk that is named as a volume is looked up by its pool when the guest starts."""
+    looked: list[tuple[str, Any]] = []
+
+    def names(_: FakeHypervisor, pool: str) -> tuple[str, ...]:
+        looked.append((pool, seen(tmp_path)["b"]))
+        return ()
+
+    monkeypatch.setattr(FakeHypervisor, "volume_names", names)
+    site = ports(records, tmp_path, OFF, None, held={"a": ["vda"]})
+    assert cold.arrive(site, REQUEST, replace(PLAN, new_disks=(replace(DISK, travel=travel),))).reason == ""
+    assert looked == ([("shared", None)] if travel is Travel.FILE else [])
+
+
+def test_a_disk_that_changes_its_format_is_read_as_what_it_was_and_named_as_what_it_is(
+    records: DatabaseRecords, tmp_path: Path
+) -> None:
+    raw = replace(DISK, name="web.raw", format="raw", travel=Travel.COPY, converted_from="qcow2")
+    plan, site = replace(PLAN, new_disks=(raw,)), ports(records, tmp_path, OFF, None, held={"a": ["vda"]})
+    asked: list[CopyTask] = []
+    monkey = site.copier.copy
+
+    def copy(task: CopyTask, *more: Any, **named: Any) -> CopyResult:
+        asked.append(task)
+        return monkey(task, *more, **named)
+
+    site.copier.copy = copy  # type: ignore[method-assign]
+    storage.make_volumes(site, REQUEST, plan)
+    assert copying.copy_disks(site, REQUEST, plan).reason == ""
+    assert [(one.source.format, one.destination.format) for one in asked] == [("qcow2", "raw")]
+    assert [one.format for one in storage.changes(site, REQUEST, plan).volumes] == ["raw"]

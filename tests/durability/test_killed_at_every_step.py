@@ -13,8 +13,8 @@ from tests.durability.processes import carry
 from tests.unit.sites import UUID
 
 LOCAL_STEPS = ("eject-media", "make-volumes", "carry-media", "transfer", "note-left", "drop-undo", "retire")
-STEPS = ("admit", "plan", "watch", "save-definition", "mark", "autostart-off", "transfer", "settle", "enter-completing", "undefine-source",
-         "keep-definition", "autostart-on", "unmark", "drop-undo", "verify", "report")  # fmt: skip
+STEPS = ("admit", "plan", "watch", "save-definition", "mark", "autostart-off", "tell-before-stop", "transfer", "settle", "enter-completing", "undefine-source",
+         "keep-definition", "autostart-on", "unmark", "drop-undo", "verify", "tell-end", "report")  # fmt: skip
 
 
 def ends_right(state: Path) -> None:

@@ -16,7 +16,7 @@ Act = Callable[[Scene], None]
 # In a cold move: while the guest is off, and once it has started at the destination.
 _OFF = ("hold", "copy-tpm", "copy-saved", "copy-disks", "arrive", "leave", "start")
 _SEEN_THERE = ("health", "open", "release")
-_ODD_ENDS = ("enter-rolling-back", "resume-source", "undo", "undo-refused", "read-facts", "destroy-husk")
+_ODD_ENDS = ("enter-rolling-back", "resume-source", "undo", "undo-refused", "retry", "read-facts", "destroy-husk")
 
 
 def _nothing(scene: Scene) -> None:

@@ -1,9 +1,11 @@
 """How each step of the workflow is come to: the usual course runs all steps that no odd course claims."""
 
 import sqlite3
+import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from lab import faults, guests, witness
 from lab.guests import GuestSpec
@@ -116,8 +118,17 @@ def _shut_off(scene: Scene) -> tuple[str, ...]:
     return ("migrate", scene.guest.name, "--to", scene.destination, "--yes")
 
 
+def _in(seconds: float) -> str:
+    """A moment as `--at` takes it."""
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="seconds")
+
+
+def _waiting(scene: Scene) -> tuple[str, ...]:
+    return scene.asked("--retire", "--at", _in(12))
+
+
 def _cold(scene: Scene) -> tuple[str, ...]:
-    return scene.asked("--cold")
+    return scene.asked("--cold", "--give-up-at", _in(7200))
 
 
 def _copying(scene: Scene) -> tuple[str, ...]:
@@ -130,6 +141,22 @@ def _asleep(scene: Scene) -> tuple[str, ...]:
     return ("migrate", scene.guest.name, "--to", scene.destination, "--yes", "--cold", "--retire")
 
 
+def _tried_again(scene: Scene) -> tuple[str, ...]:
+    """The destination's libvirtd is away at the first try, and comes back before the second one."""
+    faults.kill_daemon(scene.lab, scene.destination)
+
+    def come_back() -> None:
+        with suppress(RuntimeError):  # the host itself is gone meanwhile, and comes back with its daemon
+            faults.start_daemon(scene.lab, scene.destination)
+
+    threading.Timer(15.0, come_back).start()
+    return scene.asked("--retire", "--retry", "2")
+
+
+def _daemon_is_back(scene: Scene) -> None:
+    faults.start_daemon(scene.lab, scene.destination)
+
+
 def _husk_destroyed(scene: Scene) -> None:
     """It was there, and ferryman says what it did."""
     told = scene.operator.records.decisions(scene.operator.request_id())
@@ -138,6 +165,7 @@ def _husk_destroyed(scene: Scene) -> None:
 
 USUAL = Course(_usual, frozenset())
 ODD = (
+    Course(_waiting, frozenset({"look-ahead", "wait", "begin"})),
     Course(_transferring, frozenset({"transfer"})),
     Course(_replacing, frozenset({"replace-definition"}), _undefined_again),
     Course(_ejecting, frozenset({"eject-media"}), _put_back),
@@ -146,6 +174,7 @@ ODD = (
     Course(_upgraded, frozenset({"read-facts"})),
     Course(_stalled, frozenset({"resume-source"})),
     Course(_husk, frozenset({"destroy-husk"}), _husk_destroyed),
+    Course(_tried_again, frozenset({"retry", "wait-to-retry"}), _daemon_is_back),
     Course(
         _shut_off,
         frozenset({"copy-nvram", "define-destination"}),
@@ -154,7 +183,21 @@ ODD = (
     ),
     Course(
         _cold,
-        frozenset({"save-snapshots", "stop", "hold", "arrive", "leave", "start", "health", "open", "release"}),
+        frozenset(
+            {
+                "foresee",
+                "save-snapshots",
+                "try-definition",
+                "stop",
+                "hold",
+                "arrive",
+                "leave",
+                "start",
+                "health",
+                "open",
+                "release",
+            }
+        ),
         cold=True,
     ),
     Course(_copying, frozenset({"copy-disks"}), spec=replace(SPEC, filled_mib=48), cold=True),

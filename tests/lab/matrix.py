@@ -64,7 +64,9 @@ def covering(cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
 # A cold move takes half a minute: in each run its steps meet one fault each, every time another, and the copy those that are
 # its own; tests/durability kills ferryman at each step.
 _COLD = {
+    "link cut at the destination at foresee",
     "clock leaps back at save-snapshots",
+    "libvirtd restarted at the destination at try-definition",
     "libvirtd restarted at the source at stop",
     "source host gone at hold",
     "link flapping at copy-tpm",

@@ -1,7 +1,10 @@
 """A guest is stopped, its disks are copied with proof, and it starts at the other host; put back at every point before its links are up."""
 
+import os
+import pty
+import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import pytest
@@ -123,6 +126,13 @@ def test_a_guest_that_does_not_shut_down(
         told = " ".join(operator.records.decisions(operator.request_id()))
         assert ("switched it off" in told) is ("--force-off" in more)
         assert ("sound after it was switched off" in told) is ("--force-off" in more)
+        after = {one["code"]: one["remedy"] for one in operator.last()["findings_after"]}
+        assert ("forced-off" in after) is ("--force-off" in more)
+        if (
+            "--force-off" in more
+        ):  # the lab's hosts have no libguestfs: what to type is told, for the disks that were copied
+            images = f"--format=qcow2 -a {guest.disk_path(0)} --format=raw -a {guest.disk_path(2)}"
+            assert f"guestfish --ro {images} run : list-filesystems" in after["file-systems-not-checked"]
         if code == PUT_BACK:  # it was never off, and reboots as its definition says
             live = whole.host("a").run(["virsh", "dumpxml", guest.name]).stdout
             assert "<on_reboot>restart</on_reboot>" in live
@@ -140,6 +150,45 @@ def test_a_guest_with_an_agent_is_asked_by_it_and_must_answer_by_it_again(whole:
         assert "asked it by its guest agent to shut down" in operator.records.decisions(operator.request_id())
         assert operator.records.facts(operator.request_id())["agent_before"]
         assert whole.host("b").run(["virsh", "qemu-agent-command", guest.name, '{"execute":"guest-ping"}']).stdout
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize(("silent", "code", "at"), [(False, SUCCEEDED, "b"), (True, PUT_BACK, "a")])
+def test_a_guest_whose_console_answered_must_answer_on_it_again(
+    whole: Lab, operator: Operator, silent: bool, code: int, at: str
+) -> None:
+    """One that finds its network links down is silent there."""
+    with started(whole, replace(SPEC, console="linked" if silent else "", disks=("local",))) as guest:
+        ended = operator.run("migrate", guest.name, "--to", "b", "--yes", "--cold", timeout=400)
+        assert ended.returncode == code, ended.stdout + ended.stderr
+        assert operator.records.facts(operator.request_id())["console_before"]
+        if silent:
+            assert "its console answered before, and does not at b" in operator.last()["outcome"]["reason"]
+        judged(whole, guest, operator, at)
+
+
+@pytest.mark.whole
+def test_a_console_that_somebody_has_open_is_not_touched(whole: Lab, operator: Operator) -> None:
+    with started(whole, replace(SPEC, disks=("local",))) as guest:
+        ours, theirs = pty.openpty()
+        command = whole.host("a").command(["virsh", "console", guest.name])
+        with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as somebody:
+            shown = b""
+            while b"Escape character" not in shown:
+                shown += os.read(ours, 4096)
+            moved = operator.migrate(guest, "b", "--cold")
+            assert moved.returncode == SUCCEEDED, moved.stdout + moved.stderr
+            somebody.wait(10)  # its guest has gone, by itself
+        os.close(theirs)
+        with suppress(OSError):
+            while data := os.read(ours, 4096):
+                shown += data
+        os.close(ours)
+        assert b"lab guest goes down" in shown  # it was theirs to the end
+        assert not operator.records.facts(operator.request_id())["console_before"]
+        told = operator.records.decisions(operator.request_id())
+        assert "its console is open for somebody else at a, so it was not tried" in told
+        judged(whole, guest, operator, "b")
 
 
 @pytest.mark.whole
@@ -278,7 +327,7 @@ def test_a_backing_chain_of_three_is_flattened_or_kept(whole: Lab, operator: Ope
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize("step", ["stop", "hold", "copy-disks", "arrive", "leave", "start", "health"])
+@pytest.mark.parametrize("step", ["stop", "hold", "copy-disks", "arrive", "leave", "start", "health", "settle"])
 def test_cancelled_after_each_step_it_runs_at_its_source_again(whole: Lab, operator: Operator, step: str) -> None:
     with started(whole, SPEC) as guest:
         moving = operator.start(*["migrate", guest.name, "--to", "b", "--yes", "--cold"], crash=f"hold={step}:after")

@@ -18,6 +18,7 @@ from tests.lab.test_firmware import marked, start_anew, stored
 pytestmark = pytest.mark.lab
 
 OLD, NEW = "a", "b"
+EMULATOR = "/usr/local/bin/qemu-of-my-own"
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +110,38 @@ def test_uefi_variables_and_tpm_state_made_at_13_go_to_12_and_a_new_start_there_
         stored(mixed, secure, OLD)
     finally:
         guests.remove(mixed, secure)
+
+
+@pytest.mark.whole
+def test_what_12_does_not_have_is_adapted_in_a_cold_move_and_the_guest_runs_there(
+    mixed: Lab, operator: Operator
+) -> None:
+    """An emulator under a path of its own, a machine type of QEMU 10, another CPU when it is asked for."""
+    mixed.host(NEW).run(["ln", "-sf", "/usr/bin/qemu-system-x86_64", EMULATOR])
+    spec = GuestSpec(name="adapted", address="10.77.0.116", disks=("local",), disk_mib=64, machine="pc-q35-10.0")
+    guest = guests.define(mixed, NEW, spec)
+    try:
+        text = mixed.host(NEW).run(["virsh", "dumpxml", guest.name]).stdout
+        text = text.replace("/usr/bin/qemu-system-x86_64", EMULATOR)
+        mixed.host(NEW).run(["virsh", "define", "/dev/stdin"], text_in=text)
+        mixed.host(NEW).run(["virsh", "start", guest.name])
+        guests.wait_healthy(mixed, guest)
+        assert "machine-type" in codes(operator, guest, OLD)  # alive it cannot go
+        moved = operator.migrate(guest, OLD, "--cold", "--cpu", "Nehalem")
+        assert moved.returncode == SUCCEEDED, moved.stdout + moved.stderr
+        told = {finding["code"]: finding["why"] for finding in operator.last()["findings_before"]}
+        assert "/usr/bin/qemu-system-x86_64" in told["emulator-adapted"]
+        assert "pc-q35-7.2" in told["machine-adapted"]
+        assert "Nehalem" in told["cpu-adapted"]
+        text = mixed.host(OLD).run(["virsh", "dumpxml", "--inactive", guest.name]).stdout
+        assert "<emulator>/usr/bin/qemu-system-x86_64</emulator>" in text
+        assert "machine='pc-q35-7.2'" in text
+        assert ">Nehalem</model>" in text
+        guests.wait_healthy(mixed, guest)
+        image = mixed.host(OLD).run(["virsh", "domblklist", guest.name]).stdout.split()[-1]
+        judge(mixed, guest, at=OLD, operator=operator, image=image)
+    finally:
+        guests.remove(mixed, guest)
 
 
 @pytest.mark.whole

@@ -5,7 +5,18 @@ from typing import Any
 
 from ferryman.model.guest import Disk, Guest, Interface, State
 from ferryman.model.host import Host, HostFacts, Machine, Network, Pool
-from ferryman.model.site import Clocks, CpuComparison, CpuMatch, DiskReach, Ground, Reach, Segment, Site, TransportFacts
+from ferryman.model.site import (
+    Clocks,
+    CpuComparison,
+    CpuMatch,
+    DiskReach,
+    EndTools,
+    Ground,
+    Reach,
+    Segment,
+    Site,
+    TransportFacts,
+)
 from ferryman.model.units import GIB, MIB
 
 UUID = "6a1f0f3e-0000-4000-8000-000000000001"
@@ -78,6 +89,7 @@ def good_site() -> Site:
             lock_managers=("", ""),
             clocks=Clocks(0.1, 0.2),
             lacking=(),
+            copy_packages=(EndTools(), EndTools()),
         ),
         observed_at=0.0,
     )

@@ -116,6 +116,7 @@ CASES: dict[str, tuple[Site, Severity]] = {
     "chain-flattened": (copied(backing=("/srv/local/base.qcow2",)), NOTE),
     "raw-allocated": (copied(format="raw"), NOTE),
     "copied-shareable": (copied(shareable=True), BLOCKER),
+    "copied-sliced": (copied(sliced=True), BLOCKER),
     "no-pool": (copied(source="/srv/nowhere/web.qcow2"), BLOCKER),
     "no-room": (copied(capacity=900 * GIB, allocation=200 * GIB), BLOCKER),
     "room-tight": (copied(capacity=900 * GIB, allocation=20 * GIB), WARNING),
@@ -140,6 +141,12 @@ CASES: dict[str, tuple[Site, Severity]] = {
         replace(with_interface(kind="network", source="dmz"), destination=replace(host_facts("b"), networks=(Network("dmz", False, ""),))),
         BLOCKER,
     ),
+    "portgroup-missing": (with_interface(kind="network", source="lan", portgroup="vlan7"), BLOCKER),
+    "filter-missing": (replace(with_interface(filter="ours"), destination=replace(host_facts("b"), filters=("theirs",))), BLOCKER),
+    "filter-not-checked": (with_interface(filter="ours"), NOTE),
+    "listen-missing": (replace(with_ground(addresses=("192.0.2.2",)), guest=replace(good_guest(), listens=("192.0.2.1",))), BLOCKER),
+    "listen-not-checked": (with_guest(listens=("192.0.2.1",)), NOTE),
+    "seclabel-missing": (replace(with_destination(security_models=("none", "dac")), guest=replace(good_guest(), security_models=("selinux",))), BLOCKER),
     "direct-interface": (with_interface(kind="direct", source="eth0", device="eth0"), WARNING),
     "user-network": (with_interface(kind="user"), BLOCKER),
     "interface-kind": (with_interface(kind="ethernet"), WARNING),
@@ -169,6 +176,9 @@ AFTERWARDS = {
     "long-blackout",
     "check-failed",
     "forced-off",
+    "file-system-damaged",
+    "file-systems-not-checked",
+    "file-systems-sound",
 }  # test_verify.py
 
 
@@ -209,7 +219,7 @@ def test_no_finding_is_without_a_test() -> None:
         | AFTERWARDS
         | set(OF_DEFINITIONS)
         | OF_COLD
-        | {"disk-not-shared", "version-trouble"}
+        | {"disk-not-shared", "version-trouble", "copy-impossible"}
     )
     assert documented == finding_codes()
 
@@ -318,6 +328,29 @@ def test_the_cpus_that_the_destination_lacks_are_named_and_those_of_both_are_off
 
 def test_guests_that_are_off_count_for_no_cpu_and_no_memory() -> None:
     assert not codes(with_destination(guests=(other(vcpus=100, memory=1000 * GIB),)))
+
+
+def test_an_address_that_every_host_has_is_no_matter_and_a_name_is_not_judged() -> None:
+    def listening(*addresses: str, own: tuple[str, ...] = ("192.0.2.2",), **guest: Any) -> set[str]:
+        return codes(
+            replace(with_ground(addresses=own), guest=replace(good_guest(), listens=tuple(addresses), **guest))
+        )
+
+    assert not listening("0.0.0.0", "::", "127.0.0.1", "::1", "192.0.2.2")
+    assert listening("console.example") == {"listen-not-checked"}
+    assert listening("192.0.2.1", own=("192.0.2.2", "any")) == set()  # as where an address moves between hosts
+    assert listening(listen_networks=("lan",)) == set()
+    assert listening(listen_networks=("dmz",)) == {"listen-missing"}
+
+
+def test_filters_and_labels_that_are_there_are_no_finding() -> None:
+    filtered = replace(with_interface(filter="ours"), destination=replace(host_facts("b"), filters=("ours",)))
+    assert not codes(filtered)
+    labelled = replace(
+        with_destination(security_models=("apparmor",)), guest=replace(good_guest(), security_models=("apparmor",))
+    )
+    assert not codes(labelled)
+    assert not codes(with_guest(security_models=("apparmor",)))  # the destination does not say
 
 
 def test_a_frame_heard_elsewhere_names_where() -> None:

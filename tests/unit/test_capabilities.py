@@ -12,6 +12,7 @@ EMULATOR = (DATA / "emulator-capabilities.xml").read_text()
 
 def test_a_host() -> None:
     host = host_capabilities((DATA / "host-capabilities.xml").read_text())
+    assert host.security_models == ("none", "dac")
     assert (host.uuid, host.cpu_ids, host.numa_nodes) == ("0b9489c6-56f6-46fd-a501-414934c8e62c", (0, 1), (0,))
 
 

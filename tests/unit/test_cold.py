@@ -8,18 +8,31 @@ import pytest
 
 from ferryman.assess import assess
 from ferryman.drivers.libvirt.adapt import adapted
+from ferryman.drivers.libvirt.xml import definition
+from ferryman.execute.patience import waits_for
 from ferryman.execute.stop import Asked, Then, decide
+from ferryman.execute.undo import watched_for
 from ferryman.model.finding import Severity
-from ferryman.model.guest import Disk, HostDevice, State
+from ferryman.model.guest import Disk, HostDevice, SnapshotFile, State, Unlike
+from ferryman.model.host import Pool
 from ferryman.model.place import Place, Where
 from ferryman.model.plan import Adaption, Changes, Method, Travel
 from ferryman.model.request import Chain, CopyStorage, Options
-from ferryman.model.site import CpuComparison, CpuMatch, DiskReach, KeptMove, Reach, Site
+from ferryman.model.site import CpuComparison, CpuMatch, DiskReach, EndTools, KeptMove, Reach, Site
 from ferryman.plan.cold import images_to_hold
 from ferryman.plan.method import plan_for
 from ferryman.verify.cold import judge_cold
 from ferryman.verify.location import Action
-from tests.unit.sites import good_site, with_destination, with_disk, with_guest, with_interface, with_machine
+from tests.unit.sites import (
+    good_guest,
+    good_site,
+    with_destination,
+    with_disk,
+    with_ground,
+    with_guest,
+    with_interface,
+    with_machine,
+)
 
 COLD = Options(cold=True)
 
@@ -33,18 +46,45 @@ def local(**changes: Any) -> Site:
 
 # Findings that only a cold move has, each with a test here.
 OF_COLD = {
-    "chain-kept",
+    "no-ssh", "copy-tools-missing", "disks-by-ssh", "checks-not-asked", "saved-memory-adapted",
+    "nvram-stays", "nvram-network",
+    "chain-kept", "live-only", "defined-only", "defined-otherwise", "size-unknown",
+    "encrypted-copied", "encrypted-layers", "format-changed", "not-converted",
     "snapshots-along", "nothing-kept", "loses-writes", "emulator-adapted", "machine-adapted", "cpu-adapted", "transient-cold", "cannot-answer", "may-be-forced-off", "not-held", "saved-memory", "checkpoints-left", "link-without-switch",
 }  # fmt: skip
 REFUSED: dict[str, tuple[Site, Options]] = {
+    "defined-otherwise": (with_guest(unlike=(Unlike("disk", "vda", "/srv/new.qcow2", "/srv/old.qcow2"),)), COLD),
+    "size-unknown": (
+        replace(local(), guest=replace(local().guest, disks=(replace(local().guest.disks[0], capacity=0),))),
+        COLD,
+    ),
     "transient-cold": (with_guest(persistent=False), COLD),
     "cannot-answer": (with_guest(state=State.PAUSED), COLD),
-    "snapshots-stay": (with_guest(snapshots=("before",), external_snapshots=("before",)), COLD),
+    "snapshots-stay": (
+        with_guest(
+            snapshots=("before",),
+            external_snapshots=("before",),
+            snapshot_files=(SnapshotFile("before", "vdx", "file", "/srv/x"),),
+        ),
+        COLD,
+    ),
     "tpm-missing": (replace(with_guest(tpm="emulator"), machine=with_machine(tpm_backends=()).machine), COLD),
     "device-stays": (with_guest(host_devices=(HostDevice("pci", "0000:01:00.0"),)), COLD),
+    "no-ssh": (with_ground(copy_packages=(EndTools(), EndTools(unreached="Permission denied"))), COLD),
+    "copy-tools-missing": (with_ground(copy_packages=(EndTools(("qemu-utils",)), EndTools())), COLD),
+    "saved-memory-adapted": (with_guest(state=State.SHUT_OFF, managed_save=True), Options(cold=True, cpu="host-model")),
+    "version-pair": (
+        replace(
+            with_guest(state=State.SHUT_OFF, managed_save=True, disks=(replace(good_guest().disks[0], bus="virtio"),)),
+            destination=with_destination(qemu_version=(11, 0, 0)).destination,
+        ),
+        COLD,
+    ),
     "state-stays": (with_guest(state_files=("/srv/pmem/web",)), COLD),
     "disk-not-shared": (local(), Options(cold=True, copy_storage=CopyStorage.NEVER)),
     "copied-shareable": (local(shareable=True), COLD),
+    "copied-sliced": (local(sliced=True), COLD),
+    "encrypted-layers": (local(encrypted=True, backing=("/srv/base.qcow2",)), Options(cold=True, chain=Chain.KEEP)),
 }
 
 
@@ -57,6 +97,26 @@ def test_what_would_be_lost_refuses_with_thing_reason_and_remedy(code: str) -> N
     assert found[0].remedy
 
 
+@pytest.mark.parametrize(
+    ("one", "code", "severity", "words"),
+    [
+        (Unlike("disk", "vdb", "/srv/b.raw", ""), "live-only", Severity.WARNING, "/srv/b.raw was plugged in live only: it is not copied and stays at a"),
+        (Unlike("disk", "vdb", "", "/srv/b.raw"), "defined-only", Severity.NOTE, "comes along"),
+        (Unlike("medium", "sda", "/srv/iso", ""), "live-only", Severity.NOTE, "at its next start it has none"),
+        (Unlike("interface", "52:54:00:00:00:09", "bridge br0", ""), "live-only", Severity.WARNING, "does not come along"),
+        (Unlike("usb", "0x1:0x2", "", "0x1:0x2"), "defined-only", Severity.NOTE, "next start"),
+    ],
+)  # fmt: skip
+def test_a_device_that_only_runs_or_is_only_defined_is_told_of(
+    one: Unlike, code: str, severity: Severity, words: str
+) -> None:
+    (found,) = assess(with_guest(unlike=(one,)), COLD)
+    assert (found.code, found.severity) == (code, severity)
+    assert words in found.why
+    assert one.name in found.what
+    assert "--config" in found.remedy or severity is Severity.NOTE
+
+
 def test_what_moves_beside_the_disks_is_said() -> None:
     asleep = with_guest(managed_save=True, state=State.SHUT_OFF)
     assert [one.code for one in assess(asleep, COLD)] == ["saved-memory"]
@@ -65,6 +125,38 @@ def test_what_moves_beside_the_disks_is_said() -> None:
     assert [one.code for one in assess(secure, COLD)] == ["tpm"]
     assert plan_for(secure, COLD).tpm.endswith(secure.guest.uuid)
     assert [one.code for one in assess(with_guest(checkpoints=("monday",)), COLD)] == ["checkpoints-left"]
+
+
+def test_a_guest_whose_live_move_its_qemus_refuse_goes_cold() -> None:
+    """Debian 13 to forky: no memory travels, so nothing of the pair matters."""
+    disk = replace(good_guest().disks[0], bus="virtio")
+    pair = replace(with_guest(disks=(disk,)), destination=with_destination(qemu_version=(11, 0, 0)).destination)
+    assert "version-pair" in {one.code for one in assess(pair, Options())}
+    assert assess(pair, COLD) == ()
+
+
+def test_the_way_of_the_disks_is_said_before_and_planned() -> None:
+    site = local()
+    closed = replace(site, ground=replace(site.ground, transport=replace(site.ground.transport, migration_reachable=False)))  # fmt: skip
+    bare = replace(site, ground=replace(site.ground, transport=replace(site.ground.transport, source_tls=False)))
+    for one, options in ((closed, COLD), (bare, COLD), (site, replace(COLD, via_ssh=True))):
+        assert "disks-by-ssh" in {finding.code for finding in assess(one, options)}
+        assert "through ssh" in next(step.does for step in plan_for(one, options).steps if step.name == "copy-disks")
+    assert "disks-by-ssh" not in {finding.code for finding in assess(site, COLD)}
+    assert "not-encrypted" in {finding.code for finding in assess(bare, replace(COLD, insecure=True))}
+    lacking = replace(site, ground=replace(site.ground, copy_packages=(EndTools(), EndTools(("python3-libnbd",)))))
+    assert "copy-tools-missing" in {finding.code for finding in assess(lacking, COLD)}
+
+
+def test_the_way_back_with_snapshots_of_the_newer_disks_is_refused_while_nothing_is_stopped() -> None:
+    site = replace(with_guest(snapshots=("later",)), kept=KeptMove("r1", 0.0, ()))
+    found = assess(site, Options(cold=True, rollback_loses_writes=True))
+    assert {one.code for one in found} == {"loses-writes", "snapshots-stay"}
+
+
+def test_checks_of_a_guest_that_stays_off_are_said_not_to_be_asked() -> None:
+    found = assess(with_guest(state=State.SHUT_OFF), replace(COLD, checks=("tcp:10.0.0.1:80",)))
+    assert [one.code for one in found] == ["checks-not-asked"]
 
 
 def test_an_image_with_snapshots_inside_goes_as_the_bytes_of_its_file() -> None:
@@ -77,6 +169,15 @@ def test_an_image_with_snapshots_inside_goes_as_the_bytes_of_its_file() -> None:
     assert "snapshots-stay" in {one.code for one in assess(layered, COLD)}
     kept = assess(layered, Options(cold=True, chain=Chain.KEEP))
     assert {one.code for one in kept} == {"disk-copied", "snapshots-along", "chain-kept"}
+
+
+@pytest.mark.parametrize("kind", ["qcow2", "raw"])
+def test_what_is_encrypted_goes_as_the_bytes_of_its_file_and_is_held_as_such(kind: str) -> None:
+    site = local(encrypted=True, format=kind)
+    assert {one.code for one in assess(site, COLD)} == {"disk-copied", "encrypted-copied"}
+    plan = plan_for(site, COLD)
+    assert [one.travel for one in plan.new_disks] == [Travel.FILE]
+    assert [one.format for one in plan.held] == ["raw"], "nobody could open it as anything else"
 
 
 def test_room_for_its_memory_matters_to_one_that_starts_alone() -> None:
@@ -103,7 +204,7 @@ def test_shared_and_local_disks_may_go(state: State) -> None:
 def test_what_cannot_be_held_and_a_link_without_a_switch_are_said() -> None:
     network = with_disk(DiskReach("vda", Reach.NETWORK, "one name"), kind="network", source="rbd:pool/web")
     assert {one.code for one in assess(network, COLD)} == {"disk-network", "not-held"}
-    found = assess(with_interface(kind="vdpa"), COLD)
+    found = assess(with_interface(kind="network", source="lan", network_mode="hostdev"), COLD)
     assert [one.code for one in found] == ["link-without-switch"]
 
 
@@ -131,12 +232,15 @@ def test_the_plan_has_an_undo_for_each_change_and_one_point_of_no_return(state: 
     wanted = ["hold", "copy-disks", "arrive", "leave", *(["start", "health"] if plan.starts else []), "settle", "open"]
     assert [name for name in names if name in wanted] == wanted
     changing = [
-        step for step in plan.steps if not step.past_return and step.name not in ("save-definition", "health", "settle")
+        step
+        for step in plan.steps
+        if not step.past_return and step.name not in ("save-definition", "try-definition", "health", "settle")
     ]
     assert all(step.undo for step in changing)
 
 
 FLAGS = (True, False)
+AT_HOME = (Where.RUNNING, Where.HALTED, Where.OFF)
 PAIRS = list(itertools.product(Where, Where, FLAGS, FLAGS, FLAGS, FLAGS))
 
 
@@ -144,8 +248,9 @@ def test_every_pair_has_a_verdict_and_none_makes_two_owners() -> None:
     for here, there, made, put_back, past, starts in PAIRS:
         verdict = judge_cold(Place(here), Place(there), made=made, put_back=put_back, past=past, starts=starts)
         assert verdict.reason
-        if Where.UNREACHABLE in (here, there):
-            assert not verdict.plain
+        given_nothing = there is Where.UNREACHABLE and here in AT_HOME and not made and not past
+        if Where.UNREACHABLE in (here, there):  # unreachable is not gone, but what was never there cannot run there
+            assert verdict.plain is given_nothing
         if verdict.action is Action.FORWARD:  # the destination's copy is the only one
             assert here is Where.ABSENT
             assert there is not Where.ABSENT
@@ -153,7 +258,7 @@ def test_every_pair_has_a_verdict_and_none_makes_two_owners() -> None:
             assert past or not made or not starts or there is Where.RUNNING
         if verdict.action is Action.BACK:  # nothing active at the destination, unless it is ours and was not seen
             assert not past
-            assert there in (Where.ABSENT, Where.OFF) or (here is Where.ABSENT and made and starts)
+            assert there in (Where.ABSENT, Where.OFF) or (here is Where.ABSENT and made and starts) or given_nothing
         if verdict.action is Action.ATTENTION:
             assert verdict.remedy
 
@@ -173,6 +278,66 @@ def test_every_pair_has_a_verdict_and_none_makes_two_owners() -> None:
 )
 def test_a_guest_is_asked_before_it_is_forced_and_forced_only_where_that_is_allowed(asked: Asked, then: Then) -> None:
     assert decide(asked) is then
+
+
+@pytest.mark.parametrize(
+    ("since_asked", "timeout", "watched"), [(3, 120, 60), (100, 120, 20), (120, 120, 10), (180, 120, 10), (181, 120, 0)]
+)
+def test_one_that_was_asked_is_watched_for_the_rest_of_its_time_within_bounds(
+    since_asked: float, timeout: float, watched: float
+) -> None:
+    assert watched_for(since_asked, timeout) == watched
+
+
+@pytest.mark.parametrize(("copied", "waits"), [(0, 20), (20, 20), (90, 90), (3600, 600)])
+def test_a_silent_host_is_waited_for_as_long_as_was_copied_to_it(copied: float, waits: float) -> None:
+    assert waits_for(copied) == waits
+
+
+@pytest.mark.parametrize(
+    ("reach", "found"),
+    [(Reach.SAME, []), (Reach.NETWORK, ["nvram-network"]), (Reach.DIFFERENT, ["nvram-stays"]), (Reach.UNPROVED, ["nvram-stays"])],
+)  # fmt: skip
+@pytest.mark.parametrize("options", [COLD, Options()], ids=["cold", "by its definition"])
+def test_firmware_variables_that_are_no_file_are_not_copied_and_that_is_said(
+    reach: Reach, found: list[str], options: Options
+) -> None:
+    site = with_guest(nvram_store="/dev/vg/variables", state=State.SHUT_OFF)
+    site = replace(site, ground=replace(site.ground, nvram=DiskReach("nvram", reach, "what was seen")))
+    assert [one.code for one in assess(site, options)] == found
+    assert plan_for(site, options).nvram == ""
+
+
+@pytest.mark.parametrize(
+    ("nvram", "read"),
+    [
+        ("<nvram>/nvram/web.fd</nvram>", ("/nvram/web.fd", "")),
+        ("<nvram type='file'><source file='/nvram/web.fd'/></nvram>", ("/nvram/web.fd", "")),
+        ("<nvram type='block'><source dev='/dev/vg/v'/></nvram>", ("", "/dev/vg/v")),
+        ("<nvram type='network'><source protocol='rbd' name='p/v'><host name='m'/></source></nvram>", ("", "rbd:p/v@m")),
+        ("", ("", "")),
+    ],
+)  # fmt: skip
+def test_where_firmware_variables_lie_is_read_from_the_definition(nvram: str, read: tuple[str, str]) -> None:
+    found = definition(f"<domain><name>web</name><os>{nvram}</os></domain>")
+    assert (found.nvram, found.nvram_store) == read
+
+
+@pytest.mark.parametrize(
+    ("site", "pools", "options", "code"),
+    [
+        (local(), (), COLD, "no-pool"),
+        (local(), (replace(good_site().destination.pools[0], active=False),), COLD, "no-pool"),
+        (local(), good_site().destination.pools, replace(COLD, map_pool={"shared": "none"}), "no-pool"),
+        (with_disk(pool="shared"), (), COLD, "pool-missing"),
+    ],
+    ids=["of a disk that is copied", "not active", "named by hand", "of a shared disk that is named by it"],
+)
+def test_a_pool_that_the_destination_lacks_is_found(
+    site: Site, pools: tuple[Pool, ...], options: Options, code: str
+) -> None:
+    site = replace(site, destination=replace(site.destination, pools=pools))
+    assert [one.code for one in assess(site, options) if one.severity is Severity.BLOCKER] == [code]
 
 
 def test_what_the_destination_does_not_have_is_adapted_and_said() -> None:
@@ -210,6 +375,7 @@ def test_the_way_back_copies_nothing_and_names_what_it_leaves() -> None:
     assert (plan.take_back, plan.new_disks, plan.nvram, plan.tpm) == ("r1", (), "", "")
     assert plan.stays == {"vda": "/srv/shared/web.qcow2"}
     assert [(one.target, one.shared) for one in plan.held] == [("vda", False)]
+    assert "written to, also if the move is put back" in next(step.does for step in plan.steps if step.name == "start")
 
 
 MACHINE = (

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,12 @@ import pytest
 from ferryman.drivers.database.records import open_records
 from ferryman.model.host import Host
 from ferryman.model.phase import Phase
-from ferryman.model.request import Request
-from ferryman.surfaces.cli import program
+from ferryman.model.request import Options, Request
+from ferryman.plan.steps import live_plan
+from ferryman.surfaces.cli import program, render
 from ferryman.surfaces.cli.manual import commands, manual
+from ferryman.surfaces.cli.serve import _as_line
+from tests.unit.sites import good_site
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -98,6 +102,15 @@ def test_each_shell_has_a_script_that_asks_ferryman(state: Path, shell: str) -> 
         (("migrate", "--all", "--from", "nowhere", "--to", "beta", "--yes"), 3, "host nowhere"),
         (("migrate", "web", "--to", "beta", "--detach", "--dry-run"), 3, "--dry-run"),
         (("migrate", "web", "db", "--to", "beta"), 3, "nobody can be asked"),
+        (("migrate", "web", "--to", "beta", "--yes", "--at", "soon"), 3, "'soon' is no moment"),
+        (("migrate", "web", "--to", "beta", "--yes", "--at", "2020-01-01T00:00"), 3, "is past"),
+        (("migrate", "web", "--to", "beta", "--yes", "--window", "Sat 02:00"), 3, "is not a window"),
+        (
+            ("migrate", "web", "--to", "beta", "--yes", "--at", "22:00", "--window", "02:00-04:00 UTC"),
+            3,
+            "leave --at or",
+        ),
+        (("migrate", "web", "--to", "beta", "--yes", "--give-up-at", "03:45"), 3, "add --cold"),
         (("tune", "abcd"), 3, "no limit is named"),
         (("tune", "ffff", "--bandwidth", "1M"), 3, "request ffff"),
         (("tune", "abcd", "--bandwidth", "much"), 3, "--bandwidth"),
@@ -147,3 +160,50 @@ def test_closing_a_request_prints_it_as_json_when_that_is_asked_for(state: Path)
     closed = ferryman(state, "recover", "--close", "abcd", "--json")
     assert closed.returncode == 0, closed.stderr
     assert json.loads(closed.stdout)["id"] == "abcd1234"
+
+
+def test_one_that_waits_is_listed_with_when_it_begins(state: Path) -> None:
+    records = open_records(state)
+    records.enter("abcd1234", Phase.WAITING)
+    begins = "Sat 2026-12-05 02:00 CET (window Sat 02:00-04:00 Europe/Berlin)"
+    records.keep_facts("abcd1234", {"begins": begins})
+    records.engine.dispose()
+    assert "waiting for Sat 2026-12-05 02:00 CET " in ferryman(state, "history").stdout
+    assert f"begins at {begins}" in ferryman(state, "show", "abcd").stdout
+    assert json.loads(ferryman(state, "show", "abcd", "--json").stdout)["begins"] == begins
+
+
+def test_the_plan_says_when_it_begins(capsys: pytest.CaptureFixture[str]) -> None:
+    render.plan(live_plan(good_site(), Options()), begins="Sat 2026-12-05 02:00 CET")
+    assert "  begins at Sat 2026-12-05 02:00 CET; both hosts are looked at again then\n" in capsys.readouterr().out
+
+
+def test_serve_tells_events_with_fields_and_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    """There is nothing to do, and nothing listens."""
+    server = subprocess.Popen(
+        [sys.executable, "-m", "ferryman", "serve", "--json"], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "FERRYMAN_STATE_DIRECTORY": str(tmp_path)},
+    )  # fmt: skip
+    assert server.stdout is not None
+    assert json.loads(server.stdout.readline()) == {"event": "serving", "slot": "slot0"}
+    again = ferryman(tmp_path, "serve")
+    assert (again.returncode, f"process {server.pid} serves" in again.stderr) == (3, True), again.stderr
+    server.send_signal(signal.SIGTERM)
+    told, _ = server.communicate(timeout=30)
+    assert json.loads(told) == {"event": "ended", "left": ""}
+    assert server.returncode == 0
+
+
+def test_fields_with_spaces_are_quoted(capsys: pytest.CaptureFixture[str]) -> None:
+    _as_line("end", request="abcd", status="failed", reason='it said "no"', remedy="")
+    assert capsys.readouterr().out == 'end request=abcd status=failed reason="it said \\"no\\"" remedy=""\n'
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
+def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
+    text = (ROOT / "docs/guide/ferryman.service").read_text()
+    (tmp_path / "ferryman.service").write_text(text.replace("/root/.local/bin/ferryman", sys.executable))
+    verified = subprocess.run(
+        ["systemd-analyze", "verify", str(tmp_path / "ferryman.service")], capture_output=True, text=True
+    )
+    assert (verified.returncode, verified.stderr) == (0, "")

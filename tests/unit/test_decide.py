@@ -54,7 +54,15 @@ def test_cancel_is_accepted_before_the_switchover_only(tmp_path: Path, phase: Ph
     records.add_request(Request("r", "uuid", "web", "a", "b"), "slot0")
     records.enter("r", phase)
     moves = Moves(Site(records), tmp_path)
-    if phase in (Phase.QUEUED, Phase.PREPARING, Phase.STOPPING, Phase.TRANSFERRING, Phase.STARTING, Phase.ROLLING_BACK):
+    if phase in (
+        Phase.QUEUED,
+        Phase.WAITING,
+        Phase.PREPARING,
+        Phase.STOPPING,
+        Phase.TRANSFERRING,
+        Phase.STARTING,
+        Phase.ROLLING_BACK,
+    ):
         moves.cancel("r")
         assert records.cancel_asked("r")
     else:

@@ -17,7 +17,7 @@ from ferryman.execute.live import keep_definition
 from ferryman.execute.retire import retire
 from ferryman.execute.storage import note_left, remove_unused
 from ferryman.model.guest import Disk, Guest
-from ferryman.model.host import GuestOnHost, Host
+from ferryman.model.host import GuestOnHost, Host, ImageUsers
 from ferryman.model.outcome import Retired
 from ferryman.model.place import ABSENT, Place, Where
 from ferryman.model.plan import Changes, NewDisk, Travel, Volume
@@ -47,6 +47,9 @@ class FakeHost:
 
     def guests(self) -> tuple[GuestOnHost, ...]:
         return ()
+
+    def users_of(self, path: str) -> ImageUsers:
+        return ImageUsers()
 
     def allocation(self, path: str) -> int | None:
         return 4096 if path in self.images else None

@@ -109,6 +109,21 @@ def certificate(directory: Path, days: int) -> Path:
     return path
 
 
+def test_a_settings_file_with_secrets_that_others_may_read_is_named(
+    state: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "ferryman.toml"
+    file.write_text('hook_secret = "s"')
+    monkeypatch.setenv("FERRYMAN_SETTINGS", str(file))
+    file.chmod(0o644)
+    assert f"chmod 600 {file}" in line(list(examine()), "settings").remedy
+    file.chmod(0o600)
+    assert line(list(examine()), "settings").answer is Answer.GOOD
+    file.write_text("retry = 2")
+    file.chmod(0o644)
+    assert line(list(examine()), "settings").answer is Answer.GOOD
+
+
 def test_certificates_are_good_soon_over_over_or_not_there(tmp_path: Path) -> None:
     path, key = certificate(tmp_path, 100), tmp_path / "key.pem"
     day = 86400.0

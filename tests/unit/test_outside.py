@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,8 @@ def test_a_visit_sees_file_systems_certificates_and_ways(tmp_path: Path, monkeyp
     assert seen.file_systems["/proc"] == "proc"
     assert set(seen.file_systems) == {str(tmp_path), "/proc"}
     assert abs(seen.clock_offset) <= seen.clock_uncertainty + 0.1
+    assert "127.0.0.1" in seen.addresses
+    assert all(address == "any" or ip_address(address) for address in seen.addresses)
     assert seen.peer.good is False
     assert "refused" in seen.peer.detail.lower()
     assert seen.address.good is True  # a refusal: the address is reached

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from ferryman.model.guest import Disk
+from ferryman.model.host import ImageUsers
 from ferryman.model.outcome import KeptCopy
 from ferryman.model.request import Request
 from ferryman.verify.disks import Evidence, against_retiring, home
@@ -21,7 +22,7 @@ def on(*images: str) -> tuple[Disk, ...]:
     return tuple(Disk(f"vd{'abc'[number]}", "disk", "file", image, "qcow2", "none", False, False) for number, image in enumerate(images))  # fmt: skip
 
 
-GOOD = Evidence(replace(good_guest(), host="b", disks=on(NEW)), True, frozenset({NEW}), False, ())
+GOOD = Evidence(replace(good_guest(), host="b", disks=on(NEW)), True, frozenset({NEW}), False, ImageUsers())
 
 
 def test_the_copy_goes_when_the_guest_runs_on_what_was_made_of_it() -> None:
@@ -52,7 +53,8 @@ def test_without_a_home_it_stays() -> None:
         (replace(GOOD, found=False), "vda is not found at b"),
         (replace(GOOD, made=frozenset()), "no move in these records made of it"),
         (replace(GOOD, guest=replace(GOOD.guest, disks=on(NEW, OLD))), "not proved that the two hosts have different storage"),
-        (replace(GOOD, users=("mail", "wiki")), "guest mail at a uses it"),
+        (replace(GOOD, users=ImageUsers(("guest mail", "snapshot one of guest wiki"))), "guest mail and snapshot one of guest wiki at a stands upon it"),
+        (replace(GOOD, users=ImageUsers((), ("/gone/top.qcow2 of guest mail (no such file)",))), "it is not known who stands upon it"),
     ],
 )  # fmt: skip
 def test_each_fact_that_speaks_against_it_keeps_it(seen: Evidence, why: str) -> None:

@@ -12,7 +12,7 @@ from ferryman.model.finding import Severity
 from ferryman.model.guest import Disk, State
 from ferryman.model.host import Pool
 from ferryman.model.plan import Changes, Travel, Volume
-from ferryman.model.request import CopyStorage, Options
+from ferryman.model.request import Chain, CopyStorage, Format, Options
 from ferryman.model.site import DiskReach, Reach, Site
 from ferryman.model.units import GIB, MIB
 from ferryman.plan import disks
@@ -61,6 +61,33 @@ def test_only_what_is_not_shared_is_copied() -> None:
         "vdb",
         "sda",
     ]
+
+
+@pytest.mark.parametrize("kind", ["network", "nvme", "volume"])
+def test_what_all_disks_should_mean_and_cannot_be_copied_refuses(kind: str) -> None:
+    there = site()
+    there = replace(
+        there, guest=replace(there.guest, disks=(replace(SHARED, kind=kind, source="rbd:pool/web@ceph"), LOCAL))
+    )
+    for cold in (True, False):
+        told = {one.code: one for one in assess(there, Options(copy_storage=CopyStorage.ALL, cold=cold))}
+        assert told["copy-impossible"].severity is Severity.BLOCKER
+        assert "vda" in told["copy-impossible"].what
+        assert "copy-impossible" not in {one.code for one in assess(there, Options(cold=cold))}
+
+
+def test_a_device_that_nothing_proves_may_be_copied_and_that_is_the_remedy() -> None:
+    unproved = DiskReach("vda", Reach.UNPROVED, "libvirt knows no WWN of /dev/vg/web at the source")
+    there = replace(
+        site(), guest=replace(site().guest, disks=(replace(SHARED, kind="block", source="/dev/vg/web", format="raw"),))
+    )
+    there = replace(there, ground=replace(there.ground, disks=(unproved,)))
+    (told,) = [one for one in assess(there, Options()) if one.code == "disk-unproved"]
+    assert "--copy-storage all" in told.remedy
+    assert "pool" not in told.remedy
+    options = Options(cold=True, copy_storage=CopyStorage.ALL, map_pool={"/dev/vg": "fast"})
+    assert not [one.code for one in assess(there, options) if one.severity is Severity.BLOCKER]
+    assert [one.pool for one in disks.new_disks(there, options)] == ["fast"]
 
 
 def test_room_is_what_was_seen_now_not_what_libvirt_remembers() -> None:
@@ -219,3 +246,67 @@ def test_a_copied_disk_needs_no_pool_of_its_own_name() -> None:
     named = replace(LOCAL, pool="nowhere")
     here = replace(here, guest=replace(here.guest, disks=(SHARED, named)))
     assert "pool-missing" not in {finding.code for finding in assess(here, Options(map_pool={"nowhere": "fast"}))}
+
+
+def in_qcow2(**changes: object) -> Site:
+    """Its local disk is a qcow2 of 20 GiB, of which 5 are in use."""
+    there = site()
+    disk = replace(LOCAL, source="/var/images/data.qcow2", format="qcow2", **changes)  # type: ignore[arg-type]
+    return replace(there, guest=replace(there.guest, disks=(SHARED, disk, ISO)))
+
+
+def test_a_cold_move_makes_raw_of_what_goes_where_nothing_else_is_held() -> None:
+    options = Options(cold=True, map_pool={"default": "volumes"}, eject=True)
+    disk, *_ = disks.new_disks(in_qcow2(), options)
+    assert (disk.pool, disk.name, disk.format, disk.converted_from) == ("volumes", "data.raw", "raw", "qcow2")
+    found = {one.code: one for one in volumes.findings(in_qcow2(), options)}
+    assert set(found) == {"disk-copied", "format-changed", "raw-allocated"}
+    assert "holds nothing else" in found["format-changed"].why
+    little = replace(in_qcow2(), ground=replace(in_qcow2().ground, room={"volumes": 10 * GIB}))
+    assert "no-room" in {one.code for one in volumes.findings(little, options)}, "all of it, not what is in use"
+
+
+@pytest.mark.parametrize("wanted", [Format.RAW, Format.QCOW2])
+def test_a_cold_move_makes_the_format_that_was_asked_for_but_not_of_media(wanted: Format) -> None:
+    there = in_qcow2() if wanted is Format.RAW else site()
+    disk, iso = disks.new_disks(there, Options(cold=True, format=wanted))
+    assert (disk.name, disk.format) == (f"data.{wanted}", wanted.value)
+    assert (iso.name, iso.format, iso.converted_from) == ("debian.iso", "raw", "")
+    same, _ = disks.new_disks(there, Options(cold=True))
+    assert same.converted_from == ""
+
+
+@pytest.mark.parametrize("why", ["snapshots", "chain", "encryption"])
+@pytest.mark.parametrize("pool", ["default", "volumes"])
+def test_what_travels_as_a_file_is_not_converted_and_that_refuses(why: str, pool: str) -> None:
+    there = in_qcow2(encrypted=why == "encryption")
+    there = replace(there, guest=replace(there.guest, snapshots=("one",) if why == "snapshots" else ()))
+    chain = Chain.KEEP if why == "chain" else Chain.FLATTEN
+    options = Options(cold=True, format=Format.RAW, chain=chain, eject=True, map_pool={"default": pool})
+    refused = [one for one in volumes.findings(there, options) if one.severity is Severity.BLOCKER]
+    assert [one.code for one in refused] == ["not-converted" if pool == "default" else "no-pool"]
+    asked = replace(options, format=Format.SAME)
+    refused = [one for one in volumes.findings(there, asked) if one.severity is Severity.BLOCKER]
+    assert [one.code for one in refused] == ([] if pool == "default" else ["no-pool"])
+
+
+@pytest.mark.parametrize("kind", ["raw", "qcow2"])
+def test_the_file_of_an_encrypted_disk_needs_a_pool_of_files(kind: str) -> None:
+    there = in_qcow2(encrypted=True)
+    there = replace(there, guest=replace(there.guest, disks=(replace(there.guest.disks[1], format=kind),)))
+    placed = disks.placement(there.guest.disks[0], there, Options(cold=True, map_pool={"default": "volumes"}))
+    assert "holds no files" in placed.lacking
+
+
+@pytest.mark.parametrize("driver", ["", "<driver name='qemu' type='qcow2' cache='none'/>"])
+def test_a_definition_names_the_format_that_its_disk_has_now(driver: str) -> None:
+    before = (
+        f"<domain><devices><disk type='file'>{driver}<source file='/a'/><target dev='vda'/></disk></devices></domain>"
+    )
+    volume = Volume("vda", "fast", "a", "/b")
+    for kind in ("raw", "qcow2"):
+        root = ElementTree.fromstring(adapted(before, Changes((replace(volume, format=kind),))))
+        seen = root.find("devices/disk/driver")
+        assert seen is not None
+        assert seen.attrib == {"name": "qemu", "type": kind, **({"cache": "none"} if driver else {})}
+    assert ("type='qcow2'" in adapted(before, Changes((volume,))).replace('"', "'")) is bool(driver)

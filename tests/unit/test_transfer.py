@@ -134,6 +134,8 @@ class _Clock:
     def now(self) -> float:
         return self.time
 
+    wall = now
+
     def sleep(self, seconds: float) -> None:
         self.time += seconds
 

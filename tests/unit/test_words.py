@@ -5,6 +5,7 @@ import pytest
 from ferryman.drivers import ssh
 from ferryman.drivers.libvirt.errors import translate
 from ferryman.model.finding import blocker, note
+from ferryman.model.hook import Event, Hook
 from ferryman.model.outcome import KeptCopy, PhaseEntry, Report, UndoEntry
 from ferryman.model.request import Options, Request
 from ferryman.surfaces.cli import render
@@ -60,3 +61,10 @@ def test_a_report_names_options_as_they_were_typed_and_what_is_left_where(capsys
     assert "with --bandwidth 8 MiB/s --max-downtime 500 ms --insecure --map-pool default=fast\n" in shown
     assert "undo remove-mark: not needed\n" in shown
     assert "left to retire: kept at a: /pool/web.qcow2 (1 MiB)\n" in shown
+
+
+def test_a_plan_names_who_will_be_told(capsys: pytest.CaptureFixture[str]) -> None:
+    render.hooks([Hook("drain", (Event.BEFORE_STOP, Event.FAILURE)), Hook("chat", (Event.ATTENTION,))])
+    assert capsys.readouterr().out == "  hooks: drain (before-stop, failure); chat (attention)\n"
+    render.hooks([])
+    assert capsys.readouterr().out == ""

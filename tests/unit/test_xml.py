@@ -95,6 +95,50 @@ def test_files_of_the_host_that_hold_a_guests_state() -> None:
     assert xml.definition("<domain><devices><tpm><backend type='emulator'/></tpm></devices></domain>").state_files == ()
 
 
+def test_every_secret_that_the_definition_names() -> None:
+    text = (
+        "<domain><devices><disk><source><auth><secret type='ceph' usage='ceph-web'/></auth></source><encryption format='luks'>"
+        "<secret type='passphrase' uuid='11111111-0000-4000-8000-000000000001'/></encryption></disk><tpm model='tpm-crb'>"
+        "<backend type='emulator' version='2.0'><encryption secret='11111111-0000-4000-8000-000000000002'/></backend></tpm></devices></domain>"
+    )
+    assert xml.definition(text).secrets == (
+        "11111111-0000-4000-8000-000000000001",
+        "11111111-0000-4000-8000-000000000002",
+        "ceph-web",
+    )
+
+
+def test_what_the_destination_must_have_beside_disks_and_networks() -> None:
+    text = """<domain><devices>
+      <interface type='network'><source network='lan' portgroup='vlan7'/><filterref filter='clean-traffic'><parameter name='IP' value='1'/></filterref></interface>
+      <graphics type='vnc' port='-1' listen='192.0.2.1'/>
+      <graphics type='spice' listen='192.0.2.2'><listen type='address' address='192.0.2.2'/></graphics>
+      <graphics type='vnc' listen='192.168.122.1'><listen type='network' address='192.168.122.1' network='default'/></graphics>
+      <graphics type='vnc'><listen type='socket' socket='/run/vnc'/></graphics><graphics type='vnc'><listen type='none'/></graphics>
+      <serial type='tcp'><source mode='bind' host='192.0.2.3' service='7777'/></serial>
+      <serial type='tcp'><source mode='connect' host='192.0.2.4' service='7777'/></serial>
+      <channel type='unix'><source mode='bind' path='/run/agent'/></channel>
+      <disk type='file'><source file='/a'><seclabel model='selinux' relabel='no'/></source><target dev='vda'/></disk>
+    </devices>
+    <seclabel type='dynamic' model='apparmor' relabel='yes'><label>libvirt-1</label><imagelabel>libvirt-1</imagelabel></seclabel>
+    <seclabel type='static' model='dac' relabel='yes'><label>+0:+0</label></seclabel><seclabel type='none' model='none'/></domain>"""
+    found = xml.definition(text)
+    assert (found.interfaces[0].portgroup, found.interfaces[0].filter) == ("vlan7", "clean-traffic")
+    assert found.listens == ("192.0.2.1", "192.0.2.2", "192.0.2.3")
+    assert found.listen_networks == ("default",)
+    assert found.security_models == ("dac", "selinux")
+    network = "<network><portgroup name='b'/><portgroup name='a' default='yes'/></network>"
+    assert xml.portgroups(network) == ("a", "b")
+
+
+def test_a_disk_that_is_a_part_of_an_image() -> None:
+    text = "<domain><devices><disk type='file'><source file='/a'>{}</source>{}<target dev='vda'/></disk></devices></domain>"
+    part = "<slices><slice type='storage' offset='0' size='1024'/></slices>"
+    below = f"<backingStore type='file'><source file='/b'>{part}</source></backingStore>"
+    for source, store, sliced in (("", "", False), (part, "", True), ("", below, True)):
+        assert xml.definition(text.format(source, store)).disks[0].sliced is sliced
+
+
 def test_where_an_interface_leads_out(everything: xml.Definition) -> None:
     assert [one.device for one in everything.interfaces] == [
         "br0",
@@ -168,3 +212,19 @@ def test_a_lun_is_known_by_its_wwn() -> None:
       <serial>3600140</serial><wwn>0x6001405</wwn></capability></device>"""
     assert xml.block_device_wwns(device) == ("/dev/sdb", "0x6001405")
     assert xml.block_device_wwns(device.replace("<wwn>0x6001405</wwn>", "")) == ("/dev/sdb", "3600140")
+
+
+@pytest.mark.parametrize(
+    ("inside", "encrypted"),
+    [
+        ("<source file='/x'/>", False),
+        (
+            "<source file='/x'><encryption format='luks'><secret type='passphrase' uuid='u'/></encryption></source>",
+            True,
+        ),
+        ("<source file='/x'/><encryption format='luks'><secret type='passphrase' uuid='u'/></encryption>", True),
+    ],
+)
+def test_an_encrypted_disk_is_known_wherever_libvirt_says_so(inside: str, encrypted: bool) -> None:
+    text = f"<domain><devices><disk type='file'>{inside}<target dev='vda'/></disk></devices></domain>"
+    assert xml.definition(text).disks[0].encrypted is encrypted

@@ -8,11 +8,15 @@ from ferryman import config
 from ferryman.app.cpu import cpu_baseline
 from ferryman.app.moves import Left, Moves, NotAsked, View
 from ferryman.app.site import HostGuests, Site
+from ferryman.app.times import begins, timed
 from ferryman.errors import BadInput
 
 if TYPE_CHECKING:  # not needed by every command
+    from threading import Event
+
     from ferryman.app.copies import Copies
     from ferryman.app.preparation import Preparations
+    from ferryman.app.serving import Log
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,12 @@ class Application:
         from ferryman.app.preparation import Preparations
 
         return Preparations(self.site, self.settings.directory)
+
+    def serve(self, log: "Log", ended: "Event") -> None:
+        """Be the executor that waits, until `ended` is set."""
+        from ferryman.app.serving import Server
+
+        Server(self.moves, log).run(ended)
 
     @property
     def copies(self) -> "Copies":
@@ -50,8 +60,20 @@ def application() -> Application:
         raise BadInput(
             f"state directory {settings.directory}", str(error), "set FERRYMAN_STATE_DIRECTORY, or run as root"
         ) from error
-    site = Site(records)
+    site = Site(records, settings.hooks_in_force, settings.secrets)
     return Application(settings, site, Moves(site, settings.directory))
 
 
-__all__ = ["Application", "HostGuests", "Left", "Moves", "NotAsked", "Site", "View", "application", "cpu_baseline"]
+__all__ = [
+    "Application",
+    "HostGuests",
+    "Left",
+    "Moves",
+    "NotAsked",
+    "Site",
+    "View",
+    "application",
+    "begins",
+    "cpu_baseline",
+    "timed",
+]

@@ -50,10 +50,11 @@ class Copies:
             source=Image(one.location, kind),
             destination=Image(other.location, kind if wish.as_file else target),
         )
-        named = "\0".join(
-            (one.host.uri, one.location, kind, other.host.uri, other.location, target, str(wish.as_file), wish.existing)
-        )
-        return replace(task, id=f"copy-{hashlib.sha256(named.encode()).hexdigest()[:16]}"), one.host, other.host
+        # All that says what shall come of it: with another format or size it is another copy, and none that an earlier one could go on with.
+        named = (one.host.uri, one.location, kind, other.host.uri, other.location, target, wish.as_file, wish.existing, wish.size,
+                 wish.preallocation)  # fmt: skip
+        digest = hashlib.sha256("\0".join(map(str, named)).encode()).hexdigest()
+        return replace(task, id=f"copy-{digest[:16]}"), one.host, other.host
 
     def copy(self, task: CopyTask, source: Host, destination: Host, *, progress: Callable[[CopyProgress], None],
              cancelled: Callable[[], bool]) -> CopyResult:  # fmt: skip
@@ -112,4 +113,6 @@ class Copies:
 
 def format_of(location: str) -> str:
     """The format that a name promises; empty when it promises none. Contents are not asked: a guest can write what it likes into its disk."""
+    if "://" in location:
+        location = location.partition("?")[0]  # what follows is for the server
     return FORMATS.get(location.rpartition(".")[2].lower(), "") if "." in location.rpartition("/")[2] else ""

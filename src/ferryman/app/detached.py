@@ -54,6 +54,7 @@ def main() -> None:
         _say({"error": [error.what, error.why, error.remedy]})
         return
     _say({"asked": [_answer(one.guest, one.error) if isinstance(one, NotAsked) else {"id": one.id} for one in asked]})
+    moves.begin_waiting(asked)
     for request in asked:
         if isinstance(request, Request):
             moves.begin(request)

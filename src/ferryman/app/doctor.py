@@ -20,13 +20,12 @@ def examine() -> Iterator[Check]:
     yield from machine.programs()
     yield machine.clock()
     try:
-        directory = config.load().directory
+        settings = config.load()
     except FerrymanError as error:
         yield machine.missing(error.what, error.why, error.remedy)
         return
-    yield machine.good(
-        "settings", str(config.settings_file()) if config.settings_file().exists() else "no file: all defaults"
-    )
+    directory = settings.directory
+    yield machine.settings(config.settings_file(), secret=settings.secret_in_file)
     rooms = [*machine.state_directory(directory)]
     yield from rooms
     if any(line.answer is Answer.MISSING and "others may" not in line.detail for line in (*lines, *rooms)):

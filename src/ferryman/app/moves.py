@@ -15,13 +15,19 @@ from ferryman.app.site import HostGuests, Site
 from ferryman.errors import BadInput, FerrymanError, Refused
 from ferryman.model.outcome import Report, Retired
 from ferryman.model.phase import ENDS, Phase
-from ferryman.model.plan import Method
+from ferryman.model.plan import Method, Plan
 from ferryman.model.request import Options, Request, Wish
 from ferryman.model.sample import Sample
+from ferryman.plain import from_plain
+from ferryman.report.notice import Language, notice
 
 if TYPE_CHECKING:  # heavy, and not needed by every command
     from ferryman.execute.request import Fulfilment
     from ferryman.execute.runtime import Runtime
+    from ferryman.execute.slots import Slots
+
+WAITS_EVERY = 0.5  # seconds between two looks at what may wait for days
+SERVES_EVERY = 0.5  # seconds until work on the queue of one that serves is begun: it is there for weeks
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ class Moves:
         self.site, self.records, self._directory = site, site.records, directory
         self._fulfilment: Fulfilment | None = None
         self._runtime: Runtime | None = None
+        self._serving: Slots | None = None  # held as long as this process is the server
         self._submitted: list[str] = []  # workflows of this process
         self._waiting: set[str] = set()  # requests of this process that are not begun
 
@@ -72,8 +79,10 @@ class Moves:
             from ferryman.execute.request import Fulfilment
             from ferryman.execute.runtime import Runtime
 
-            self._fulfilment = Fulfilment(self.site.ports)
-            self._runtime = Runtime(self._directory, self._fulfilment.workflows)
+            self._fulfilment = Fulfilment(self.site.ports, self._begin_retry)
+            self._runtime = Runtime(
+                self._directory, self._fulfilment.workflows, poll=SERVES_EVERY if self._serving else None
+            )
             self._runtime.start()
         return self._runtime, self._fulfilment
 
@@ -97,7 +106,40 @@ class Moves:
         threading.Thread(target=import_module, args=("ferryman.execute.runtime",), daemon=True).start()
         if self.records.requests(limit=1, open_only=True):
             left = self.settle_left()
-            self.wait(one.id for one in left.mine if {one.guest, one.guest_uuid} & set(guests))
+            self.wait(
+                one.id
+                for one in left.mine
+                if {one.guest, one.guest_uuid} & set(guests) and self.records.phase(one.id) is not Phase.WAITING
+            )
+        asked = self._drafts(guests, destination, options, source)
+        for request in asked:
+            if isinstance(request, Request):
+                runtime, fulfilment = self._executor()
+                self.records.add_request(request, runtime.slot)
+                fulfilment.fresh.add(request.id)
+                self._waiting.add(request.id)
+        return asked
+
+    def hand_over(
+        self, guests: Sequence[str], destination: str, options: Options, slot: str, *, source: str = ""
+    ) -> "tuple[Request | NotAsked, ...]":
+        """Write down a request for each guest, to be carried out by the executor of that slot: a `ferryman serve`."""
+        self.site.usable(options)
+        asked = self._drafts(guests, destination, options, source)
+        for request in asked:
+            if isinstance(request, Request):
+                self.records.add_request(request, slot)
+        return asked
+
+    def server(self) -> tuple[int, str] | None:
+        """(process, slot) of the `ferryman serve` that runs on this machine, or None."""
+        from ferryman.execute.slots import Slots
+
+        return Slots(self._directory / "slots").of_server()
+
+    def _drafts(
+        self, guests: Sequence[str], destination: str, options: Options, source: str
+    ) -> "tuple[Request | NotAsked, ...]":
         self.site.host(destination)
         seen = self.site.guests()
         drafts: list[Request | NotAsked] = []
@@ -107,18 +149,12 @@ class Moves:
             except Refused as error:
                 drafts.append(NotAsked(guest, error))
         requests = {one.guest_uuid: one for one in drafts if isinstance(one, Request)}  # a guest named twice moves once
-        for request in requests.values():
-            runtime, fulfilment = self._executor()
-            self.records.add_request(request, runtime.slot)
-            fulfilment.fresh.add(request.id)
-            self._waiting.add(request.id)
         return (*(one for one in drafts if isinstance(one, NotAsked)), *requests.values())
 
     def _draft(self, guest: str, destination: str, options: Options, source: str, seen: list[HostGuests]) -> Request:
         from importlib.metadata import version  # 12 ms that only a move needs
 
         at, found = self.site.find(guest, source, seen)
-        self.records.keep_maps(at, destination, options.map_pool, options.map_network)
         return Request(
             id=secrets.token_hex(4),
             guest_uuid=found.uuid,
@@ -132,9 +168,22 @@ class Moves:
         )
 
     def begin(self, request: Request) -> None:
-        """Carry out a request that was written down."""
-        self._waiting.discard(request.id)
-        self._submit("fulfil", request.id, request.id)
+        """Carry out a request that was written down. Begun already: nothing happens."""
+        if request.id not in self._submitted:
+            self._waiting.discard(request.id)
+            self._submit("fulfil", request.id, request.id)
+
+    def begin_waiting(self, asked: "Iterable[Request | NotAsked]") -> None:
+        """Let those wait at once that wait for their time: when it comes they are carried out one after another."""
+        for request in asked:
+            if isinstance(request, Request) and request.options.waits:
+                self.begin(request)
+
+    def _begin_retry(self, request_id: str) -> None:
+        """Called by the workflow that was tried, so run again after a crash: both writes take that."""
+        runtime, _ = self._executor()
+        self.records.take_over(request_id, runtime.slot)
+        self._submit("fulfil", request_id, request_id)
 
     def withdraw(self, requests: Iterable[Request]) -> None:
         """End requests that were not begun as cancelled."""
@@ -179,11 +228,11 @@ class Moves:
             if view.carried_by is None:
                 yield self.view(request_id)  # it may have ended between the look at its phase and that at its carrier
                 return
-            time.sleep(every)
+            time.sleep(WAITS_EVERY if view.phase is Phase.WAITING else every)
 
     def cancel(self, request_id: str) -> Request:
         """Ask for a request to be rolled back. Refused with the reason once it is past the point of no return."""
-        request = self._before_switchover(request_id)
+        request = self._before_switchover(self.last_try(request_id).id)
         self.records.ask_cancel(request.id, _somebody())
         return request
 
@@ -230,6 +279,20 @@ class Moves:
                 f"ferryman follow {request.id}",
             )
         return request
+
+    def notice(self, request_id: str, language: Language) -> str:
+        """The text for the guest's users, made from its plan; where it has none yet, from the plan that it would get now."""
+        request = self.last_try(request_id)
+        phase = self.records.phase(request.id)
+        if phase in ENDS:
+            raise Refused(f"request {request.id}", f"it has ended: {phase}", f"ferryman show {request.id}")
+        facts = self.records.facts(request.id)
+        told = facts.get("plan")
+        plan = from_plain(Plan, told) if told else self.site.assess(request.guest, request.destination, request.options, source=request.source)[1]  # fmt: skip
+        begins = (request.begin_at or request.asked_at) if phase is Phase.QUEUED else None
+        if phase is Phase.WAITING and "window" in facts:
+            begins = facts["window"]["opens"]
+        return notice(plan, request.options, request=request.id, begins=begins, language=language)
 
     def close(self, request_id: str) -> Request:
         """A person has looked: the request needs no more attention. Its guest may be moved again; nothing is undone."""
@@ -278,7 +341,8 @@ class Moves:
         adopted = {_request_of(identity) for identity in runtime.adopted}
         mine, others = [], []
         for view in self.left():
-            if view.request.id not in adopted:
+            carried_on = {view.request.id, view.request.retries} & adopted  # a retry is begun by the one before
+            if not carried_on:
                 if view.carried_by not in (None, os.getpid()) and not view.ended:
                     others.append(view)
                     continue
@@ -286,26 +350,71 @@ class Moves:
             mine.append(view.request)
         return Left(tuple(mine), tuple(others))
 
+    def serve(self) -> str:
+        """Become the one executor of this machine that others hand requests over to; returns its slot. Raises Refused."""
+        from ferryman.execute.slots import SERVER, Slots
+
+        self._serving = Slots(self._directory / "slots")
+        if not self._serving.take(SERVER):
+            process = self._serving.holder(SERVER)
+            raise Refused("ferryman serve", f"process {process} serves this state directory already",
+                          "let it; or end it first: systemctl stop ferryman, or kill with its number")  # fmt: skip
+        return self._executor()[0].slot
+
+    def take_up(self, request: Request) -> None:
+        """Take in hand a request that no process carries out: on where it was, or settled."""
+        runtime, _ = self._executor()
+        runtime.adopt()
+        if request.id not in {_request_of(identity) for identity in runtime.adopted}:
+            self._settle(request)
+
     def _settle(self, request: Request) -> None:
         runtime, _ = self._executor()
         self.records.take_over(request.id, runtime.slot)
         runtime.give_up(request.id)  # left by another version: nobody shall replay it beside us
+        phase = self.records.phase(request.id)
+        # One that waits, or was to wait, has changed nothing yet: it is carried out as if it had just been asked for.
+        anew = phase is Phase.WAITING or (phase is Phase.QUEUED and request.options.waits)
+        workflow = "fulfil" if anew else "settle"
         # Two processes that settle the same thing at once choose the same identity, and DBOS runs it once.
-        identity = f"settle-{request.id}-{len(self.records.phases(request.id))}"
+        identity = f"{workflow}-{request.id}-{len(self.records.phases(request.id))}"
         while runtime.known(identity) and runtime.finished(identity):
             identity += "+"
-        self._submit("settle", identity, request.id)
+        self._submit(workflow, identity, request.id)
 
     def wait(self, requests: Iterable[str] | None = None) -> None:
         """Until the workflows in our hands have ended: all, or those of the requests named."""
         if self._runtime is None:
             return
         wanted = None if requests is None else set(requests)
-        for identity in (*self._submitted, *self._runtime.adopted):
-            while (wanted is None or _request_of(identity) in wanted) and not self._runtime.finished(identity):
-                if not self._runtime.carried(identity):
-                    break  # by a process that was killed meanwhile: the next `recover` takes it
-                time.sleep(0.05)
+        waited: set[str] = set()
+        while True:  # a request that failed may have begun another that tries again
+            new = {*self._submitted, *self._runtime.adopted} - waited
+            ours = [one for one in new if wanted is None or self._tries_of(one) & wanted]
+            if not ours:
+                return
+            for identity in ours:
+                while not self._runtime.finished(identity):
+                    if not self._runtime.carried(identity):
+                        break  # by a process that was killed meanwhile: the next `recover` takes it
+                    time.sleep(0.05)
+            waited.update(ours)
+
+    def _tries_of(self, identity: str) -> set[str]:
+        """The request of a workflow, and those that it tries again."""
+        request = self.records.request(_request_of(identity))
+        found = {request.id}
+        while request.retries:
+            request = self.records.request(request.retries)
+            found.add(request.id)
+        return found
+
+    def last_try(self, request_id: str) -> Request:
+        """The newest of the requests that try the same move."""
+        request = self.records.request(request_id)
+        while following := self.records.facts(request.id).get("tried_again_as"):
+            request = self.records.request(following)
+        return request
 
     def stop(self) -> None:
         """Leave the executor's slot."""
@@ -319,5 +428,5 @@ def _somebody() -> str:
 
 
 def _request_of(identity: str) -> str:
-    """A workflow's identity is its request's id, or settle-REQUEST-…."""
+    """A workflow's identity is its request's id, or WORKFLOW-REQUEST-…."""
     return identity.split("-")[1] if "-" in identity else identity

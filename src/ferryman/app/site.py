@@ -1,6 +1,6 @@
 """Hosts and guests as they are now: found, looked at, checked, assessed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ferryman.errors import BadInput, DriverError, NotFound, Refused
 from ferryman.model.finding import Finding
 from ferryman.model.guest import State
+from ferryman.model.hook import Hook
 from ferryman.model.host import Check, GuestOnHost, Host, HostFacts
 from ferryman.model.plan import Plan
 from ferryman.model.request import Options
@@ -36,8 +37,10 @@ class HostGuests:
 class Site:
     """Hosts and guests, as they are now."""
 
-    def __init__(self, records: "DatabaseRecords") -> None:
-        self.records = records
+    def __init__(
+        self, records: "DatabaseRecords", hooks: tuple[Hook, ...] = (), secrets: Mapping[str, str] | None = None
+    ) -> None:
+        self.records, self._hooks, self._secrets = records, hooks, secrets
         self._hypervisors: dict[str, Hypervisor] = {}
 
     def hosts(self) -> tuple[Host, ...]:
@@ -210,7 +213,9 @@ class Site:
         from ferryman.drivers.probe import HostNetwork
         from ferryman.ports import Ports
 
-        return Ports(self.records, self.hypervisor, LibvirtBetween(), HostNetwork(), SteadyClock(), SshCopier())
+        return Ports(
+            self.records, self.hypervisor, LibvirtBetween(), HostNetwork(self._secrets), SteadyClock(), SshCopier(), self._hooks
+        )  # fmt: skip
 
     def assess(
         self, guest: str, destination: str, options: Options, *, source: str = "", measure_link: bool = False
@@ -223,7 +228,7 @@ class Site:
         at, found = self.find(guest, source)
         self.host(destination)
         options = self.with_maps(options, at, destination)
-        site = observe(self.ports, found.uuid, at, destination, way_back=options.rollback_loses_writes)
+        site = observe(self.ports, found.uuid, at, destination, options)
         if measure_link:
             speed = self.ports.between.measure(self.hypervisor(at), self.hypervisor(destination))
             site = replace(site, ground=replace(site.ground, link=speed))
@@ -236,6 +241,8 @@ class Site:
 
         if options.rollback_loses_writes and not options.cold:
             raise BadInput("--rollback-loses-writes", "the guest must be stopped for it", "add --cold")
+        if options.via_ssh and not options.cold:
+            raise BadInput("--via-ssh", "QEMU sends a running guest itself", "add --cold, or leave it away")
         if options.cpu and not options.cold:
             raise BadInput("--cpu", "a running guest keeps its CPU", "add --cold, or leave it away")
         if options.probe:

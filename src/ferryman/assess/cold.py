@@ -2,14 +2,15 @@
 
 from collections.abc import Iterable, Iterator
 
+from ferryman.assess import copies
 from ferryman.assess.definition import ALSO, bound_to_the_source
 from ferryman.model.finding import Finding, blocker, note, warning
-from ferryman.model.guest import State
+from ferryman.model.guest import Disk, State
 from ferryman.model.plan import Adaption
-from ferryman.model.request import Chain, Options
+from ferryman.model.request import Options
 from ferryman.model.site import Site
 from ferryman.model.units import format_moment
-from ferryman.plan import disks
+from ferryman.plan import disks, snapshots
 from ferryman.plan.adaption import adaption
 from ferryman.plan.cold import can_be_held
 
@@ -19,10 +20,14 @@ _AND = frozenset(
         "no-pool",
         "no-room",
         "room-tight",
+        "copy-impossible",
         "disk-copied",
+        "format-changed",
+        "not-converted",
         "chain-flattened",
         "chain-kept",
         "copied-shareable",
+        "copied-sliced",
         "disk-not-shared",
         "medium-ejected",
         "being-moved",
@@ -32,6 +37,8 @@ _AND = frozenset(
         "tpm",
     )
 )
+# Saved memory is a migration that waits: what a live move needs of the two hosts, it needs too.
+_OF_MEMORY = frozenset(("version-pair", "version-backwards", "cpu-incompatible", "cpu-passthrough", "cpu-not-compared"))
 _AND_WHERE_IT_STARTS = frozenset(
     (
         "memory-room",
@@ -49,18 +56,31 @@ def findings(site: Site, options: Options, live: Iterable[Finding]) -> Iterator[
     """Of what a live move would find, what holds here too; then what only matters to a guest that is stopped and copied."""
     found = tuple(live)
     also = _AND - {"disk-not-shared"} if options.rollback_loses_writes else _AND
-    wanted = ALSO | also | (frozenset() if site.guest.off else _AND_WHERE_IT_STARTS)
+    asleep = site.guest.off and site.guest.managed_save
+    wanted = (
+        ALSO
+        | also
+        | (frozenset() if site.guest.off else _AND_WHERE_IT_STARTS)
+        | (_OF_MEMORY if asleep else frozenset())
+    )
     changed = adaption(site, options)
     yield from (finding for finding in found if finding.code in wanted - _mended(changed))
     yield from _adaptions(site, changed)
-    if site.guest.cpu_mode == "custom" and not options.cpu:  # another mode is made anew where the guest starts
+    if (
+        site.guest.cpu_mode == "custom" and not options.cpu and not asleep
+    ):  # another mode is made anew where the guest starts
         yield from (finding for finding in found if finding.code == "cpu-incompatible")
     yield from _state(site, options)
+    yield from _unlike(site)
     yield from _disks(site, options)
+    yield from copies.findings(site, options)
+    if options.checks and site.guest.off:
+        yield warning("checks-not-asked", f"checks of guest {site.guest.name}", "it is off and stays off, so what was named is not asked", "start it there, then ask")  # fmt: skip
     if options.rollback_loses_writes:
         yield from _way_back(site)
+        yield from _snapshots_stay(site)
         return
-    yield from _left_behind(site, options)
+    yield from _left_behind(site, options, changed)
     yield from _links(site)
 
 
@@ -107,7 +127,34 @@ def _state(site: Site, options: Options) -> Iterator[Finding]:
         yield blocker("cannot-answer", what, f"it is {guest.state}", f"virsh destroy {guest.name} once you know why, then move it shut off")  # fmt: skip
     if options.force_off and not guest.off:
         yield warning("may-be-forced-off", what, "if it does not shut down in time it is switched off (--force-off): what it has not written yet is lost, and its file systems are not clean",
-                      "a longer --stop-timeout makes that less likely; afterwards look at its file systems from inside (fsck)")  # fmt: skip
+                      f"a longer --stop-timeout makes that less likely; afterwards they are looked through if {site.source.host.name} has guestfish (apt install libguestfs-tools)")  # fmt: skip
+
+
+def _unlike(site: Site) -> Iterator[Finding]:
+    """What starts at the destination is the definition: what was plugged in or changed live ends with the stop, there and here."""
+    guest, at = site.guest, site.source.host.name
+    for one in guest.unlike:
+        what = f"{one.kind} {one.name} of guest {guest.name}"
+        match one.kind, one.live, one.defined:
+            case "disk", live, "":
+                yield warning("live-only", what, f"{live} was plugged in live only: it is not copied and stays at {at}, and the guest is without it from the stop on, also if it is put back",
+                              f"to take it along: virsh attach-disk {guest.name} {live} {one.name} --config, with the options of virsh dumpxml {guest.name}")  # fmt: skip
+            case "disk", live, defined if live:
+                yield blocker("defined-otherwise", what, f"it runs on {live}, and its definition names {defined}: it would start with that, without what was written to {live}",
+                              f"make the definition name what it runs on (virsh edit {guest.name}); or, if {defined} is the right one, shut the guest down and start it")  # fmt: skip
+            case "medium", live, defined if live:
+                yield note(
+                    "live-only", what, f"{live} was put in live only: at its next start it has {defined or 'none'}"
+                )
+            case _, _, "":
+                yield warning("live-only", what, f"it was plugged in live only ({one.live}): it does not come along, and the guest is without it from the stop on, also if it is put back",
+                              f"to take it along: virsh attach-device {guest.name} FILE --config, FILE being its element in virsh dumpxml {guest.name}")  # fmt: skip
+            case _:
+                yield note(
+                    "defined-only",
+                    what,
+                    f"it is in the definition only ({one.defined}), and comes along: the guest has it from its next start on",
+                )
 
 
 def _disks(site: Site, options: Options) -> Iterator[Finding]:
@@ -118,24 +165,58 @@ def _disks(site: Site, options: Options) -> Iterator[Finding]:
         if not can_be_held(disk):
             yield warning("not-held", what, f"it cannot be held at {site.source.host.name} ({'shareable' if disk.shareable else disk.kind}): nothing but its definition keeps the guest from being started there while it moves",
                           "start nothing by hand until the move has ended")  # fmt: skip
+    for disk in disks.to_copy(site, options):
+        if not disk.capacity:
+            yield blocker("size-unknown", f"disk {disk.target} ({disk.source}) of guest {site.guest.name}", f"libvirt at {site.source.host.name} does not find it, or does not say how large it is, and it is to be copied",
+                          "look whether it is there; a device is seen in a pool of its kind (virsh pool-define-as); or take the disk out of the definition: virsh edit")  # fmt: skip
+        if disk.encrypted:
+            yield from _encrypted(site, disk)
 
 
-def _left_behind(site: Site, options: Options) -> Iterator[Finding]:
+def _encrypted(site: Site, disk: Disk) -> Iterator[Finding]:
+    what = f"disk {disk.target} ({disk.source}) of guest {site.guest.name}"
+    if disk.backing:
+        yield blocker("encrypted-layers", what, "it is encrypted and has layers below: its file alone is not all of it, and without its secret nobody can join them",
+                      f"flatten it: virsh blockpull {site.guest.name} {disk.target} --wait, while the guest runs")  # fmt: skip
+    else:
+        yield note("encrypted-copied", what, "it is encrypted: its file is copied as it is, byte for byte and without conversion, and nobody opens it",
+                   f"{site.destination.host.name} needs the same secret under the same name (secret-named)")  # fmt: skip
+
+
+def _snapshots_stay(site: Site) -> Iterator[Finding]:
+    """On the way back it gets its old definition and disks: what was made since belongs to the newer ones."""
+    guest, what = site.guest, f"guest {site.guest.name}"
+    if guest.snapshots:
+        yield blocker("snapshots-stay", what, f"its snapshots ({', '.join(guest.snapshots)}) are of the disks that it has now, and it gets older ones",
+                      f"virsh snapshot-delete {guest.name} NAME, or leave --rollback-loses-writes away: they come along then")  # fmt: skip
+    if guest.managed_save and guest.off:
+        yield blocker("state-stays", what, "its saved memory is of the disks that it has now, and it gets older ones", f"virsh managedsave-remove {guest.name}, or leave --rollback-loses-writes away")  # fmt: skip
+
+
+def _woken_elsewhere(site: Site, changed: Adaption) -> Iterator[Finding]:
+    if changed != Adaption():
+        yield blocker("saved-memory-adapted", f"guest {site.guest.name}", "its memory was saved on another machine than the one that it would get (emulator, machine type or --cpu)",
+                      f"wake it up and shut it down first, or give the memory up: virsh managedsave-remove {site.guest.name}")  # fmt: skip
+
+
+def _left_behind(site: Site, options: Options, changed: Adaption) -> Iterator[Finding]:
     """What libvirt keeps beside the definition, at the source only."""
     guest, what = site.guest, f"guest {site.guest.name}"
-    if guest.external_snapshots:
-        yield blocker("snapshots-stay", what, f"its snapshots {', '.join(guest.external_snapshots)} keep a part in files of their own, which do not travel",
-                      f"virsh snapshot-delete {guest.name} NAME merges one; or --metadata forgets it and keeps the files")  # fmt: skip
-    elif guest.snapshots:
-        yield note("snapshots-along", what, f"its snapshots ({', '.join(guest.snapshots)}) move along: the files of its qcow2 images are copied as they are, without conversion")  # fmt: skip
+    for file, why in snapshots.obstacles(site, options):
+        yield blocker("snapshots-stay", f"{file.source} of snapshot {file.snapshot} of guest {guest.name}", why,
+                      f"virsh snapshot-delete {guest.name} {file.snapshot} merges it; with --metadata its files stay, and libvirt forgets it")  # fmt: skip
+    if guest.snapshots:
+        beside = f", {len(files)} files beside them too" if (files := snapshots.along(site, options)) else ""
+        yield note("snapshots-along", what, f"its snapshots ({', '.join(guest.snapshots)}) move along: the files of its qcow2 images are copied as they are, without conversion{beside}")  # fmt: skip
         for disk in disks.to_copy(site, options):
-            if disk.backing and options.chain is not Chain.KEEP:
+            if disk.backing and not disks.keeps_chain(guest, options):
                 yield blocker("snapshots-stay", f"disk {disk.target} ({disk.source}) of guest {guest.name}", "it has snapshots inside and layers below: neither its content nor its file alone is all of it",
                               f"--chain keep copies all of its files; or flatten it: virsh blockpull {guest.name} {disk.target} --wait")  # fmt: skip
     if guest.checkpoints:
         yield note("checkpoints-left", what, f"its checkpoints ({', '.join(guest.checkpoints)}) stay behind: the next backup at the destination is a full one",
                    "make the incremental backup that is due before the move")  # fmt: skip
     if guest.managed_save and guest.off:
+        yield from _woken_elsewhere(site, changed)
         yield note("saved-memory", what, "it was put to sleep with its memory saved: that moves along, and it wakes up at the destination when it is started",
                    "it stays asleep in the move: start it when you are ready")  # fmt: skip
     yield from bound_to_the_source(site)
@@ -145,6 +226,8 @@ def _links(site: Site) -> Iterator[Finding]:
     if site.guest.off:
         return
     for interface in site.guest.interfaces:
-        if interface.kind in ("hostdev", "vdpa", "vhostuser"):
-            yield warning("link-without-switch", f"interface {interface.mac} of guest {site.guest.name}", f"it is of kind {interface.kind}, whose link cannot be taken down: it is seen as soon as the guest starts at {site.destination.host.name}",
+        if (
+            interface.network_mode == "hostdev"
+        ):  # one that is passed through by its own definition is a host device, which stays
+            yield warning("link-without-switch", f"interface {interface.mac} of guest {site.guest.name}", f"its network passes a device through, whose link cannot be taken down: it is seen as soon as the guest starts at {site.destination.host.name}",
                           "a move that fails after that may have been seen by clients")  # fmt: skip

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from ferryman.model.finding import Finding, blocker
+from ferryman.model.finding import Finding, blocker, note
 from ferryman.model.request import CopyStorage, Options
 from ferryman.model.site import Reach, Site
 
@@ -40,6 +40,12 @@ ALSO = frozenset(
         "bridge-not-checked",
         "network-missing",
         "network-inactive",
+        "portgroup-missing",
+        "filter-missing",
+        "filter-not-checked",
+        "listen-missing",
+        "listen-not-checked",
+        "seclabel-missing",
         "private-network",
         "other-segment",
         "segment-not-checked",
@@ -82,7 +88,7 @@ def _left_behind(site: Site) -> Iterator[Finding]:
     guest, what = site.guest, f"guest {site.guest.name}"
     if guest.snapshots:
         yield blocker("snapshots-stay", what, f"it has snapshots ({', '.join(guest.snapshots)}): what libvirt knows of them does not travel",
-                      f"--cold takes internal ones along; or virsh snapshot-delete {guest.name} NAME, with --metadata to keep their data in the image")  # fmt: skip
+                      f"--cold takes them along; or virsh snapshot-delete {guest.name} NAME, with --metadata to keep their data in the image")  # fmt: skip
     if guest.checkpoints:
         yield blocker("checkpoints-stay", what, f"it has checkpoints ({', '.join(guest.checkpoints)}): what libvirt knows of them does not travel",
                       f"virsh checkpoint-delete {guest.name} NAME; the next backup is a full one")  # fmt: skip
@@ -104,6 +110,20 @@ def bound_to_the_source(site: Site) -> Iterator[Finding]:
     for path in guest.state_files:
         yield blocker("state-stays", f"{path} of guest {guest.name}", "it holds what the guest keeps in its memory device or TPM, and is not copied: the destination would begin with an empty one",
                       "start the guest and move it live: then it travels")  # fmt: skip
-    if site.ground.nvram is not None and site.ground.nvram.reach is Reach.UNPROVED:
-        yield blocker("nvram-unproved", f"firmware variables {guest.nvram} of guest {guest.name}", site.ground.nvram.how,
-                      f"make sure that {site.destination.host.name} has the directory, so that they can be copied there")  # fmt: skip
+    yield from _variables(site)
+
+
+def _variables(site: Site) -> Iterator[Finding]:
+    """Firmware variables: a file is copied, a device or network storage must be there already."""
+    guest, found, there = site.guest, site.ground.nvram, site.destination.host.name
+    if found is None:
+        return
+    what = f"firmware variables {guest.nvram or guest.nvram_store} of guest {guest.name}"
+    if found.reach is Reach.UNPROVED and not guest.nvram_store:
+        yield blocker("nvram-unproved", what, found.how, f"make sure that {there} has the directory, so that they can be copied there")  # fmt: skip
+    elif guest.nvram_store and found.reach in (Reach.UNPROVED, Reach.DIFFERENT):
+        yield blocker("nvram-stays", what, f"they are no file, so they are not copied, and {there} is not proved to have the same ones ({found.how})",
+                      f"put them on storage that both hosts share; or, while the guest is off, make them a file: qemu-img convert -O raw {guest.nvram_store} FILE, and <nvram>FILE</nvram> by virsh edit {guest.name}")  # fmt: skip
+    elif found.reach is Reach.NETWORK:
+        yield note("nvram-network", what, "taken for the same at both hosts because of its name; not tried from the destination",
+                   f"check that {there} may reach it (addresses, secrets)")  # fmt: skip

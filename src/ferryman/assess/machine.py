@@ -15,6 +15,11 @@ def findings(site: Site) -> Iterator[Finding]:
     yield from _files(site)
     yield from _vcpus(site)
     yield from _pinning(site)
+    for model in site.guest.security_models:
+        if site.destination.security_models and model not in site.destination.security_models:
+            there = ", ".join(site.destination.security_models)
+            yield blocker("seclabel-missing", f"security label of guest {site.guest.name}", f"its definition names {model}, by which {site.destination.host.name} does not label (it has: {there}): it could not start there",
+                          f"take that <seclabel> out, and each host uses its own: virsh edit {site.guest.name}; then shut it down and start it")  # fmt: skip
 
 
 def _machine(site: Site) -> Iterator[Finding]:

@@ -1,7 +1,8 @@
-"""Does the destination have the bridges and networks that the guest's interfaces are on, and are they the same segment?"""
+"""Does the destination have what the guest's interfaces and consoles are on: bridges, networks, filters, addresses; the same segment?"""
 
 from collections.abc import Iterator
 from dataclasses import replace
+from ipaddress import ip_address
 
 from ferryman.model.finding import Finding, blocker, note, warning
 from ferryman.model.guest import Interface
@@ -23,6 +24,50 @@ def findings(site: Site, options: Options) -> Iterator[Finding]:
     new_names = disks.networks(site.guest, options)
     for interface in site.guest.interfaces:
         yield from _interface(site, replace(interface, source=new_names.get(interface.source, interface.source)))
+        yield from _filter(site, interface)
+    yield from _listens(site)
+
+
+def _filter(site: Site, interface: Interface) -> Iterator[Finding]:
+    """A guest on an interface whose filter is not there does not start."""
+    source, name, there = site.source.host, site.destination.host, site.destination.filters
+    what = f"network filter {interface.filter} of interface {interface.mac} of guest {site.guest.name}"
+    if interface.filter and there is None:
+        yield note("filter-not-checked", what, f"libvirt at {name.name} does not say which filters it has", f"look at {name.name}: virsh nwfilter-list")  # fmt: skip
+    elif interface.filter and there is not None and interface.filter not in there:
+        yield blocker("filter-missing", what, f"libvirt at {name.name} does not have it: the guest could not start there",
+                      f"virsh -c {source.uri} nwfilter-dumpxml {interface.filter} >filter.xml; virsh -c {name.uri} nwfilter-define filter.xml; those that it refers to first")  # fmt: skip
+
+
+_EVERYWHERE = frozenset(("0.0.0.0", "::", "::1", "localhost", "any"))
+
+
+def _listens(site: Site) -> Iterator[Finding]:
+    """Of an address that a host does not have no program can listen, and then no QEMU starts."""
+    guest, name, addresses = site.guest, site.destination.host.name, site.ground.addresses
+    remedy = f"let it listen on an address of each host's own: <listen type='address' address='0.0.0.0'/>, or '127.0.0.1': virsh edit {guest.name}; then shut it down and start it"
+    for address in guest.listens:
+        what = f"listen address {address} of guest {guest.name}"
+        if address in _EVERYWHERE or address.startswith("127.") or "any" in (addresses or ()):
+            continue
+        if addresses is None or not _is_address(address):
+            yield note(
+                "listen-not-checked", what, f"whether {name} has it was not found out", f"look at {name}: ip address"
+            )
+        elif address not in addresses:
+            yield blocker("listen-missing", what, f"{name} does not have it: the guest's QEMU could not listen there, and would not start", remedy)  # fmt: skip
+    for network in guest.listen_networks:
+        if network not in {one.name for one in site.destination.networks if one.active}:
+            yield blocker("listen-missing", f"network {network}, on whose address guest {guest.name} listens", f"{name} does not have it, or not active: the guest could not start there", remedy)  # fmt: skip
+
+
+def _is_address(text: str) -> bool:
+    """Not a name, which may mean another address at each host."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _interface(site: Site, interface: Interface) -> Iterator[Finding]:
@@ -80,6 +125,9 @@ def _network(site: Site, interface: Interface, what: str) -> Iterator[Finding]:
     elif not network.active:
         yield blocker("network-inactive", what, f"network {interface.source} at {name} is not active",
                       f"at {name}: virsh net-start {interface.source}; virsh net-autostart {interface.source}")  # fmt: skip
+    elif interface.portgroup and interface.portgroup not in network.portgroups:
+        yield blocker("portgroup-missing", what, f"network {network.name} at {name} has no port group {interface.portgroup}: the interface would be without what that one says of VLANs and bandwidth",
+                      f"add the <portgroup> that the network has at {site.source.host.name}: virsh net-edit {network.name} at {name}")  # fmt: skip
     elif interface.network_mode in PRIVATE or network.mode in PRIVATE:
         kind = PRIVATE.get(interface.network_mode) or PRIVATE[network.mode]
         yield warning("private-network", what, f"{interface.source} is {kind}, which ends at its host: the guest keeps its address, its connections break",

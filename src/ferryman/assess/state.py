@@ -39,7 +39,7 @@ def _of_the_guest(site: Site) -> Iterator[Finding]:
                       f"wait for its end: virsh domjobinfo {guest.name}")  # fmt: skip
     if guest.snapshots:
         yield blocker("snapshots", what, f"it has snapshots ({', '.join(guest.snapshots)}): libvirt refuses to move such a guest live",
-                      f"virsh snapshot-delete {guest.name} NAME, or with --metadata to keep their data in the image")  # fmt: skip
+                      f"--cold takes them along; or virsh snapshot-delete {guest.name} NAME, with --metadata to keep their data in the image")  # fmt: skip
     if guest.checkpoints:
         yield warning("checkpoints", what, f"its checkpoints ({', '.join(guest.checkpoints)}) vanish with the move: the next backup at the destination is a full one",
                       "make the incremental backup that is due before the move")  # fmt: skip

@@ -40,7 +40,7 @@ def _disk(site: Site, disk: Disk, reach: DiskReach | None) -> Iterator[Finding]:
     if reach is None or reach.reach is Reach.UNPROVED:
         how = reach.how if reach else "it was not looked at"
         yield blocker("disk-unproved", what, f"not proved to be the same storage at {destination}: {how}",
-                      "make a storage pool of its directory at both hosts, active, so that ferryman can try it")  # fmt: skip
+                      _remedy_for_unproved(disk))  # fmt: skip
         return
     if reach.reach is Reach.DIFFERENT:
         yield blocker(
@@ -110,6 +110,14 @@ def _coherent(disk: Disk, reach: DiskReach) -> bool:
 def _no_lock(what: str) -> Finding:
     return warning("no-image-lock", what, "QEMU takes no lock there that the other host would see: if a libvirtd dies in the switchover, nothing but libvirt stands between two running copies",
                    "do not restart libvirtd at either host during the move")  # fmt: skip
+
+
+def _remedy_for_unproved(disk: Disk) -> str:
+    copied = "--copy-storage all copies it (of a guest that is off: with --cold)"
+    if disk.kind == "block":
+        return f"{copied}; one device of both hosts is known by a WWN that both tell: virsh nodedev-dumpxml"
+    pool = "make a storage pool of its directory at both hosts, active, so that ferryman can try it"
+    return f"{pool}; or {copied}" if disk.kind in disks.COPYABLE else pool
 
 
 def _remedy_for_local(disk: Disk) -> str:

@@ -29,6 +29,9 @@ def findings(site: Site, options: Options) -> Iterator[Finding]:
         pools[placed.pool.name] = placed.pool
         wanted.setdefault(placed.pool.name, []).append(disk)
         yield from _disk(site, disk, placed.pool, options)
+    for disk in disks.beyond_copying(site, options):
+        yield blocker("copy-impossible", _what(site, disk), f"--copy-storage all asks for a copy, and storage of kind {disk.kind} is not a file or device of {site.source.host.name} that could be copied",
+                      "--copy-storage auto leaves it where it is, for both hosts to use; or shut the guest down and copy the disk by hand: ferryman copy")  # fmt: skip
     for name, pool in pools.items():
         yield from _room(site, pool, wanted[name], options)
     if wanted and options.bandwidth and not options.cold:
@@ -46,14 +49,16 @@ def _disk(site: Site, disk: Disk, pool: Pool, options: Options) -> Iterator[Find
         carried = "it is copied while the guest runs"
     yield note("disk-copied", what, f"{carried}, to pool {pool.name} at {at} ({format_size(disk.allocation)} of {format_size(disk.capacity)} are in use)",
                "the source's copy is removed at the end (--retire)" if options.retire else "the source's copy is kept until: ferryman retire ID")  # fmt: skip
-    if disk.backing and not disk.read_only and options.cold and options.chain is Chain.KEEP:
-        yield note("chain-kept", what, f"its {len(disk.backing)} backing layers are copied as the files that they are (--chain keep)",
+    if disk.backing and not disk.read_only and disks.keeps_chain(site.guest, options):
+        why = "--chain keep" if options.chain is Chain.KEEP else "its snapshots are made of them"
+        yield note("chain-kept", what, f"its {len(disk.backing)} backing layers are copied as the files that they are ({why})",
                    "they need room for each layer, and stay at the source: other images may stand upon them")  # fmt: skip
     elif disk.backing and not disk.read_only:
         yield note("chain-flattened", what, f"its {len(disk.backing)} backing layers are copied into one image",
                    "nothing is lost; put all layers on storage that both hosts share if they must stay apart")  # fmt: skip
+    yield from _format(site, disk, pool, options)
     if pool.kind == "logical":
-        yield note("raw-allocated", what, f"a logical volume takes all {format_size(disk.capacity)} from the beginning",
+        yield note("raw-allocated", what, f"a logical volume takes all {format_size(disk.capacity)} from the beginning, and whole extents: the guest may see a disk that is slightly larger",
                    "leave that much room in the volume group")  # fmt: skip
     elif _fully_allocated(site, disk, pool, options):
         yield note("raw-allocated", what, f"QEMU {'.'.join(map(str, site.destination.qemu_version))} may allocate all {format_size(disk.capacity)} of a raw copy",
@@ -61,9 +66,23 @@ def _disk(site: Site, disk: Disk, pool: Pool, options: Options) -> Iterator[Find
     if not disk.read_only and not options.cold:
         yield note("no-image-lock", what, "its two copies have no lock in common: if a libvirtd dies in the switchover, nothing but libvirt stands between two running guests",
                    "do not restart libvirtd at either host during the move")  # fmt: skip
+    if disk.sliced:
+        yield blocker("copied-sliced", what, "its definition names a part of an image (<slices>): the whole of it would be copied, and the part not be known",
+                      f"put that part into an image of its own while the guest is off (of a raw one: dd with skip= and count=), and name that: virsh edit {site.guest.name}; or put it on storage that both hosts share")  # fmt: skip
     if disk.shareable:
         yield blocker("copied-shareable", what, "it is marked shareable: another guest may be writing to it, and would go on writing to the old copy",
                       "put it on storage that both hosts share")  # fmt: skip
+
+
+def _format(site: Site, disk: Disk, pool: Pool, options: Options) -> Iterator[Finding]:
+    what, there = _what(site, disk), disks.format_there(disk, pool, site, options)
+    if disks.kept_as_it_is(disk, site, options):
+        yield blocker("not-converted", what, f"--format {options.format} asks for another format than {disk.format}, and what has snapshots inside, a chain to be kept or encryption is copied as the file that it is",
+                      "leave --format away; or remove the snapshots first, or leave --chain keep away")  # fmt: skip
+    elif there != disk.format:
+        why = f"--format {options.format}" if options.format.value == there else f"pool {pool.name} holds nothing else"
+        yield note("format-changed", what, f"it is {disk.format} here and will be {there} at {site.destination.host.name} ({why})",
+                   "its definition there says so; its content is the same, and its digests prove it")  # fmt: skip
 
 
 def _what(site: Site, disk: Disk) -> str:

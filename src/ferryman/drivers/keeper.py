@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ferryman import errors
 from ferryman.drivers import ssh
 from ferryman.model.host import Host
-from ferryman.model.plan import Held
+from ferryman.model.plan import Held, ImageFile, Soundness
 
 DIRECTORY = "/run/ferryman/holds"
 WITHIN = 30.0  # seconds for one call
@@ -93,7 +93,23 @@ rm -rf "$directory.new-$request"
 if [ -e "$directory/.ferryman-$request" ]; then rm -rf "$directory"; fi
 if [ -e "$directory.before-$request" ] && [ ! -e "$directory" ]; then mv "$directory.before-$request" "$directory"; fi
 """
+_ADOPT = """
+set -eu
+rm -f "$1/.ferryman-$2"
+if [ -e "$1.before-$2" ]; then echo kept; fi
+"""
+# Nothing but what ferryman itself put aside for that request goes.
+_REMOVE_ASIDE = """
+set -eu
+case "$1" in /*.before-"$2") ;; *) echo "$1 was not put aside for request $2" >&2; exit 1;; esac
+if [ -e "$1" ]; then rm -rf "$1"; echo removed; fi
+"""
 _MOVE = """[ -e "$1" ] || exit 0; [ ! -e "$2" ] || { echo "$2 is there already" >&2; exit 1; }; mv "$1" "$2" """
+
+_CHAIN = """
+[ -e "$1" ] || exit 0
+exec qemu-img info -U -f "$2" --backing-chain --output=json "$1"
+"""
 
 
 def hold(host: Host, request: str, images: Sequence[Held]) -> None:
@@ -138,6 +154,16 @@ def take_back(host: Host, directory: str, request: str) -> None:
     _do(host, _TAKE_BACK, directory, request, what=f"directory {directory}")
 
 
+def adopt(host: Host, directory: str, request: str) -> bool:
+    """Take the mark away: nothing will be taken back; True when what was there before is kept beside it."""
+    return "kept" in _do(host, _ADOPT, directory, request, what=f"directory {directory}").out
+
+
+def remove_aside(host: Host, path: str, request: str) -> bool:
+    """Remove what was put aside for that request; False: there was none."""
+    return "removed" in _do(host, _REMOVE_ASIDE, path, request, what=path).out
+
+
 def move_file(host: Host, path: str, to: str) -> None:
     """Give a file another name in its file system."""
     _do(host, _MOVE, path, to, what=f"file {path}")
@@ -150,12 +176,16 @@ def _do(host: Host, script: str, *arguments: str, what: str, text: str = "") -> 
     return answer
 
 
-def image_chain(host: Host, path: str) -> tuple[tuple[str, str], ...]:
-    """(path, format) of an image and of the layers below it, top first. Also of one that is in use."""
-    answer = ssh.run(host, ["qemu-img", "info", "-U", "--backing-chain", "--output=json", path], timeout=WITHIN)
+def image_chain(host: Host, path: str, kind: str) -> tuple[ImageFile, ...]:
+    """An image and the layers below it, top first; nothing when there is no such file. Also of one that is in use.
+
+    The format is never guessed: what a guest writes at the beginning of a raw image may look like the header of another.
+    """
+    answer = ssh.run(host, ["sh", "-c", _CHAIN, "ferryman", path, kind], timeout=WITHIN)
     if answer.code != 0:
         raise errors.DriverError(f"image {path} at host {host.name}", _words(answer), "look at it: qemu-img info; the program comes with qemu-utils")  # fmt: skip
-    return tuple((str(one["filename"]), str(one["format"])) for one in json.loads(answer.out))
+    chain = json.loads(answer.out or "[]")
+    return tuple(ImageFile(str(one["filename"]), str(one["format"]), int(one.get("actual-size", 0))) for one in chain)
 
 
 def rebase(host: Host, path: str, backing: str, backing_format: str) -> None:
@@ -174,13 +204,20 @@ def image_snapshots(host: Host, path: str) -> tuple[str, ...]:
     return tuple(str(one["name"]) for one in json.loads(answer.out).get("snapshots", ()))
 
 
-def check_image(host: Host, image: Held) -> str:
-    """What is wrong with an image's own structure; empty for nothing."""
+_LEAKED = 3  # of qemu-img check: clusters that nothing refers to, as a guest leaves them that was switched off
+
+
+def check_image(host: Host, image: Held) -> Soundness:
+    """Whether an image's own structure is sound."""
     if image.format == "raw":
-        return ""
+        return Soundness(True)
     command = ["qemu-img", "check", "-q", "-U", "-f", image.format, image.path]
     answer = ssh.run(host, command, timeout=CHECK_WITHIN)
-    return "" if answer.code in (0, 63) else _words(answer)  # 63: the format has nothing to check
+    if answer.code == _LEAKED:
+        return Soundness(True, "some clusters take room for nothing, which harms nobody (qemu-img check -r leaks)")
+    return (
+        Soundness(True) if answer.code in (0, 63) else Soundness(False, _words(answer))
+    )  # 63: the format has nothing to check
 
 
 def _run(host: Host, script: str, request: str, *arguments: str) -> ssh.Answer:

@@ -72,6 +72,15 @@ def programs() -> Iterator[Check]:
     yield good("virsh", path or "not here, and not needed: remedies name it, apt install libvirt-clients has it")
 
 
+def settings(path: Path, *, secret: bool) -> Check:
+    """The settings file; one with secrets in it is nobody else's."""
+    if not path.exists():
+        return good("settings", "no file: all defaults")
+    if secret and path.stat().st_mode & 0o077:
+        return missing("settings", f"others may read {path} (mode {path.stat().st_mode & 0o777:o}): secrets of hooks are in there", f"chmod 600 {path}")  # fmt: skip
+    return good("settings", str(path))
+
+
 def state_directory(directory: Path) -> Iterator[Check]:
     """Whether it is there (or can be made), is ours alone, can be written, and has room."""
     thing = f"state directory {directory}"

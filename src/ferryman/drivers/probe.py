@@ -8,14 +8,15 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
 from ferryman import errors
-from ferryman.drivers import checks, ssh
+from ferryman.drivers import checks, hooks, ssh
 from ferryman.drivers.address import parse
+from ferryman.model.hook import Answer, Hook
 from ferryman.model.host import Host
 
 INTERVAL = 0.05  # seconds between two probes
@@ -135,7 +136,10 @@ def _neighbours() -> list[dict[str, Any]]:
 
 
 class HostNetwork:
-    """Implements ports.Network, from this machine and over ssh."""
+    """Implements ports.Network, from this machine and over ssh. `secrets` sign what webhooks get, by the hooks' names."""
+
+    def __init__(self, secrets: Mapping[str, str] | None = None) -> None:
+        self._secrets = secrets or {}
 
     def watch(self, probe: str) -> ThreadedWatcher:
         return ThreadedWatcher(probe)
@@ -154,6 +158,9 @@ class HostNetwork:
 
     def check(self, check: str, within: float) -> str:
         return checks.ask(check, within)
+
+    def tell(self, hook: Hook, facts: Mapping[str, Any]) -> Answer:
+        return hooks.tell(hook, facts, self._secrets.get(hook.name, ""))
 
     def address_of(self, macs: Sequence[str]) -> str:
         wanted = {mac.lower() for mac in macs}

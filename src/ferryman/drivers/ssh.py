@@ -21,9 +21,12 @@ class Answer:
 
 
 def command_for(host: Host, arguments: Sequence[str]) -> list[str]:
-    """The command line that runs a program on a host; the program itself on the local one."""
+    """The command line that runs a program on a host; the program itself on the local one. Raises errors.DriverError."""
     if not host.effective_ssh:
         return list(arguments)
+    if host.effective_ssh.startswith("-"):
+        raise errors.DriverError(f"ssh to host {host.name}", f"its target '{host.effective_ssh}' would be an option of ssh, which can run programs",
+                                 "name another: ferryman host add … --ssh USER@ADDRESS")  # fmt: skip
     return ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_WITHIN}", "-o", "ServerAliveInterval=3",
             "-o", "ServerAliveCountMax=3", host.effective_ssh, "--", shlex.join(arguments)]  # fmt: skip
 

@@ -3,50 +3,58 @@
 Until its network links go up at the destination everything is put back by the undo rows; from then on there is only forward.
 """
 
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import PurePath
 from typing import Any
 
-from ferryman.errors import DriverError, Refused
-from ferryman.execute import definition, live, mark, storage, undo
+from ferryman.errors import DriverError, RecordsUnusable, Refused, Timeout
+from ferryman.execute import definition, hooks, layers, live, mark, storage, undo
 from ferryman.execute.copying import copy_disks, copy_saved, copy_tpm, forget_journals, results, still_untouched
 from ferryman.execute.follow import TransferEnd, not_ours_any_more
+from ferryman.execute.inspection import inspect
 from ferryman.execute.runtime import step
 from ferryman.execute.settle import PATIENCE, Judge, confirm, look, settle
 from ferryman.execute.stop import stop
 from ferryman.model.guest import Snapshot
-from ferryman.model.outcome import Figures
+from ferryman.model.outcome import Figures, Outcome, Status
 from ferryman.model.phase import Phase
 from ferryman.model.place import Where
 from ferryman.model.plan import Plan, Travel
 from ferryman.model.request import Request
 from ferryman.plain import from_plain, to_plain
 from ferryman.plan.cold import HEALTHY_FOR
-from ferryman.ports import Ports
+from ferryman.ports import Console, Ports
 from ferryman.verify.cold import judge_cold
 from ferryman.verify.location import Action, Verdict
 
 GOOD = TransferEnd("")
-AGENT_WITHIN = 180.0  # seconds that a guest gets to boot until its agent answers
+ANSWERS_WITHIN = 180.0  # seconds that a guest gets to boot until it answers as it did before
 
 
 def carry_out(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> tuple[TransferEnd, Verdict]:
     """From the saved definition to a verdict on who owns the guest. Raises Refused when nothing was made."""
     step("save-definition", live.save_definition, ports, request)
     step("save-snapshots", save_snapshots, ports, request, plan)
-    if plan.starts:
-        step("mark", mark.set_mark, ports, request)
+    step("mark", mark.set_mark, ports, request)
     if request.options.replace_definition:
         step("replace-definition", live.replace_definition, ports, request)
     if plan.ejected:
         step("eject-media", storage.eject_media, ports, request, plan)
     if plan.new_disks:
         step("make-volumes", storage.make_volumes, ports, request, plan)
+    step("try-definition", try_definition, ports, request, plan)
     if plan.autostart:
         step("autostart-off", live.autostart_off, ports, request)
+    if plan.starts:
+        step("tell-before-stop", hooks.before_stop, ports, request, fresh)
     end = _brought(ports, request, plan, fresh=fresh)
     verdict = settled(ports, request, plan, put_back=bool(end.reason))
+    if verdict.action is Action.FORWARD and (by := step("enter-completing", enter_completing, ports, request)):
+        end = TransferEnd(f"cancelled by {by}", cancelled=True)
+        verdict = settled(ports, request, plan, put_back=True)
     if verdict.action is Action.BACK and not end.reason:
         end = _why_back(ports, request)
     return end, verdict
@@ -90,7 +98,14 @@ def _tried(ports: Ports, request: Request, act: Callable[[], TransferEnd]) -> An
     try:
         return to_plain(act())
     except (DriverError, Refused) as error:
-        return to_plain(TransferEnd(f"{error.what}: {error.why}", str(error), error.remedy))
+        return to_plain(TransferEnd(f"{error.what}: {error.why}", str(error), error.remedy, kind=type(error).__name__))
+    except RecordsUnusable:
+        raise  # without records nothing can be put back
+    except Exception as error:  # a fault of ours, and the guest is off: it is put back all the same
+        fault = f"a fault in ferryman: {type(error).__name__}: {error}"
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        ports.records.keep_decision(request.id, f"{fault} (in {at.name}, {PurePath(at.filename).name} line {at.lineno})")  # fmt: skip
+        return to_plain(TransferEnd(fault, fault, "please report it, with what ferryman show says of this request"))
 
 
 def _why_back(ports: Ports, request: Request) -> TransferEnd:
@@ -127,14 +142,28 @@ def _judge(ports: Ports, request: Request, plan: Plan, *, put_back: bool) -> Jud
 
 
 def save_snapshots(ports: Ports, request: Request, plan: Plan) -> None:
-    """Keep what libvirt knows of them. Raises Refused for one in an image that it does not know: the copy would lose it."""
+    """Keep what libvirt knows of them. Raises Refused for one in an image that it does not know, and for files that cannot be copied."""
     source = ports.hypervisor(request.source)
     for disk in plan.new_disks:
-        if disk.travel is Travel.COPY and disk.format == "qcow2" and (names := source.image_snapshots(disk.source)):
+        if (
+            disk.travel is Travel.COPY
+            and (disk.converted_from or disk.format) == "qcow2"
+            and (names := source.image_snapshots(disk.source))
+        ):
             raise Refused(f"disk {disk.target} ({disk.source})", f"snapshots are in it that libvirt does not know ({', '.join(names)}): they would not come along",
                           f"once the guest is off: qemu-img snapshot -d NAME {disk.source}; or move it live")  # fmt: skip
+    layers.look(ports, request, plan)
     if plan.snapshots:
         ports.records.keep_facts(request.id, {"snapshots": to_plain(source.snapshots(request.guest_uuid))})
+
+
+def try_definition(ports: Ports, request: Request, plan: Plan) -> None:
+    """What the destination would not take is refused before anything stands still. Raises DriverError."""
+    changes = storage.changes(ports, request, plan, links_down=plan.starts)
+    try:
+        ports.hypervisor(request.destination).try_definition(_wanted(ports, request, plan), changes)
+    except Timeout as error:  # no answer speaks against nothing: the start will tell
+        ports.records.keep_decision(request.id, f"the definition was not tried at {request.destination}: {error.why}")
 
 
 def hold(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
@@ -147,9 +176,11 @@ def hold(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
         return TransferEnd(f"it is {here.where.words} at the source: somebody started it")
     if ports.records.facts(request.id).get("forced_off"):
         for image in plan.held:
-            wrong = source.check_image(image)
-            told = f"damaged after it was switched off: {wrong}" if wrong else "sound after it was switched off"
-            ports.records.keep_decision(request.id, f"image of {image.target}: {told}")
+            seen = source.check_image(image)
+            told = f"{'sound' if seen.sound else 'damaged'} after it was switched off"
+            ports.records.keep_decision(
+                request.id, f"image of {image.target}: {told}{f': {seen.words}' if seen.words else ''}"
+            )
     return GOOD
 
 
@@ -176,6 +207,7 @@ def arrive(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
             return TransferEnd(f"the guest is {here.where.words} at the source, {there.where.words} at the destination")
     records.register_undo(request.id, undo.REMOVE_NEW_DEFINITION, {"host": request.destination})
     changes = storage.changes(ports, request, plan, links_down=plan.starts)
+    storage.make_files_known(ports, request, plan)
     destination.define(_wanted(ports, request, plan), changes)
     if plan.snapshots:
         told = records.facts(request.id).get("snapshots", ())
@@ -240,28 +272,64 @@ def start(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     if there.where not in (Where.OFF, Where.RUNNING):
         return TransferEnd(f"the guest is {there.where.words} at the destination")
     records.register_undo(request.id, undo.STOP_DESTINATION, {"host": request.destination})
-    if there.where is Where.RUNNING:
-        return GOOD  # run again after a crash, or somebody was faster: its links are down all the same
+    if there.where is Where.RUNNING:  # run again after a crash, or somebody was faster: its links are down all the same
+        _end_at_a_reboot(ports, request, True)
+        return GOOD
+    if plan.take_back:
+        records.keep_decision(request.id, f"the disks that were left at {request.destination} are written to from now on, also if the move is put back: then they are as after a loss of power")  # fmt: skip
     destination.start(request.guest_uuid)
+    _end_at_a_reboot(ports, request, True)
     return GOOD
+
+
+def _end_at_a_reboot(ports: Ports, request: Request, on: bool) -> None:
+    """Until its links go up a guest that reboots there ends: so no reboot is missed between two looks."""
+    try:
+        ports.hypervisor(request.destination).let_it_end(request.guest_uuid, on)
+    except DriverError as error:
+        ports.records.keep_decision(request.id, f"what a reboot of the guest at {request.destination} does could not be set: {error.why}")  # fmt: skip
 
 
 def health(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
-    """It must run for some seconds before anybody sees it, and its agent must answer if it did before."""
-    destination, remedy = ports.hypervisor(request.destination), f"why: /var/log/libvirt/qemu/{request.guest}.log at {request.destination}"  # fmt: skip
+    """It must run for some seconds before anybody sees it, and answer by its agent and its console if it did before."""
+    destination, facts = ports.hypervisor(request.destination), ports.records.facts(request.id)
     if befell := destination.watch(request.guest_uuid, HEALTHY_FOR):
-        return TransferEnd(f"after its start at {request.destination} {befell}", remedy=remedy)
-    if not ports.records.facts(request.id).get("agent_before"):
-        return GOOD
-    deadline = ports.clock.now() + AGENT_WITHIN
-    while not destination.agent_answers(request.guest_uuid):
-        if befell := destination.watch(request.guest_uuid, 1.0):
-            return TransferEnd(f"after its start at {request.destination} {befell}", remedy=remedy)
-        if ports.clock.now() > deadline:
-            return TransferEnd(f"its agent answered before, and does not at {request.destination} within {AGENT_WITHIN:.0f} s", remedy=f"look at its console there while it starts: virsh console {request.guest}")  # fmt: skip
-        if by := ports.records.cancel_asked(request.id):
-            return TransferEnd(f"cancelled by {by}", cancelled=True)
+        return _befallen(request, befell)
+    deadline = ports.clock.now() + ANSWERS_WITHIN
+    ways: dict[str, Callable[[], bool]] = {
+        "agent": partial(destination.agent_answers, request.guest_uuid),
+        "console": partial(_console_answers, ports, request),
+    }
+    for name, answers in ways.items():
+        while facts.get(f"{name}_before") and not answers():
+            if befell := destination.watch(request.guest_uuid, 1.0):
+                return _befallen(request, befell)
+            if ports.clock.now() > deadline:
+                return TransferEnd(f"its {name} answered before, and does not at {request.destination} within {ANSWERS_WITHIN:.0f} s", remedy=f"look at its console there while it starts: virsh console {request.guest}")  # fmt: skip
+            if by := ports.records.cancel_asked(request.id):
+                return TransferEnd(f"cancelled by {by}", cancelled=True)
     return GOOD
+
+
+def _befallen(request: Request, befell: str) -> TransferEnd:
+    return TransferEnd(f"after its start at {request.destination} {befell}", remedy=f"why: /var/log/libvirt/qemu/{request.guest}.log at {request.destination}")  # fmt: skip
+
+
+def _console_answers(ports: Ports, request: Request) -> bool:
+    """Somebody who has it open sees for themselves."""
+    seen = ports.hypervisor(request.destination).console(request.guest_uuid, starting=True)
+    if seen is Console.BUSY:
+        ports.records.keep_decision(request.id, f"its console {seen} at {request.destination}, so it was not tried")
+    return seen in (Console.ANSWERS, Console.BUSY)
+
+
+def enter_completing(ports: Ports, request: Request) -> str:
+    """The last moment at which a cancel counts: who asked for one. Else the phase is entered that refuses any later one."""
+    records = ports.records
+    if records.asked_at(request.id) is None and (by := records.cancel_asked(request.id)):
+        return by
+    records.enter(request.id, Phase.COMPLETING)
+    return ""
 
 
 # Past it
@@ -274,9 +342,8 @@ def forward(ports: Ports, request: Request, plan: Plan) -> None:
     if plan.autostart:
         step("autostart-on", live.autostart_on, ports, request)
     if plan.held:
-        step("release", release, ports, request)
-    if plan.new_disks or plan.saved or plan.stays or (plan.nvram and plan.starts):
-        step("note-left", note_left, ports, request, plan)
+        step("release", release, ports, request, plan)
+    step("note-left", note_left, ports, request, plan)
     step("drop-undo", live.drop_undo, ports, request)
 
 
@@ -287,28 +354,54 @@ def open_links(ports: Ports, request: Request, plan: Plan) -> None:
         raise live.changed(request)
     ours = definition.made(ports, request)
     records.mark_asked(request.id)
-    if not plan.starts or not ours:  # what somebody else brought there is theirs to set up
-        return
+    if by := records.cancel_asked(request.id):
+        records.keep_decision(request.id, f"the cancel by {by} came too late: the guest is at {request.destination}, and there is only forward")  # fmt: skip
+    if not plan.starts or not ours or "opened_at" in records.facts(request.id):
+        return  # what somebody else brought there is theirs to set up; what was opened may have been set up anew since
     text = _wanted(ports, request, plan)
     if destination.place(request.guest_uuid).where is Where.RUNNING:
+        _end_at_a_reboot(ports, request, False)
         destination.open_links(request.guest_uuid, text)
     destination.define(text, storage.changes(ports, request, plan))
-    if "opened_at" not in records.facts(request.id):
-        records.keep_facts(request.id, {"opened_at": ports.clock.now()})
+    records.keep_facts(request.id, {"opened_at": ports.clock.now()})
 
 
-def release(ports: Ports, request: Request) -> None:
-    """A source that does not answer now keeps its holds: they harm nobody, and are named."""
-    try:
-        ports.hypervisor(request.source).release(request.id)
-    except DriverError as error:
-        ports.records.keep_decision(request.id, f"the images at {request.source} are still held: {error.why}; {error.remedy}")  # fmt: skip
+def release(ports: Ports, request: Request, plan: Plan) -> None:
+    """What was switched off is looked through first. A source that does not answer now keeps its holds, and the act that lets them go: the move's end says so."""
+    inspect(ports, request, plan)
+    if why := undo.release(ports, request):
+        ports.records.keep_decision(request.id, f"the images at {request.source} could not be let go: {why}")
+
+
+def without_holds(ports: Ports, request: Request, outcome: Outcome) -> Outcome:
+    """The end as it is told: a move whose images are still held needs somebody who looks."""
+    if outcome.status is not Status.SUCCEEDED or not undo.held(ports, request):
+        return outcome
+    held = f"{outcome.reason}; its images at {request.source} are still held by qemu-nbd, so that they keep their room and nothing can start on them"
+    return replace(outcome, status=Status.NEEDS_ATTENTION, reason=held, remedy=f"once ssh to {request.source} works: ferryman recover lets them go")  # fmt: skip
 
 
 def note_left(ports: Ports, request: Request, plan: Plan) -> None:
-    """Name what stays at the source, and forget the journals of the copies that are complete."""
-    live.note_left(ports, request, plan)
-    forget_journals(ports, request, plan)
+    """Name what stays, and forget what only a way back would have needed: marks, and journals of copies that are complete."""
+    if plan.new_disks or plan.saved or plan.stays or (plan.nvram and plan.starts):
+        live.note_left(ports, request, plan)
+        forget_journals(ports, request, plan)
+    if aside := _put_aside(ports, request):
+        ports.records.keep_facts(request.id, {"set_aside": aside})
+        for one in aside:
+            ports.records.keep_decision(request.id, f"left as it is: {one['path']} at {one['host']}, what was there before; ferryman retire {request.id} removes it")  # fmt: skip
+
+
+def _put_aside(ports: Ports, request: Request) -> list[dict[str, str]]:
+    """What the destination had where the guest's firmware variables and TPM state are now."""
+    found: list[dict[str, str]] = []
+    for _, act, arguments in ports.records.undo_acts(request.id):
+        host = arguments["host"]
+        if act == undo.RESTORE_FILE:
+            found.append({"host": host, "path": arguments["before"]})
+        if act == undo.TAKE_BACK_DIRECTORY and ports.hypervisor(host).adopt(arguments["path"], request.id):
+            found.append({"host": host, "path": f"{arguments['path']}.before-{request.id}"})
+    return found
 
 
 def figures(ports: Ports, request: Request) -> Figures:

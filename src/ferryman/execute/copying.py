@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import PurePosixPath
 
 from ferryman.errors import DriverError, Stopped
-from ferryman.execute import undo
+from ferryman.execute import layers, undo, windows
 from ferryman.execute.follow import TransferEnd
+from ferryman.execute.patience import Patience
 from ferryman.execute.settle import look
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask, Image
 from ferryman.model.phase import Phase
@@ -15,7 +15,6 @@ from ferryman.model.plan import Layer, NewDisk, Plan, Travel, Volume
 from ferryman.model.request import Request
 from ferryman.model.sample import Sample
 from ferryman.plain import from_plain, to_plain
-from ferryman.plan.disks import free_name
 from ferryman.ports import Ports
 
 SAMPLE_EVERY = 0.5  # seconds
@@ -25,44 +24,32 @@ SAVED = "memory"  # the name of what is not a disk
 def copy_disks(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     """Copy what is not copied yet. An end with a reason means: the guest shall stay where it is."""
     ports.records.enter(request.id, Phase.TRANSFERRING)
-    made = {target: from_plain(Volume, one) for target, one in ports.records.facts(request.id)["volumes"].items()}
-    for number, disk in enumerate(plan.new_disks, 1):
-        layers = _layers(ports, request, disk) if disk.travel is Travel.FILE else ()
-        if disk.target not in results(ports, request):
-            for depth, layer in reversed(list(enumerate(layers, 1))):
-                end = _copy_layer(ports, request, f"{disk.target}.{depth}", layer)
-                if end.reason:
-                    return end
-            task = _task(request, disk, made[disk.target])
-            end = _copy(ports, request, task, disk.target, _Samples(ports, request, plan, number).take)
+    files = layers.noted(ports, request, plan)
+    work = _work(ports, request, plan, files)
+    for number, (name, task) in enumerate(work, 1):
+        if name not in results(ports, request):
+            later = sum(disk.capacity for disk in plan.new_disks if disk.target in dict(work[number:]))
+            end = _copy(ports, request, task, name, _Samples(ports, request, number, later).take)
             if end.reason:
                 return end
-        _join(ports, request, made[disk.target].path, layers)  # also of one copied before a crash: it may lack this
+    _join(ports, request, files)  # also of what was copied before a crash: it may lack this
     return still_untouched(ports, request, plan)
 
 
-def _layers(ports: Ports, request: Request, disk: NewDisk) -> tuple[Layer, ...]:
-    """The layers below a disk, top first, each with a free name at the destination; noted before anything is made."""
-    noted = ports.records.facts(request.id).get("layers", {})
-    if disk.target not in noted:
-        chain = ports.hypervisor(request.source).image_chain(disk.source)[1:]
-        made = ports.records.facts(request.id)["volumes"].values()
-        taken = {*ports.hypervisor(request.destination).volume_names(disk.pool), *(one["name"] for one in made)}
-        taken |= {PurePosixPath(one["path"]).name for others in noted.values() for one in others}
-        found: list[Layer] = []
-        for path, kind in chain:
-            name = free_name(PurePosixPath(path).name, taken)
-            taken.add(name)
-            found.append(Layer(path, kind, f"{disk.directory.rstrip('/')}/{name}"))
-        noted = {**noted, disk.target: to_plain(found)}
-        ports.records.keep_facts(request.id, {"layers": noted})
-    return tuple(from_plain(Layer, one) for one in noted[disk.target])
+def _work(ports: Ports, request: Request, plan: Plan, files: tuple[Layer, ...]) -> list[tuple[str, CopyTask]]:
+    """The copies to be made, each under its name: first what the disks' images stand upon, or stands beside them."""
+    made = ports.records.facts(request.id).get("volumes", {})
+    names = [(f"{file.target}.{number}", file) for number, file in enumerate(_beside(plan, files), 1)]
+    return [
+        *((name, _file_task(request, name, file.source, file.path)) for name, file in names),
+        *((disk.target, _task(request, disk, from_plain(Volume, made[disk.target]))) for disk in plan.new_disks if disk.target in made),
+    ]  # fmt: skip
 
 
-def _copy_layer(ports: Ports, request: Request, name: str, layer: Layer) -> TransferEnd:
-    if name in results(ports, request):
-        return TransferEnd("")
-    return _copy(ports, request, _file_task(request, name, layer.source, layer.path), name, lambda _: None)
+def _beside(plan: Plan, files: tuple[Layer, ...]) -> list[Layer]:
+    """What is to be copied and is no disk's own image."""
+    images = {disk.source for disk in plan.new_disks}
+    return [file for file in files if file.found and file.source not in images]
 
 
 def _file_task(request: Request, name: str, source: str, destination: str) -> CopyTask:
@@ -74,15 +61,18 @@ def _file_task(request: Request, name: str, source: str, destination: str) -> Co
         as_file=True,
         verify=request.options.verify,
         bandwidth=request.options.bandwidth,
+        via_ssh=request.options.via_ssh or None,
         insecure=request.options.insecure,
     )
 
 
-def _join(ports: Ports, request: Request, top: str, layers: tuple[Layer, ...]) -> None:
+def _join(ports: Ports, request: Request, files: tuple[Layer, ...]) -> None:
     """Each image names the layer below it by where that is now."""
-    destination = ports.hypervisor(request.destination)
-    for upper, below in zip([top, *(layer.path for layer in layers)], layers, strict=False):
-        destination.rebase(upper, below.path, below.format)
+    destination, by_source = ports.hypervisor(request.destination), {file.source: file for file in files}
+    for file in files:
+        if file.below:
+            below = by_source[file.below]
+            destination.rebase(file.path, below.path, below.format)
 
 
 def copy_saved(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
@@ -112,18 +102,22 @@ def _copy(
     ports: Ports, request: Request, task: CopyTask, name: str, progress: Callable[[CopyProgress], None]
 ) -> TransferEnd:
     """One copy, its undo registered before and its result noted under that name."""
+    if by := windows.stop_asked(ports, request):
+        return TransferEnd(f"cancelled by {by}", cancelled=True)
     arguments = {"host": request.destination, "copy": task.id, "path": task.destination.location}
     ports.records.register_undo(request.id, undo.DISCARD_COPY, arguments)
     source, destination = ports.hypervisor(request.source).host, ports.hypervisor(request.destination).host
+    patience = Patience(ports, request, progress)
     try:
-        result = ports.copier.copy(
-            task, source, destination, progress=progress,
-            cancelled=lambda: bool(ports.records.cancel_asked(request.id)),
-        )  # fmt: skip
+        result = ports.copier.copy(task, source, destination, progress=patience.moved, cancelled=patience.ends)
     except Stopped as error:
+        if patience.over:
+            return TransferEnd(f"{name} was not copied: {patience.over}", str(error), f"ask again once {request.destination} is back")  # fmt: skip
         return TransferEnd(f"cancelled by {ports.records.cancel_asked(request.id)}", str(error), cancelled=True)
     except DriverError as error:
-        return TransferEnd(f"{name} was not copied: {error.what}: {error.why}", str(error), error.remedy)
+        return TransferEnd(
+            f"{name} was not copied: {error.what}: {error.why}", str(error), error.remedy, kind=type(error).__name__
+        )
     done = ports.records.facts(request.id).get("copies", {})
     ports.records.keep_facts(request.id, {"copies": {**done, name: to_plain(result)}})
     return TransferEnd("")
@@ -138,14 +132,10 @@ def results(ports: Ports, request: Request) -> dict[str, CopyResult]:
 def forget_journals(ports: Ports, request: Request, plan: Plan) -> None:
     """The copies are complete: their ids are free again. A journal that stays is no harm."""
     host = ports.hypervisor(request.destination).host
-    made = {
-        target: from_plain(Volume, one) for target, one in ports.records.facts(request.id).get("volumes", {}).items()
-    }
-    tasks = [_task(request, disk, made[disk.target]) for disk in plan.new_disks if disk.target in made]
-    for target, layers in ports.records.facts(request.id).get("layers", {}).items():
-        for depth, layer in enumerate(layers, 1):
-            tasks.append(_file_task(request, f"{target}.{depth}", layer["source"], layer["path"]))
-            ports.records.keep_decision(request.id, f"a layer of {target} stays at {request.source} as {layer['source']}: other images may stand upon it, so it is not retired")  # fmt: skip
+    files = layers.known(ports, request)
+    tasks = [task for _, task in _work(ports, request, plan, files)]
+    for file in _beside(plan, files):
+        ports.records.keep_decision(request.id, f"{file.source}, a layer or snapshot of {file.target}, stays at {request.source}: other images may stand upon it, so it is not retired")  # fmt: skip
     for task in [*tasks, *([_file_task(request, "saved", plan.saved, plan.saved)] if plan.saved else [])]:
         with suppress(DriverError):
             ports.copier.forget(task, host)
@@ -157,6 +147,11 @@ def still_untouched(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     here = look(source, request.guest_uuid)
     if here.where is not Where.OFF:
         return TransferEnd(f"it is {here.where.words} at the source by now: what was copied is not what it has")
+    if (
+        plan.snapshots
+        and list(to_plain(source.snapshots(request.guest_uuid))) != ports.records.facts(request.id)["snapshots"]
+    ):
+        return TransferEnd("its snapshots at the source are others by now: somebody made, removed or went back to one")
     lost = {image.target for image in plan.held} - set(source.held(request.id) if plan.held else ())
     if lost:
         return TransferEnd(f"{', '.join(sorted(lost))} was not held all the time at {request.source}: it may have been written to")  # fmt: skip
@@ -168,12 +163,13 @@ def _task(request: Request, disk: NewDisk, volume: Volume) -> CopyTask:
     as_file = disk.travel is Travel.FILE
     return CopyTask(
         id=f"{request.id}-{disk.target}",
-        source=Image(disk.source, disk.format),
+        source=Image(disk.source, disk.converted_from or disk.format),
         destination=Image(volume.path, disk.format),
         verify=request.options.verify,
         bandwidth=request.options.bandwidth,
         existing="refuse" if as_file else "overwrite",
         as_file=as_file,
+        via_ssh=request.options.via_ssh or None,
         insecure=request.options.insecure,
     )
 
@@ -181,11 +177,11 @@ def _task(request: Request, disk: NewDisk, volume: Volume) -> CopyTask:
 class _Samples:
     """The engine's progress as samples: one disk is one round."""
 
-    def __init__(self, ports: Ports, request: Request, plan: Plan, number: int) -> None:
-        self._ports, self._request, self._number = ports, request, number
+    def __init__(self, ports: Ports, request: Request, number: int, later: int) -> None:
+        """`later`: bytes of the disks that are copied after this one."""
+        self._ports, self._request, self._number, self._later = ports, request, number, later
         before = results(ports, request).values()
         self._before = sum(result.size for result in before)
-        self._later = sum(disk.capacity for disk in plan.new_disks[number:])
         self._began = ports.clock.now()
         last = ports.records.last_sample(request.id)
         self._elapsed = last.elapsed if last else 0.0

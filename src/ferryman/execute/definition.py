@@ -8,7 +8,7 @@ from typing import Any
 
 from ferryman.errors import DriverError, NeedsAttention, Refused
 from ferryman.execute import live, mark, storage, undo
-from ferryman.execute.follow import ASK_AGAIN, TOO_LATE, TOO_OLD_TO_ASK, TransferEnd, not_ours_any_more
+from ferryman.execute.follow import ASK_AGAIN, TOO_LATE, TransferEnd, not_ours_any_more, too_old
 from ferryman.execute.runtime import step
 from ferryman.execute.settle import PATIENCE, Judge, confirm, look, settle
 from ferryman.model.outcome import Outcome, Status
@@ -109,7 +109,7 @@ def _define(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> Trans
     if (by := records.cancel_asked(request.id)) != "":
         return TransferEnd(f"cancelled by {by}", cancelled=True)
     ours = made(ports, request)
-    if not ours and not fresh and ports.clock.now() - request.asked_at > TOO_OLD_TO_ASK:
+    if not ours and not fresh and too_old(ports, request):
         return TransferEnd(TOO_LATE, remedy=ASK_AGAIN)
     holder = records.lease(request.guest_uuid)
     if holder != request.id:
@@ -128,7 +128,12 @@ def _define(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> Trans
     try:
         destination.define(records.definition(request.id, request.source), storage.changes(ports, request, plan))
     except DriverError as error:
-        return TransferEnd(f"{request.destination} did not take the definition: {error.why}", str(error), error.remedy)
+        return TransferEnd(
+            f"{request.destination} did not take the definition: {error.why}",
+            str(error),
+            error.remedy,
+            kind=type(error).__name__,
+        )
     return TransferEnd("")
 
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from ferryman.errors import AlreadyRunning, DriverError, Refused
+from ferryman.errors import AlreadyRunning, Busy, DriverError, Refused, Unreachable
 from ferryman.execute import storage, undo
 from ferryman.execute.settle import look
 from ferryman.model.phase import Phase
@@ -51,6 +51,7 @@ class Decision:
     reason: str
     cancelled: bool = False
     remedy: str = ""
+    kind: str = ""  # class of the error that it amounts to, where it does
 
 
 _SLOW = (
@@ -81,7 +82,7 @@ def decide(watch: Watch) -> Decision:
     if watch.timeout and watch.elapsed > watch.timeout:
         return Decision(Action.ABORT, f"not finished within the timeout of {watch.timeout:.0f} s", remedy=_SLOW)
     if stuck:
-        return Decision(Action.ABORT, f"no byte was sent for {NO_BYTE_FOR:.0f} s: the migration network does not carry", remedy=_STUCK)  # fmt: skip
+        return Decision(Action.ABORT, f"no byte was sent for {NO_BYTE_FOR:.0f} s: the migration network does not carry", remedy=_STUCK, kind=Unreachable.__name__)  # fmt: skip
     return Decision(Action.WAIT, "bytes are flowing")
 
 
@@ -94,6 +95,17 @@ class TransferEnd:
     remedy: str = ""
     cancelled: bool = False
     asked: bool = True
+    kind: str = ""  # class of the error behind it
+
+
+def due_at(ports: Ports, request: Request) -> float:
+    """When it was to begin: once it was asked for, or once it had waited for its time."""
+    return float(ports.records.facts(request.id).get("due_at", request.asked_at))
+
+
+def too_old(ports: Ports, request: Request) -> bool:
+    """Whether nobody expects it to be started now."""
+    return ports.clock.now() - due_at(ports, request) > TOO_OLD_TO_ASK
 
 
 def transfer(ports: Ports, request: Request, plan: Plan, *, fresh: bool, may_ask: bool = True) -> TransferEnd:
@@ -107,8 +119,8 @@ def transfer(ports: Ports, request: Request, plan: Plan, *, fresh: bool, may_ask
     place = look(source, request.guest_uuid)
     if place.job:
         if asked_at is None:
-            raise Refused(f"guest {request.guest}", f"another job ({place.job}) runs on it, which is not ours",
-                          f"wait for its end: virsh domjobinfo {request.guest}")  # fmt: skip
+            raise Busy(f"guest {request.guest}", f"another job ({place.job}) runs on it, which is not ours",
+                       f"wait for its end: virsh domjobinfo {request.guest}")  # fmt: skip
         if ports.records.facts(request.id).get("transfer_ended"):
             return TransferEnd(
                 f"a job ({place.job}) runs on the guest that is not ours"
@@ -118,8 +130,8 @@ def transfer(ports: Ports, request: Request, plan: Plan, *, fresh: bool, may_ask
         return stop
     destination = look(ports.hypervisor(request.destination), request.guest_uuid)
     if asked_at is None and place.where is Where.RUNNING and destination.where is Where.UNREACHABLE:
-        raise Refused(f"host {request.destination}", f"it does not answer any more: {destination.detail}",
-                      f"ferryman host check {request.destination}")  # fmt: skip
+        raise Unreachable(f"host {request.destination}", f"it does not answer any more: {destination.detail}",
+                          f"ferryman host check {request.destination}")  # fmt: skip
     if place.where is not Where.RUNNING or destination.where not in (Where.ABSENT, Where.OFF):
         return TransferEnd(
             f"the guest is {place.where.words} at the source, {destination.where.words} at the destination", asked=False
@@ -172,7 +184,7 @@ def _why_not_ask(
         return TransferEnd(_unwatched(plan) if asked_at else "no transfer runs", asked=asked_at is not None)
     if asked_at is not None and ports.records.last_sample(request.id) is not None:
         return TransferEnd(_unwatched(plan))
-    if not fresh and ports.clock.now() - request.asked_at > TOO_OLD_TO_ASK:
+    if not fresh and too_old(ports, request):
         return TransferEnd(TOO_LATE, remedy=ASK_AGAIN, asked=asked_at is not None)
     return None
 
@@ -224,13 +236,13 @@ def _watch(ports: Ports, request: Request, plan: Plan, call: Transfer | None) ->
         now = clock.now()
         if call is not None and isinstance(call.error, AlreadyRunning):
             records.keep_facts(request.id, {"transfer_ended": True})  # so that nobody takes that job for ours later
-            raise Refused(call.error.what, call.error.why, call.error.remedy)  # the job that runs is another's
+            raise Busy(call.error.what, call.error.why, call.error.remedy)  # the job that runs is another's
         try:
             sample = source.sample(request.guest_uuid)
             answered_at = now
         except DriverError as error:
             if now - answered_at > SOURCE_SILENT_FOR:
-                return TransferEnd(f"the source has not answered for {SOURCE_SILENT_FOR:.0f} s", error=str(error))
+                return TransferEnd(f"the source has not answered for {SOURCE_SILENT_FOR:.0f} s", error=str(error), kind=type(error).__name__)  # fmt: skip
             clock.sleep(1.0)
             continue
         if sample is None:
@@ -280,7 +292,7 @@ def _watch(ports: Ports, request: Request, plan: Plan, call: Transfer | None) ->
             records.keep_decision(request.id, f"cancel refused: {decision.reason}")
         if first_abort and now - first_abort > ABORT_GIVEN_UP_AFTER:
             return TransferEnd(f"{why.reason}; the job is still there {ABORT_GIVEN_UP_AFTER:.0f} s after the abort",
-                               cancelled=why.cancelled, remedy=why.remedy)  # fmt: skip
+                               cancelled=why.cancelled, remedy=why.remedy, kind=why.kind)  # fmt: skip
         clock.sleep(POLL / 4 if sample.guest_paused else POLL)
 
 
@@ -323,10 +335,14 @@ def _apply_wishes(ports: Ports, request: Request, caps: storage.Caps, applied: i
 def _ended(call: Transfer | None, why: Decision, *, carried: bool) -> TransferEnd:
     error = call.error if call is not None else None
     ended = _GONE if carried and call is None else "the transfer ended"
-    end = TransferEnd(why.reason or ended, cancelled=why.cancelled, remedy=why.remedy)
+    end = TransferEnd(why.reason or ended, cancelled=why.cancelled, remedy=why.remedy, kind=why.kind)
     if error is None or why.action is Action.ABORT:
         return end
     reason = getattr(error, "why", str(error))
     return replace(
-        end, reason=f"the hypervisor gave up: {reason}", error=str(error), remedy=getattr(error, "remedy", "")
+        end,
+        reason=f"the hypervisor gave up: {reason}",
+        error=str(error),
+        remedy=getattr(error, "remedy", ""),
+        kind=type(error).__name__,
     )

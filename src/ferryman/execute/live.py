@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ferryman.errors import NeedsAttention, Refused
-from ferryman.execute import mark, storage, undo
+from ferryman.errors import Busy, NeedsAttention, Refused
+from ferryman.execute import hooks, mark, storage, undo
 from ferryman.execute.follow import TransferEnd, transfer
 from ferryman.execute.runtime import step
 from ferryman.execute.settle import PATIENCE, confirm, settle
@@ -31,6 +31,7 @@ def carry_out(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> tup
         step("carry-media", storage.carry_media, ports, request, plan)
     if plan.autostart:
         step("autostart-off", autostart_off, ports, request)
+    step("tell-before-stop", hooks.before_stop, ports, request, fresh)
     return watched(ports, request, plan, fresh=fresh)
 
 
@@ -76,7 +77,8 @@ def replace_definition(ports: Ports, request: Request) -> None:
                       f"look at {request.destination} with virsh list --all")  # fmt: skip
     if not ports.records.definition(request.id, request.destination):
         ports.records.keep_definition(request.id, request.destination, destination.definition(request.guest_uuid))
-    ports.records.register_undo(request.id, undo.RESTORE_DEFINITION, {"host": request.destination})
+    undoing = {"host": request.destination, "autostart": place.autostart}
+    ports.records.register_undo(request.id, undo.RESTORE_DEFINITION, undoing)
     destination.undefine(request.guest_uuid)
 
 
@@ -85,7 +87,7 @@ def autostart_off(ports: Ports, request: Request) -> None:
     source = ports.hypervisor(request.source)
     place = source.place(request.guest_uuid)
     if place.job:
-        raise Refused(f"guest {request.guest}", f"another job ({place.job}) runs on it, which is not ours", f"wait for its end: virsh domjobinfo {request.guest}")  # fmt: skip
+        raise Busy(f"guest {request.guest}", f"another job ({place.job}) runs on it, which is not ours", f"wait for its end: virsh domjobinfo {request.guest}")  # fmt: skip
     if place.persistent and place.autostart:
         ports.records.register_undo(request.id, undo.RESTORE_AUTOSTART, {"host": request.source})
         source.set_autostart(request.guest_uuid, False)

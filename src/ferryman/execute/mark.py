@@ -6,6 +6,7 @@ destination was saved before: there it is gone with the source's definition.
 
 from ferryman.errors import DriverError, FerrymanError, Refused
 from ferryman.execute import undo
+from ferryman.execute.follow import due_at
 from ferryman.model.mark import GRACE, Mark
 from ferryman.model.phase import ENDS, Phase
 from ferryman.model.place import Where
@@ -36,10 +37,19 @@ def set_mark(ports: Ports, request: Request) -> None:
         raise Refused(f"guest {request.guest}", f"another job ({place.job}) runs on it, which is not ours",
                       f"wait for its end: virsh domjobinfo {request.guest}")  # fmt: skip
     refuse_another(ports, request)
-    until = request.asked_at + request.options.timeout + GRACE
+    until = due_at(ports, request) + request.options.timeout + GRACE
     ports.records.register_undo(request.id, undo.REMOVE_MARK, {"host": request.source})
     source.set_mark(request.guest_uuid, Mark(request.id, request.asked_by, request.asked_at, until))
     refuse_another(ports, request)  # two at the same moment: the later one stays
+
+
+def renew(ports: Ports, request: Request) -> None:
+    """The guest is off by now, and its live mark went with its QEMU: its definition bears it from here on."""
+    until = due_at(ports, request) + request.options.timeout + GRACE
+    try:
+        ports.hypervisor(request.source).set_mark(request.guest_uuid, Mark(request.id, request.asked_by, request.asked_at, until))  # fmt: skip
+    except DriverError as error:
+        ports.records.keep_decision(request.id, f"the mark went with the stopped guest, and its definition could not be marked: {error.why}")  # fmt: skip
 
 
 def refuse_another(ports: Ports, request: Request) -> None:

@@ -5,17 +5,18 @@ from typing import Any
 
 from ferryman.execute.mark import is_over
 from ferryman.model.plan import Method
+from ferryman.model.request import Options
 from ferryman.model.site import KeptMove, Site
 from ferryman.ports import Ports
 
 
-def observe(ports: Ports, guest: str, source: str, destination: str, *, way_back: bool = False) -> Site:
+def observe(ports: Ports, guest: str, source: str, destination: str, options: Options) -> Site:
     """Look at the guest, both hosts and what is between them. Changes nothing that stays.
 
-    `way_back`: also what the last move left at the destination.
+    One that will be stopped counts as it is defined: that is what starts at the destination.
     """
     here, there = ports.hypervisor(source), ports.hypervisor(destination)
-    found = here.guest(guest)
+    found = here.guest(guest, as_defined=options.cold)
     with ThreadPoolExecutor() as pool:  # each look waits for a network, none for another
         looks: dict[str, Future[Any]] = {
             "source": pool.submit(here.facts),
@@ -30,7 +31,7 @@ def observe(ports: Ports, guest: str, source: str, destination: str, *, way_back
         **seen,
         observed_at=ports.clock.now(),
         mark_is_over=is_over(ports.records, found.mark),
-        kept=_kept(ports, found.uuid, source, destination) if way_back else None,
+        kept=_kept(ports, found.uuid, source, destination) if options.rollback_loses_writes else None,
     )
 
 

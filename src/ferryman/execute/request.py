@@ -8,8 +8,9 @@ from typing import Any
 
 from ferryman.assess import assess
 from ferryman.errors import Blocked, DriverError, FerrymanError, NeedsAttention, RecordsUnusable, Refused
-from ferryman.execute import cold, definition, live, undo
+from ferryman.execute import cold, definition, hooks, live, retry, undo, windows
 from ferryman.execute.follow import TransferEnd
+from ferryman.execute.inspection import looked
 from ferryman.execute.observe import observe
 from ferryman.execute.retire import retire_if_asked
 from ferryman.execute.runtime import step
@@ -24,8 +25,9 @@ from ferryman.model.site import Site
 from ferryman.plain import from_plain, to_plain
 from ferryman.plan.method import plan_for
 from ferryman.ports import Ports, Watcher
+from ferryman.verify.filesystems import stop_findings
 from ferryman.verify.location import Action, Verdict
-from ferryman.verify.network import check_findings, network_findings, stop_findings
+from ferryman.verify.network import check_findings, network_findings
 
 AT_HOME = (Where.RUNNING, Where.HALTED, Where.OFF)  # the guest is at its source, whatever it is doing there
 ANSWERS_WITHIN = 15.0  # seconds after the switchover within which a client must be answered
@@ -35,12 +37,14 @@ BOOTED_WITHIN = 180.0  # the same for a guest that starts anew
 class Fulfilment:
     """The workflows. `fulfil` carries out a new request, `settle` ends what a crash or "needs attention" left."""
 
-    def __init__(self, ports: Ports) -> None:
+    def __init__(self, ports: Ports, begin: Callable[[str], None]) -> None:
         self.ports = ports
+        self._begin_retry = begin  # carries out a request that was written down by a workflow
         self.fresh: set[str] = set()  # requests that this process took itself
         self._watchers: dict[str, Watcher] = {}
         self._beside = ThreadPoolExecutor(8)
         self._announcing: dict[str, Future[str]] = {}
+        self._turn = windows.Turn()
 
     @property
     def workflows(self) -> dict[str, Callable[[str], Any]]:
@@ -50,12 +54,29 @@ class Fulfilment:
     def fulfil(self, request_id: str) -> Any:
         """One guest from one host to another."""
         request = self.ports.records.request(request_id)
-        return self._to_an_end(request, lambda: self._fulfil(request))
+        return self._to_an_end(request, lambda: self._fulfil(request), retries=request.options.retry)
 
     def _fulfil(self, request: Request) -> Outcome:
+        if request.retries:
+            step("wait-to-retry", self.wait_to_retry, request)
         step("admit", self.admit, request)
+        if not request.options.waits:
+            return self._move(request)
+        step("look-ahead", self.observe_assess_plan, request)  # what speaks against it is said now, not in the night
+        while True:
+            step("wait", windows.wait, self.ports, request)
+            with self._turn.taken(self.ports, request):
+                if step("begin", self._begin, request):
+                    return self._move(request)
+
+    def _begin(self, request: Request) -> bool:
+        return windows.begin(self.ports, request, fresh=request.id in self.fresh)
+
+    def _move(self, request: Request) -> Outcome:
         plan = from_plain(Plan, step("plan", self.observe_assess_plan, request))
         fresh = request.id in self.fresh
+        if plan.method is Method.COLD and plan.starts and (request.options.window or request.options.give_up_at):
+            step("foresee", windows.foresee, self.ports, request, plan)
         if plan.method is Method.LIVE or plan.starts:
             step("watch", self.watch, request)
         carry_out = {Method.LIVE: live.carry_out, Method.DEFINITION: definition.carry_out, Method.COLD: cold.carry_out}
@@ -92,20 +113,26 @@ class Fulfilment:
 
     # The parts of the way
 
+    def wait_to_retry(self, request: Request) -> None:
+        """A retry is as fresh as one that was just asked for, where this process has waited for its time."""
+        if retry.wait(self.ports, request):
+            self.fresh.add(request.id)
+
     def admit(self, request: Request) -> None:
         """One guest, one lease."""
         holder = self.ports.records.take_lease(request.guest_uuid, request.id)
         if holder != request.id:
-            raise Refused(f"guest {request.guest}", f"request {holder} is moving it already",
+            waits = self.ports.records.phase(holder) is Phase.WAITING
+            raise Refused(f"guest {request.guest}", f"request {holder} {'waits to move it' if waits else 'is moving it already'}",
                           f"ferryman follow {holder}, or ferryman cancel {holder}")  # fmt: skip
         if self.ports.records.cancel_asked(request.id):
             raise Refused(f"request {request.id}", "cancelled before it began")
+        windows.note_give_up(self.ports, request)
         self.ports.records.enter(request.id, Phase.PREPARING)
 
     def observe_assess_plan(self, request: Request) -> Any:
         """Look at both hosts, find what speaks against the move, and plan it. Raises Blocked."""
-        site = observe(self.ports, request.guest_uuid, request.source, request.destination,
-                       way_back=request.options.rollback_loses_writes)  # fmt: skip
+        site = observe(self.ports, request.guest_uuid, request.source, request.destination, request.options)
         findings = assess(site, request.options)
         self.ports.records.keep_findings(request.id, "before", findings)
         self.ports.records.keep_versions(request.id, _versions(site, request.ferryman_version))
@@ -113,6 +140,8 @@ class Fulfilment:
             first = found[0]
             raise Blocked(first.what, first.why, first.remedy)
         plan = plan_for(site, request.options)
+        wanted = request.options
+        self.ports.records.keep_maps(request.source, request.destination, wanted.map_pool, wanted.map_network)
         probe = request.options.probe or next(iter(site.guest.addresses), "")
         probe = probe or self.ports.network.address_of([interface.mac for interface in site.guest.interfaces])
         bridged = [(one.mac, one.source) for one in site.guest.interfaces if one.kind == "bridge"]
@@ -149,16 +178,27 @@ class Fulfilment:
                     outcome = from_plain(Outcome, step("verify", definition.verify, self.ports, request, plan))
                 else:
                     outcome = from_plain(Outcome, step("verify", self.verify, request, plan))
+                if plan.method is Method.COLD:
+                    outcome = cold.without_holds(self.ports, request, outcome)
                 if (
                     request.options.retire and outcome.status is Status.SUCCEEDED
                 ):  # one that is dark may want to go back
                     step("retire", retire_if_asked, self.ports, request)
                 return outcome
             case Action.BACK | Action.BACK_RESUME:
-                live.back(self.ports, request, verdict)
+                reason = f"{end.reason}; {verdict.reason}"
+                try:
+                    live.back(self.ports, request, verdict)
+                except NeedsAttention as error:
+                    return Outcome(
+                        Status.NEEDS_ATTENTION,
+                        f"{reason}; {error.why}",
+                        self._runs_at_source(request),
+                        remedy=error.remedy,
+                    )
                 status = Status.CANCELLED if end.cancelled else Status.FAILED
                 at = "" if plan.method is Method.COLD and not plan.starts else request.source
-                return Outcome(status, f"{end.reason}; {verdict.reason}", at, remedy=end.remedy)
+                return Outcome(status, reason, at, remedy=end.remedy, error=end.kind)
             case Action.STOPPED_AT_SOURCE:
                 reason = verdict.reason
                 try:
@@ -172,6 +212,11 @@ class Fulfilment:
             case _:
                 remedy = _named(verdict.remedy, request)
                 return Outcome(Status.NEEDS_ATTENTION, f"{end.reason}; {verdict.reason}", "", remedy=remedy)
+
+    def _runs_at_source(self, request: Request) -> str:
+        """The source, if the guest runs there: what could not be put back elsewhere is no reason to keep that secret."""
+        here = look(self.ports.hypervisor(request.source), request.guest_uuid)
+        return request.source if here.where is Where.RUNNING else ""
 
     def verify(self, request: Request, plan: Plan) -> Any:
         """Past the point of no return: make the network learn the place, look from outside, collect the figures."""
@@ -208,7 +253,7 @@ class Fulfilment:
             check: network.check(check, max(deadline - self.ports.clock.now(), 0.0)) for check in request.options.checks
         }
         findings += check_findings(seen, request.destination)
-        findings += stop_findings(request.guest, forced=bool(facts.get("forced_off")))
+        findings += stop_findings(request.guest, request.source, looked(facts), retired=request.options.retire)
         records.keep_findings(request.id, "after", findings)
         place = destination.place(request.guest_uuid)
         if place.where not in (Where.RUNNING, Where.HALTED):
@@ -252,8 +297,8 @@ class Fulfilment:
 
     # The end
 
-    def _to_an_end(self, request: Request, way: Callable[[], Outcome]) -> Any:
-        """Whatever happens, the request ends in one of the four ways, and its records say so."""
+    def _to_an_end(self, request: Request, way: Callable[[], Outcome], *, retries: int = 0) -> Any:
+        """Whatever happens, the request ends in one of the four ways, and its records say so; one that failed may be tried again."""
         try:
             outcome = way()
         except RecordsUnusable:
@@ -270,6 +315,10 @@ class Fulfilment:
                 remedy="look at both hosts with virsh list --all; ferryman recover settles it",
             )  # fmt: skip
         plain = to_plain(outcome)
+        again = step("retry", retry.make, self.ports, request, outcome) if retries and outcome.error else ""
+        if again:
+            self._begin_retry(again)
+        step("tell-end", hooks.at_end, self.ports, request, plain, again)
         step("report", self.report, request, plain)
         return plain
 
@@ -283,6 +332,7 @@ class Fulfilment:
             return Outcome(
                 Status.NEEDS_ATTENTION,
                 "; ".join([str(error), *failures]),
+                taken_back["running_at"],
                 remedy="mend the cause, then ferryman recover",
             )
         cancelled = bool(self.ports.records.cancel_asked(request.id))
@@ -292,6 +342,7 @@ class Fulfilment:
             f"{error.what}: {error.why}",
             taken_back["running_at"],
             remedy=error.remedy,
+            error=type(error).__name__,
         )
 
     def _undo_if_at_home(self, request: Request) -> dict[str, Any]:

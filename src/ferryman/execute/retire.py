@@ -1,19 +1,25 @@
 """Removing what a move left at its source. Both hosts are asked first, and the last copy of a disk is never removed."""
 
 from ferryman.errors import FerrymanError, Refused
+from ferryman.execute import undo
 from ferryman.execute.settle import look
 from ferryman.model.guest import Guest
 from ferryman.model.outcome import KeptCopy, Retired
+from ferryman.model.place import Place
 from ferryman.model.request import Request
 from ferryman.model.site import Reach
 from ferryman.plain import from_plain, to_plain
 from ferryman.ports import Hypervisor, Ports
 from ferryman.verify import disks
-from ferryman.verify.location import judge
+from ferryman.verify.location import Action, judge
 
 
 def retire(ports: Ports, request: Request) -> list[Retired]:
-    """Remove the kept copies of a finished move, each after a look of its own. Raises Refused."""
+    """Remove the kept copies of a finished move, each after a look of its own, then what it put aside. Raises Refused."""
+    if undo.held(ports, request):
+        raise Refused(
+            f"images at {request.source}", "they may still be held for this move", "ferryman recover lets them go"
+        )
     kept = [from_plain(KeptCopy, one) for one in ports.records.facts(request.id).get("left_to_retire", ())]
     done: list[Retired] = []
     for copy in kept:
@@ -25,13 +31,31 @@ def retire(ports: Ports, request: Request) -> list[Retired]:
         ports.records.keep_decision(
             request.id, f"{'retired' if one.removed else 'gone already:'} {copy.path} at {copy.host}"
         )
+    return done + _set_aside(ports, request)
+
+
+def _set_aside(ports: Ports, request: Request) -> list[Retired]:
+    """Firmware variables and TPM state that the destination had before, older than what the guest brought along."""
+    done: list[Retired] = []
+    aside = ports.records.facts(request.id).get("set_aside", ())
+    for one in aside:
+        verdict = judge(*_places(ports, request))
+        if verdict.action not in (Action.FORWARD, Action.BACK, Action.STOPPED_AT_DESTINATION):
+            raise Refused(f"{one['path']} at {one['host']}", f"it is not plain who has the guest: {verdict.reason}", f"once it is: ferryman retire {request.id}")  # fmt: skip
+        removed = ports.hypervisor(one["host"]).remove_aside(one["path"], request.id)
+        done.append(Retired(one["host"], one["path"], removed))
+        ports.records.keep_facts(request.id, {"set_aside": list(aside[len(done) :])})
+        ports.records.keep_decision(request.id, f"{'retired' if removed else 'gone already:'} {one['path']} at {one['host']}")  # fmt: skip
     return done
+
+
+def _places(ports: Ports, request: Request) -> list[Place]:
+    return [look(ports.hypervisor(host), request.guest_uuid) for host in (request.source, request.destination)]
 
 
 def _may_go(ports: Ports, request: Request, copy: KeptCopy) -> None:
     """Ask both hosts, and let verify/disks.py decide."""
-    places = [look(ports.hypervisor(host), request.guest_uuid) for host in (request.source, request.destination)]
-    verdict = judge(*places)
+    verdict = judge(*_places(ports, request))
     home = disks.home(request, verdict, copied_whole=_copied_whole(ports, request, copy))
     seen = _seen(ports, request, copy, ports.hypervisor(home)) if home else None
     if (against := disks.against_retiring(request, copy, verdict, seen)) is not None:
@@ -47,7 +71,7 @@ def _seen(ports: Ports, request: Request, copy: KeptCopy, home: Hypervisor) -> d
         found=bool(source) and home.allocation(source) is not None,
         made=_made(ports, request, copy.target, home.host.name),
         apart=same_path and _apart(ports, guest, home, there, copy.path),
-        users=tuple(other.name for other in there.guests() if copy.path in other.disks),
+        users=there.users_of(copy.path),
     )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from dbos import DBOS, DBOSClient, DBOSConfig, SetWorkflowID, StepOptions
+from dbos._dbos import _get_dbos_instance
 
 from ferryman.errors import RecordsUnusable
 from ferryman.execute.slots import Slots
@@ -24,7 +25,7 @@ T = TypeVar("T")
 
 APPLICATION = "ferryman"
 # Work in flight is replayed only by the same version: change it when a workflow's steps change so that replay would fail.
-APPLICATION_VERSION = "1"
+APPLICATION_VERSION = "2"
 POLL = 0.05  # seconds between two looks at the queue; an idle executor costs some 5 % of a core
 
 END_STORED_WITHIN = (
@@ -94,8 +95,10 @@ def _usable(directory: Path) -> Iterator[None]:
 class Runtime:
     """One executor in this process. `workflows` maps stored names to functions of one plain string."""
 
-    def __init__(self, directory: Path, workflows: Mapping[str, Callable[[str], Any]]) -> None:
-        self._directory = directory
+    def __init__(
+        self, directory: Path, workflows: Mapping[str, Callable[[str], Any]], *, poll: float | None = None
+    ) -> None:
+        self._directory, self._poll = directory, poll or POLL
         with _usable(directory):
             self.slots = Slots(directory / "slots")
         self._database = directory / "dbos.sqlite"
@@ -113,17 +116,9 @@ class Runtime:
         logging.getLogger("dbos").setLevel(logging.CRITICAL)  # what matters is in our own records
         self._prepare_database()
         self.slot = self.slots.take_lowest()
-        client = DBOSClient(system_database_url=self._url, application_name=APPLICATION)
-        try:
-            unfinished = _unfinished(client)
-            others = {slot for _, slot in unfinished} - {self.slot}
-            abandoned = [slot for slot in sorted(others) if self.slots.take(slot)]
-            mine = [self.slot, *abandoned]
-            for slot in mine:  # before the launch: a queue that is registered later is first looked at a second later
-                client.register_queue(slot, polling_interval_sec=POLL)
-        finally:
-            client.destroy()
-        self.adopted = tuple(identity for identity, slot in unfinished if slot in mine)
+        # Before the launch: a queue that is registered later is first looked at a second later.
+        abandoned = self._take_abandoned(self.slot)
+        mine = [self.slot, *abandoned]
         DBOS(config=self._configuration(self.slot))
         for name, function in self._functions.items():
             self._workflows[name] = DBOS.workflow(name=name, max_recovery_attempts=None)(_named(name, function))
@@ -131,6 +126,28 @@ class Runtime:
         DBOS.launch()
         if abandoned:
             DBOS._recover_pending_workflows(abandoned)
+
+    def _take_abandoned(self, *own: str) -> list[str]:
+        """Take the slots that have unfinished work and that nobody holds, and make queues of them and of our `own`."""
+        client = DBOSClient(system_database_url=self._url, application_name=APPLICATION)
+        try:
+            unfinished = _unfinished(client)
+            others = {slot for _, slot in unfinished} - {self.slot}
+            abandoned = [slot for slot in sorted(others) if self.slots.take(slot)]
+            for slot in (*own, *abandoned):
+                client.register_queue(slot, polling_interval_sec=self._poll)
+        finally:
+            client.destroy()
+        self.adopted += tuple(identity for identity, slot in unfinished if slot in (*own, *abandoned))
+        return abandoned
+
+    def adopt(self) -> None:
+        """Take what was abandoned since the start."""
+        with _usable(self._directory), self.slots.starting():
+            if abandoned := self._take_abandoned():
+                # DBOS reads its list anew each second, but has no call to lengthen it.
+                _get_dbos_instance()._listening_queues.extend(abandoned)  # type: ignore[union-attr]
+                DBOS._recover_pending_workflows(abandoned)
 
     @property
     def _url(self) -> str:
@@ -144,7 +161,7 @@ class Runtime:
             executor_id=executor,
             log_level="CRITICAL",
             run_migrations=True,
-            notification_listener_polling_interval_sec=POLL,  # nothing is sent; its thread is waited for when we leave
+            notification_listener_polling_interval_sec=self._poll,  # nothing is sent; its thread is waited for when we leave
         )
 
     def _prepare_database(self) -> None:

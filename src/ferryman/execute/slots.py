@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+SERVER = "serve"  # the lock of the one `ferryman serve`; beside it that holds a slot like any executor
+
 
 class Slots:
     """The flock'd slot files of one state directory. A lock ends with its process, however that ends."""
@@ -52,6 +54,13 @@ class Slots:
             self.release(name)
             return None
         return int((self.directory / name).read_text().strip() or 0)
+
+    def of_server(self) -> tuple[int, str] | None:
+        """(process, slot) of the `ferryman serve` that runs here, or None."""
+        process = self.holder(SERVER)
+        names = (path.name for path in sorted(self.directory.glob("slot*")))
+        slot = next((name for name in names if process is not None and self.holder(name) == process), "")
+        return (process, slot) if process is not None and slot else None
 
     def release(self, name: str) -> None:
         """Give the slot back."""

@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ferryman.errors import DriverError
-from ferryman.execute import undo
-from ferryman.execute.follow import ASK_AGAIN, TOO_LATE, TOO_OLD_TO_ASK, TransferEnd, not_ours_any_more
+from ferryman.errors import Busy, DriverError, Unreachable
+from ferryman.execute import mark, undo, windows
+from ferryman.execute.follow import ASK_AGAIN, TOO_LATE, TransferEnd, not_ours_any_more, too_old
 from ferryman.execute.settle import look
 from ferryman.model.phase import Phase
 from ferryman.model.place import Place, Where
 from ferryman.model.plan import Plan
 from ferryman.model.request import Request
 from ferryman.model.units import format_duration
-from ferryman.ports import Hypervisor, Ports, StopWay
+from ferryman.ports import Console, Hypervisor, Ports, StopWay
 
 LOOK_EVERY = 0.2  # seconds
 AGENT_GETS = 0.5  # of the time, before the power button is pressed as well
@@ -54,8 +54,10 @@ def stop(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> Transfer
     """Until the guest is off at the source. An end with a reason means: it shall be as it was."""
     records, source = ports.records, ports.hypervisor(request.source)
     begun = any(act == undo.START_SOURCE for _, act, _ in records.undo_acts(request.id))
-    if not begun and not fresh and ports.clock.now() - request.asked_at > TOO_OLD_TO_ASK:
+    if not begun and not fresh and too_old(ports, request):
         return TransferEnd(TOO_LATE, remedy=ASK_AGAIN)
+    if by := windows.stop_asked(ports, request):
+        return TransferEnd(f"cancelled by {by}", cancelled=True)
     holder = records.lease(request.guest_uuid)
     if holder != request.id:
         raise not_ours_any_more(request, holder)
@@ -64,15 +66,21 @@ def stop(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> Transfer
         return TransferEnd(f"the guest is {there.where.words} at the destination: it is not stopped for that")
     here = look(source, request.guest_uuid)
     if here.job:
-        return TransferEnd(f"a job ({here.job}) runs on it, which is not ours", remedy=f"virsh domjobinfo {request.guest} shows it")  # fmt: skip
+        return TransferEnd(f"a job ({here.job}) runs on it, which is not ours", remedy=f"virsh domjobinfo {request.guest} shows it", kind=Busy.__name__)  # fmt: skip
     if not begun:
         if here.where not in (Where.RUNNING, Where.PAUSED, Where.HALTED):
             return TransferEnd(f"it is {here.where.words} at the source, and was not stopped by this move")
+        records.keep_facts(request.id, {"stood_still": here.where is not Where.RUNNING})
+        if here.where is Where.RUNNING:
+            _touch_console(ports, request, source)
         records.register_undo(request.id, undo.START_SOURCE, {"host": request.source})
-    elif not fresh and here.where is not Where.OFF and ports.clock.now() - request.asked_at > TOO_OLD_TO_ASK:
+    elif not fresh and here.where is not Where.OFF and too_old(ports, request):
         return TransferEnd(TOO_LATE, remedy=ASK_AGAIN)  # nobody expects it to be stopped now
     records.enter(request.id, Phase.STOPPING)
-    return _ask(ports, request, plan, source, here)
+    end = _ask(ports, request, plan, source, here)
+    if not end.reason:
+        mark.renew(ports, request)
+    return end
 
 
 def _ask(ports: Ports, request: Request, plan: Plan, source: Hypervisor, here: Place) -> TransferEnd:
@@ -88,8 +96,8 @@ def _ask(ports: Ports, request: Request, plan: Plan, source: Hypervisor, here: P
         if here.where is not Where.UNREACHABLE:
             answered_at = now
         elif now - answered_at > SILENT_FOR:
-            return TransferEnd(f"the source does not answer any more: {here.detail}")
-        if by := records.cancel_asked(request.id):
+            return TransferEnd(f"the source does not answer any more: {here.detail}", kind=Unreachable.__name__)
+        if by := windows.stop_asked(ports, request):
             return TransferEnd(f"cancelled by {by}", cancelled=True)
         active = here.where not in (Where.PAUSED, Where.HALTED, Where.STALLED)
         match decide(Asked(now - began, request.options.stop_timeout, by_agent, pressed, active, request.options.force_off)):  # fmt: skip
@@ -106,7 +114,20 @@ def _ask(ports: Ports, request: Request, plan: Plan, source: Hypervisor, here: P
     if "stopped_at" not in records.facts(request.id):
         records.keep_facts(request.id, {"stopped_at": ports.clock.now()})
         records.keep_decision(request.id, f"{plan.guest} is shut off at {request.source} after {format_duration(took)}")
+    mark.set_mark(ports, request)  # the running guest's went with it: from here on its definition bears one
     return TransferEnd("")
+
+
+def _touch_console(ports: Ports, request: Request, source: Hypervisor) -> None:
+    """One that answers now must answer at the destination too."""
+    try:
+        seen = source.console(request.guest_uuid, starting=False)
+    except DriverError as error:
+        ports.records.keep_decision(request.id, f"its console was not tried: {error.why}")
+        return
+    ports.records.keep_facts(request.id, {"console_before": seen is Console.ANSWERS})
+    if seen is Console.BUSY:
+        ports.records.keep_decision(request.id, f"its console {seen} at {request.source}, so it was not tried")
 
 
 def _ask_agent(ports: Ports, request: Request, source: Hypervisor) -> bool:
@@ -117,6 +138,8 @@ def _ask_agent(ports: Ports, request: Request, source: Hypervisor) -> bool:
 
 
 def _tried(ports: Ports, request: Request, source: Hypervisor, way: StopWay) -> bool:
+    if "asked_to_stop" not in ports.records.facts(request.id):  # whoever puts it back must know: it may obey late
+        ports.records.keep_facts(request.id, {"asked_to_stop": ports.clock.now()})
     try:
         source.ask_to_stop(request.guest_uuid, way)
     except DriverError as error:

@@ -3,6 +3,7 @@
 What was made is a fact of the request, noted volume by volume, so that a rolled-back move removes only what it made itself.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from ferryman.errors import FerrymanError, Refused
@@ -19,11 +20,12 @@ _ATTEMPTS = 3  # at a name that somebody else may take at the same moment
 
 def changes(ports: Ports, request: Request, plan: Plan, *, links_down: bool = False) -> Changes:
     """In what the guest's definition at the destination differs: from the records, so that it is the same after a crash."""
-    made = ports.records.facts(request.id).get("volumes", {})
-    volumes = tuple(from_plain(Volume, volume) for volume in made.values())
+    facts = ports.records.facts(request.id)
+    volumes = tuple(from_plain(Volume, volume) for volume in facts.get("volumes", {}).values())
+    paths = {layer["source"]: layer["path"] for layer in facts.get("layers", ())}
     # A cold move's definition was kept before the media were taken out; a way back has the one that the host had before.
     ejected = plan.ejected if plan.method is Method.COLD and not plan.take_back else ()
-    return Changes(volumes, plan.networks, links_down, plan.adaption, ejected)
+    return Changes(volumes, plan.networks, links_down, plan.adaption, ejected, paths)
 
 
 def mirrored(plan: Plan) -> tuple[str, ...]:
@@ -51,7 +53,7 @@ def make_volumes(ports: Ports, request: Request, plan: Plan) -> None:
     for disk in plan.new_disks:
         made = ports.records.facts(request.id).get("volumes", {})
         if disk.target not in made:
-            volume = _make(ports, request, disk)
+            volume = replace(_make(ports, request, disk), format=disk.format if disk.converted_from else "")
             ports.records.keep_facts(request.id, {"volumes": {**made, disk.target: to_plain(volume)}})
 
 
@@ -73,6 +75,12 @@ def _make(ports: Ports, request: Request, disk: NewDisk) -> Volume:
                 raise Refused(f"volume {name} in pool {disk.pool} at {request.destination}", f"it could not be made: {error}",
                               "mend the pool, or name another: --map-pool HERE=THERE") from error  # fmt: skip
     raise AssertionError("the last attempt returns or raises")
+
+
+def make_files_known(ports: Ports, request: Request, plan: Plan) -> None:
+    """libvirt finds a volume that its pool names only where it made it, or has looked since: an image that was copied as a file is neither."""
+    for pool in sorted({disk.pool for disk in plan.new_disks if disk.travel is Travel.FILE}):
+        ports.hypervisor(request.destination).volume_names(pool)  # looks anew
 
 
 def carry_media(ports: Ports, request: Request, plan: Plan) -> None:

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-from ferryman.errors import FerrymanError, NeedsAttention
+from ferryman.errors import DriverError, FerrymanError, NeedsAttention
+from ferryman.execute.settle import look
 from ferryman.model.copy import CopyTask, Image
 from ferryman.model.guest import Snapshot
-from ferryman.model.place import Where
+from ferryman.model.place import Place, Where
 from ferryman.model.request import Request
+from ferryman.model.units import format_duration
 from ferryman.plain import from_plain
 from ferryman.ports import Hypervisor, Ports
 
@@ -31,23 +33,69 @@ MOVE_BACK = "move-back"
 
 
 def undo_all(ports: Ports, request: Request) -> list[str]:
-    """Carry out what is registered, last first. One failure stops no other; returns the failures, each a sentence."""
-    failures = []
+    """Carry out what is registered, last first. One failure stops no other; returns the failures, each a sentence.
+
+    A host that does not answer is asked once, not for each act: the guest may be waiting for the next one, at the other host.
+    """
+    failures: list[str] = []
+    seen: dict[str, Place] = {}
+    left: dict[str, list[str]] = {}  # at hosts that do not answer
     for number, act, arguments in ports.records.undo_acts(request.id):
+        host = arguments["host"]
+        if host not in seen:
+            seen[host] = look(ports.hypervisor(host), request.guest_uuid)
+        if seen[host].where is Where.UNREACHABLE:
+            ports.records.close_undo(number, "failed", f"{host} does not answer: {seen[host].detail}")
+            left.setdefault(host, []).append(_LEAVES.get(act, act).format(**arguments))
+            continue
         try:
             _ACTS[act](ports, request, arguments)
         except FerrymanError as error:
             ports.records.close_undo(number, "failed", str(error))
-            failures.append(f"{act} at {arguments['host']}: {error}")
+            failures.append(f"{act} at {host}: {error}")
         else:
             ports.records.close_undo(number, "done")
-    return failures
+    return failures + [f"{host} does not answer ({seen[host].detail}), and has still to be put back there: {', '.join(what)}" for host, what in left.items()]  # fmt: skip
+
+
+# What an act that could not be tried leaves at its host; of one that is not named here its own name tells.
+_LEAVES = {
+    REMOVE_NEW_DEFINITION: "the guest's new definition",
+    RESTORE_DEFINITION: "the definition that was replaced",
+    REMOVE_VOLUME: "volume {name} in pool {pool}",
+    REMOVE_FILE: "{path}",
+    RESTORE_FILE: "{path}",
+    DISCARD_COPY: "what was copied to {path}",
+    TAKE_BACK_DIRECTORY: "{path}",
+}
 
 
 def drop_all(ports: Ports, request: Request) -> None:
-    """The point of no return is passed: what was registered will not be taken back."""
-    for number, _, _ in ports.records.undo_acts(request.id):
-        ports.records.close_undo(number, "dropped")
+    """The point of no return is passed: what was registered will not be taken back. A hold is let go forward as well as back."""
+    for number, act, _ in ports.records.undo_acts(request.id):
+        if act != RELEASE_IMAGES:
+            ports.records.close_undo(number, "dropped")
+
+
+def release(ports: Ports, request: Request) -> str:
+    """Let the held images go, whichever way the guest went; why not, when that fails: then it stays registered."""
+    why = ""
+    for number, act, arguments in ports.records.undo_acts(request.id):
+        if act != RELEASE_IMAGES:
+            continue
+        try:
+            ports.hypervisor(arguments["host"]).release(request.id)
+        except DriverError as error:
+            why = error.why
+            ports.records.close_undo(number, "failed", str(error))
+        else:
+            ports.records.close_undo(number, "done")
+    return why
+
+
+def held(ports: Ports, request: Request) -> bool:
+    """Whether images may still be held for that request."""
+    return any(act == RELEASE_IMAGES for _, act, _ in ports.records.undo_acts(request.id))
 
 
 def _restore_autostart(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
@@ -90,6 +138,9 @@ def _restore_definition(ports: Ports, request: Request, arguments: dict[str, Any
     destination = ports.hypervisor(arguments["host"])
     if destination.place(request.guest_uuid).where is Where.ABSENT:
         destination.define(ports.records.definition(request.id, arguments["host"]))
+    place = destination.place(request.guest_uuid)
+    if arguments.get("autostart") and place.where is Where.OFF and not place.autostart:
+        destination.set_autostart(request.guest_uuid, True)
 
 
 def leave(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
@@ -216,25 +267,62 @@ def _define_source(ports: Ports, request: Request, arguments: dict[str, Any]) ->
 
 def _start_source(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
     """It ran there before. Only once the destination says that it does not have the guest."""
-    source = ports.hypervisor(arguments["host"])
+    source, facts = ports.hypervisor(arguments["host"]), ports.records.facts(request.id)
     here = source.place(request.guest_uuid).where
     if here is Where.ABSENT:
         raise NeedsAttention(f"guest {request.guest} at {arguments['host']}", "it is not defined there, so it cannot be started again",
                              "look at both hosts with virsh list --all, then ferryman recover")  # fmt: skip
+    if "asked_to_stop" in facts and "stopped_at" not in facts:
+        here = _whether_it_ends(ports, request, here, facts["asked_to_stop"])
     if here is not Where.OFF:
-        if "stopped_at" not in ports.records.facts(request.id):  # nobody can take that wish back
-            ports.records.keep_decision(request.id, f"{request.guest} may have been asked to shut down, and has not yet: if it still does, virsh start {request.guest} at {arguments['host']} starts it again")  # fmt: skip
         return
     _destination_is(ports, request, Where.ABSENT)
-    source.start(request.guest_uuid)
-    ports.records.keep_decision(request.id, f"started {request.guest} again at {arguments['host']}")
+    paused = bool(facts.get("stood_still"))
+    source.start(request.guest_uuid, paused=paused)
+    how = f", paused: it stood still before (virsh resume {request.guest} lets it go on)" if paused else ""
+    ports.records.keep_decision(request.id, f"started {request.guest} again at {arguments['host']}{how}")
+
+
+# Nobody can take back the wish that a guest shut down. So it is watched for as long as it was given, within these bounds.
+LEAST_WATCHED, MOST_WATCHED = 10.0, 60.0  # seconds
+_WATCH_EVERY = 0.5
+
+
+def watched_for(since_asked: float, stop_timeout: float) -> float:
+    """Pure. For how many more seconds one that was asked so long ago, and has not shut down, may be expected to; 0 when that is long ago."""
+    if since_asked > stop_timeout + MOST_WATCHED:
+        return 0.0
+    return min(max(stop_timeout - since_asked, LEAST_WATCHED), MOST_WATCHED)
+
+
+def _whether_it_ends(ports: Ports, request: Request, here: Where, asked_at: float) -> Where:
+    """Watch a guest that was asked to shut down and was not seen to; where it is then."""
+    source, now = ports.hypervisor(request.source), ports.clock.now()
+    until = now + watched_for(now - asked_at, request.options.stop_timeout)
+    while here is Where.RUNNING and ports.clock.now() < until:
+        ports.clock.sleep(_WATCH_EVERY)
+        here = source.place(request.guest_uuid).where
+    waited = format_duration(ports.clock.now() - asked_at)
+    told = {
+        Where.OFF: f"{request.guest} has shut down after all, {waited} after it was asked to",
+        Where.RUNNING: f"{request.guest} was asked to shut down, and goes on running {waited} later: if it still does it, virsh start {request.guest} at {source.host.name} starts it again",
+    }  # fmt: skip
+    if here in told:
+        ports.records.keep_decision(request.id, told[here])
+    return here
 
 
 def _destination_is(ports: Ports, request: Request, *allowed: Where) -> None:
-    """A destination that never had the guest's definition need not be asked: it may be the very thing that failed."""
-    if not any(entry.act == REMOVE_NEW_DEFINITION for entry in ports.records.undo_entries(request.id)):
+    """A destination that never had the guest's definition need not be asked: it may be the very thing that failed.
+
+    Nor need it answer once that definition was taken back.
+    """
+    defined = [one for one in ports.records.undo_entries(request.id) if one.act == REMOVE_NEW_DEFINITION]
+    if not defined:
         return
-    there = ports.hypervisor(request.destination).place(request.guest_uuid).where
+    there = look(ports.hypervisor(request.destination), request.guest_uuid).where
+    if there is Where.UNREACHABLE and all(one.state == "done" for one in defined):
+        return
     if there not in allowed:
         raise NeedsAttention(
             f"guest {request.guest}", f"it is {there.words} at {request.destination}",

@@ -44,7 +44,7 @@ class CopyTask:
 
 @dataclass(frozen=True)
 class CopyProgress:
-    """How far a copy is. `phase`: comparing, copying or verifying; bytes of the virtual disk, and of the wire."""
+    """How far a copy is. `phase`: making (an image with all of its storage), copying or verifying; bytes of the virtual disk, and of the wire."""
 
     phase: str
     done: int
@@ -68,3 +68,4 @@ class CopyResult:
     destination_digest: str
     way: str
     attempts: int = 1
+    watched: bool = True  # a write to the source would have been seen

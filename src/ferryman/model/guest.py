@@ -36,6 +36,8 @@ class Disk:
     backing: tuple[str, ...] = ()  # sources of the layers below, top first
     pool: str = ""  # of a volume
     bus: str = ""  # virtio, scsi, sata, …
+    sliced: bool = False  # only a part of its image, or of one below, is what the guest sees
+    encrypted: bool = False  # QEMU opens it with a secret; nobody else can
 
     @property
     def bypasses_cache(self) -> bool:
@@ -54,6 +56,8 @@ class Interface:
     link_up: bool = True
     device: str = ""  # the host's device that carries its segment: a bridge, or the device below a macvtap
     network_mode: str = ""  # of a libvirt network: bridge, nat, route, open, isolated, …
+    portgroup: str = ""  # of a libvirt network
+    filter: str = ""  # name of the libvirt network filter that guards it
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,16 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Unlike:
+    """A device that a running guest and its definition do not have alike."""
+
+    kind: str  # disk, medium (in a drive), interface, or a host device's kind
+    name: str  # target, MAC address, or a host device's name
+    live: str  # what it is now; empty: it is in the definition only
+    defined: str  # what it is from the next start on; empty: it was plugged in live only
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """What libvirt knows of one snapshot."""
 
@@ -82,8 +96,22 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
+class SnapshotFile:
+    """An image, or a file with saved memory, that a snapshot names."""
+
+    snapshot: str  # its name
+    target: str  # vda; empty: saved memory
+    kind: str  # file, block, network, …
+    source: str
+    format: str = "raw"
+
+
+@dataclass(frozen=True)
 class Guest:
-    """All that assess and plan need to know of one guest. Sizes are bytes."""
+    """All that assess and plan need to know of one guest. Sizes are bytes.
+
+    What its definition says is that of the running guest, or, asked `as_defined`, what it will be from its next start on.
+    """
 
     uuid: str
     name: str
@@ -108,17 +136,23 @@ class Guest:
     hugepage_size: int = 0  # 0: none asked for; 1: the host's default size
     snapshots: tuple[str, ...] = ()
     external_snapshots: tuple[str, ...] = ()  # of these, those that keep a part in files of their own
+    snapshot_files: tuple[SnapshotFile, ...] = ()  # all that they name, the disks' present images among them
     checkpoints: tuple[str, ...] = ()
     managed_save: bool = False
     nvram: str = ""  # path of the variable store
+    nvram_store: str = ""  # the device or network storage that is its variable store, where that is no file
     loader: str = ""  # path of the firmware
     boot_files: tuple[str, ...] = ()  # kernel, initial RAM disk, device tree, where it boots from the host's files
     state_files: tuple[str, ...] = ()  # of its non-volatile memory, and of a TPM whose place its definition chooses
     pinned_cpus: tuple[int, ...] = ()  # CPUs of the host that its definition names
     numa_nodes: tuple[int, ...] = ()  # NUMA nodes of the host that its memory is bound to
     tpm: str = ""  # backend: emulator, passthrough, external
+    listens: tuple[str, ...] = ()  # addresses that its definition has its consoles listen on
+    listen_networks: tuple[str, ...] = ()  # libvirt networks on whose address they listen
+    security_models: tuple[str, ...] = ()  # that its definition names: apparmor, selinux, …
     secrets: tuple[str, ...] = ()  # UUIDs or usages of libvirt's secrets that its definition names
     title: str = ""
+    unlike: tuple[Unlike, ...] = ()  # looked at where it was asked for as it is defined
     jobs: tuple[Job, ...] = ()
     mark: Mark | None = None  # somebody moves it, or did
     agent: bool = False  # its guest agent is connected

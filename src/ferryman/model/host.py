@@ -70,6 +70,7 @@ class Network:
     bridge: str
     autostart: bool = True
     mode: str = ""  # libvirt's forward mode; isolated when there is none
+    portgroups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,14 @@ class GuestOnHost:
     memory_configured: int  # bytes
     disks: tuple[str, ...]  # images (of a volume its path), empty string for an empty drive
     networks: tuple[str, ...]  # bridge or network names
+
+
+@dataclass(frozen=True)
+class ImageUsers:
+    """Who stands upon an image at its host."""
+
+    named: tuple[str, ...] = ()  # guests, running or not, and snapshots of theirs
+    unknown: tuple[str, ...] = ()  # images that could not be looked at, each with whose it is and why
 
 
 @dataclass(frozen=True)
@@ -123,6 +132,8 @@ class HostFacts:
     pools: tuple[Pool, ...] = ()
     networks: tuple[Network, ...] = ()
     guests: tuple[GuestOnHost, ...] = ()
+    filters: tuple[str, ...] | None = None  # libvirt's network filters there; None: not looked at
+    security_models: tuple[str, ...] = ()  # that libvirt there labels guests by
     secrets: tuple[str, ...] | None = None  # UUIDs and usages of libvirt's secrets there; None: not looked at
 
     def guest(self, uuid: str) -> GuestOnHost | None:

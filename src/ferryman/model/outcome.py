@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from ferryman.model.copy import CopyResult
 from ferryman.model.finding import Finding
+from ferryman.model.hook import HookRun
 from ferryman.model.plan import Volume
 from ferryman.model.request import Request, Wish
 from ferryman.model.sample import Sample
@@ -85,6 +86,18 @@ class Outcome:
     job_seconds: float | None = None
     ended_at: float = 0.0
     remedy: str = ""
+    error: str = ""  # class of the error that ended it (see errors.py); empty when none did
+
+
+@dataclass(frozen=True)
+class Try:
+    """One of the requests that tried the same move, in the order of their attempts."""
+
+    request: str
+    attempt: int
+    at: float  # seconds since the epoch
+    phase: str
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,3 +137,7 @@ class Report:
     decisions: tuple[str, ...] = field(default=())  # what was decided under way, each with its reason
     copies: dict[str, CopyResult] = field(default_factory=dict)  # by the disks' targets
     wishes: tuple[Wish, ...] = ()  # limits that were changed under way
+    hooks: tuple[HookRun, ...] = ()
+    tries: tuple[Try, ...] = ()  # all of this move; empty when it was tried once
+    tried_again_as: str = ""  # the request that tries it anew
+    begins: str = ""  # when one that waits begins, or began, in words

@@ -7,6 +7,7 @@ class Phase(StrEnum):
     """Where a migration is, in the words the operator sees."""
 
     QUEUED = "queued"
+    WAITING = "waiting"  # for its moment or window; nothing is changed yet
     PREPARING = "preparing"
     STOPPING = "stopping"
     TRANSFERRING = "transferring"
@@ -25,7 +26,9 @@ class Phase(StrEnum):
 
 FOLLOWS: dict[Phase, tuple[Phase, ...]] = {
     Phase.QUEUED: (Phase.PREPARING, Phase.REFUSED, Phase.CANCELLED, Phase.NEEDS_ATTENTION),
+    Phase.WAITING: (Phase.PREPARING, Phase.REFUSED, Phase.CANCELLED, Phase.NEEDS_ATTENTION),
     Phase.PREPARING: (
+        Phase.WAITING,  # once it is known that nothing speaks against it now
         Phase.STOPPING,
         Phase.TRANSFERRING,
         Phase.STARTING,

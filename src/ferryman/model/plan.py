@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ferryman.model.guest import SnapshotFile
 from ferryman.model.request import Handshake, Options
 
 
@@ -46,15 +47,28 @@ class NewDisk:
     allocation: int  # at the source
     travel: Travel
     directory: str = ""  # of the pool, where the copy itself makes the image
+    converted_from: str = ""  # its format at the source, where that is another
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One image of a backing chain as it is on storage. Sizes are bytes."""
+
+    path: str
+    format: str
+    allocation: int
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One image of a backing chain, and where its copy is."""
+    """A file that a guest's disks and snapshots are made of, and where its copy is."""
 
+    target: str  # the disk beside whose copy its copy goes
     source: str
     format: str
     path: str  # at the destination
+    below: str = ""  # the source of the image that it stands upon
+    found: bool = True  # False: a snapshot names it and it is gone, so that only its name changes
 
 
 @dataclass(frozen=True)
@@ -66,6 +80,7 @@ class Volume:
     name: str
     path: str
     allocation: int | None = None  # bytes it takes once it is filled; None: not looked at
+    format: str = ""  # where it is another than at the source
 
 
 @dataclass(frozen=True)
@@ -86,6 +101,7 @@ class Changes:
     links_down: bool = False  # its interfaces are there, but nothing gets through
     adaption: Adaption = Adaption()
     ejected: tuple[str, ...] = ()  # drives whose medium the guest does not get
+    paths: dict[str, str] = field(default_factory=dict)  # files that its snapshots name, old to new
 
 
 @dataclass(frozen=True)
@@ -96,6 +112,14 @@ class Held:
     path: str
     format: str
     shared: bool  # the destination uses it too: it must be let go before the guest starts there
+
+
+@dataclass(frozen=True)
+class Soundness:
+    """Whether the own structure of an image is in order."""
+
+    sound: bool
+    words: str = ""  # what is wrong with it, or worth knowing
 
 
 @dataclass(frozen=True)
@@ -126,6 +150,9 @@ class Plan:
         ""  # cold: the request whose definition and disks the guest gets back; empty: it takes its own along
     )
     snapshots: bool = False  # cold: libvirt knows snapshots of it
+    snapshot_files: tuple[
+        SnapshotFile, ...
+    ] = ()  # cold: what these keep beside the disks' present images, to be copied too
     stays: dict[str, str] = field(
         default_factory=dict
     )  # cold: images that stay at the source without a copy, by target

@@ -22,6 +22,14 @@ class Chain(StrEnum):
     KEEP = "keep"  # each is copied as the file that it is
 
 
+class Format(StrEnum):
+    """What a disk that is copied by a cold move is at the destination."""
+
+    SAME = "same"  # as at the source, where the pool there can hold that
+    RAW = "raw"
+    QCOW2 = "qcow2"
+
+
 class Handshake(StrEnum):
     """Who leads the phases of a migration between the two libvirtds (begin, prepare, perform, finish, confirm)."""
 
@@ -52,14 +60,27 @@ class Options:
     stop_timeout: float = DEFAULT_STOP_TIMEOUT
     force_off: bool = False  # switch it off if it does not shut down within that time
     chain: Chain = Chain.FLATTEN
+    format: Format = Format.SAME
     rollback_loses_writes: bool = (
         False  # go back to the disks that a cold move left at the destination, as they are there
     )
     cpu: str = ""  # the CPU that a guest which is moved cold gets: host-model, or a model's name; empty: its own
+    via_ssh: bool = False  # the disks of a cold move go through ssh, by way of this machine
     verify: str = "full"  # how much of a copied disk is read back: see model/copy.py
+    retry: int = 0  # so many more times, when it failed by what gets better by itself
     checks: tuple[
         str, ...
     ] = ()  # tcp:ADDRESS:PORT, http:URL or command:…, asked once the guest runs at the destination
+    at: str = ""  # not before this moment, with its offset: 2026-12-05T22:00:00+01:00
+    window: str = ""  # only within it: Sat,Sun 02:00-04:00 Europe/Berlin
+    give_up_at: str = (
+        ""  # a cold move whose copy is not done by then is put back: such a moment, or 03:45 Europe/Berlin
+    )
+
+    @property
+    def waits(self) -> bool:
+        """Whether it does not begin at once."""
+        return bool(self.at or self.window)
 
 
 @dataclass(frozen=True)
@@ -87,3 +108,6 @@ class Request:
     asked_by: str = ""
     asked_at: float = 0.0  # seconds since the epoch
     ferryman_version: str = ""
+    retries: str = ""  # the request that failed and that this one tries again
+    attempt: int = 1
+    begin_at: float = 0.0  # seconds since the epoch; it waits until then

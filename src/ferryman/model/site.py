@@ -87,6 +87,14 @@ class Clocks:
 
 
 @dataclass(frozen=True)
+class EndTools:
+    """What a host has of what copying and holding disks needs there: a way in by ssh, and packages."""
+
+    lacks: tuple[str, ...] = ()  # Debian's names of packages
+    unreached: str = ""  # why it could not be visited by ssh; empty: it was
+
+
+@dataclass(frozen=True)
 class Ground:
     """What lies between the two hosts, looked at from both."""
 
@@ -104,7 +112,11 @@ class Ground:
     lacking: tuple[str, ...] | None = (
         None  # of the files the guest needs, those the destination lacks; None: not looked at
     )
+    addresses: tuple[str, ...] | None = None  # IP addresses of the destination; None: not looked at
     link: LinkSpeed | None = None  # None: nobody asked for it
+    copy_packages: tuple[EndTools, EndTools] | None = (
+        None  # what copies need, at source and destination; None: not asked
+    )
     nvram: DiskReach | None = None  # the directory of the guest's variable store; None: it has none
 
 

@@ -8,8 +8,9 @@ from ferryman.model.plan import Adaption, Held, Method, NewDisk, Plan, Step
 from ferryman.model.request import Handshake, Options
 from ferryman.model.site import Site
 from ferryman.model.units import format_duration, format_size
-from ferryman.plan import disks, parts
+from ferryman.plan import disks, parts, snapshots
 from ferryman.plan.adaption import adaption
+from ferryman.plan.way import Way, way_of_disks
 
 _HOLDABLE = ("file", "block")  # an image of these is opened by a path of the host
 
@@ -21,8 +22,9 @@ def cold_plan(site: Site, options: Options) -> Plan:
     starts, new = not guest.off, disks.new_disks(site, options)
     nvram = "" if kept else disks.local_nvram(site)
     media, held = disks.ejected(site, options), images_to_hold(site, options)
-    steps = parts.first_steps(site, options, mark="the guest in its own metadata" if starts else "")
+    steps = parts.first_steps(site, options, mark="the guest in its own metadata")
     steps += [*parts.eject_media(media), *(parts.volume(disk, destination) for disk in new)]
+    steps.append(Step("try-definition", f"have libvirt at {destination} look through the definition, which it does not keep", ""))  # fmt: skip
     if guest.autostart:
         steps.append(parts.autostart_off(source))
     if starts:
@@ -42,7 +44,9 @@ def cold_plan(site: Site, options: Options) -> Plan:
     if saved:
         steps.append(Step("copy-saved", f"copy the saved memory ({saved}) to {destination}", "remove the copy"))
     if new:
-        steps.append(Step("copy-disks", _how_it_is_copied(new, options), "they are removed with their volumes"))
+        beside = "; and the files that its snapshots keep" if snapshots.along(site, options) else ""
+        how = _how_it_is_copied(new, site, options) + beside
+        steps.append(Step("copy-disks", how, "they are removed with their volumes"))
     down = ", its network links down" if starts else ", shut off"
     if kept:
         down = f" as it was there before request {kept.request}, on the disks that were left there{down}"
@@ -52,7 +56,7 @@ def cold_plan(site: Site, options: Options) -> Plan:
     ]
     if starts:
         steps += [
-            Step("start", f"start it at {destination}", f"stop it at {destination}"),
+            Step("start", f"start it at {destination}{_ON_KEPT_DISKS if kept else ''}", f"stop it at {destination}"),
             Step("health", _how_it_is_judged(guest), ""),
         ]
     steps.append(
@@ -78,6 +82,7 @@ def cold_plan(site: Site, options: Options) -> Plan:
         starts=starts,
         held=held,
         snapshots=bool(guest.snapshots) and not kept,
+        snapshot_files=snapshots.along(site, options),
         adaption=Adaption() if kept else adaption(site, options),
         take_back=kept.request if kept else "",
         stays={disk.target: disk.source for disk in guest.disks if _stays(disk, site)} if kept else {},
@@ -86,6 +91,7 @@ def cold_plan(site: Site, options: Options) -> Plan:
     )
 
 
+_ON_KEPT_DISKS = ": from then on the disks that were left there are written to, also if the move is put back"
 HEALTHY_FOR = 5.0  # seconds that a guest must run at the destination before its links go up
 
 
@@ -99,7 +105,12 @@ def _past_return(
     if site.guest.autostart:
         steps.append(parts.autostart_on(destination))
     if held:
-        steps.append(Step("release", f"let the images at {source} go", "", True))
+        first = (
+            "if it had to be switched off, look through their file systems (guestfish); "
+            if options.force_off and starts
+            else ""
+        )
+        steps.append(Step("release", f"{first}let the images at {source} go", "", True))
     if new or options.rollback_loses_writes or disks.local_nvram(site):
         steps.append(parts.note_left(source))
     if starts:
@@ -128,7 +139,12 @@ def images_to_hold(site: Site, options: Options) -> tuple[Held, ...]:
     """The images that the guest writes to and that its host opens by a path; each once."""
     copied = disks.to_copy(site, options)
     found = (
-        Held(disk.target, disk.source, disk.format, shared=disk not in copied and disks.shared(disk, site))
+        Held(
+            disk.target,
+            disk.source,
+            "raw" if disk.encrypted else disk.format,
+            shared=disk not in copied and disks.shared(disk, site),
+        )
         for disk in site.guest.disks
         if can_be_held(disk)
     )
@@ -157,14 +173,17 @@ def _how_it_stops(guest: Guest, options: Options) -> str:
 
 def _how_it_is_judged(guest: Guest) -> str:
     runs = f"look whether it runs for {format_duration(HEALTHY_FOR)} without a crash or a reboot"
-    return f"{runs}, and its agent answers again" if guest.agent else runs
+    return (
+        f"{runs}, and {'its agent answers' if guest.agent else 'it answers'} again, on its console too if it did before"
+    )
 
 
-def _how_it_is_copied(new: tuple[NewDisk, ...], options: Options) -> str:
+def _how_it_is_copied(new: tuple[NewDisk, ...], site: Site, options: Options) -> str:
     names, size = ", ".join(disk.target for disk in new), format_size(sum(disk.allocation for disk in new))
     proof = {
         "full": "then all of it is read back and its digest compared",
         "written": "then what was written is read back and compared",
         "none": "every block is proved on arrival, nothing is read back",
     }[options.verify]
-    return f"copy the content of {names} ({size} in use); {proof}"
+    by = " through ssh, by way of this machine" if way_of_disks(site, options)[0] is Way.SSH else ""
+    return f"copy the content of {names} ({size} in use){by}; {proof}"

@@ -7,13 +7,13 @@ from pathlib import PurePosixPath
 from ferryman.model.guest import Disk, Guest
 from ferryman.model.host import HostFacts, Pool
 from ferryman.model.plan import NewDisk, Travel
-from ferryman.model.request import Chain, CopyStorage, Options
+from ferryman.model.request import Chain, CopyStorage, Format, Options
 from ferryman.model.site import DiskReach, Reach, Site
 
 # Kinds of pools in which libvirt makes a volume of a size we name, and the formats it makes there (None: every one).
 MAKES_VOLUMES: dict[str, tuple[str, ...] | None] = {"dir": None, "fs": None, "netfs": None, "logical": ("raw",)}
 _REMOVABLE = ("cdrom", "floppy")
-_COPYABLE = ("file", "block")
+COPYABLE = ("file", "block")
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,27 @@ def ejected(site: Site, options: Options) -> tuple[Disk, ...]:
 
 
 def _is_copied(disk: Disk, site: Site, options: Options) -> bool:
-    if not disk.source or disk.kind not in _COPYABLE or options.copy_storage is CopyStorage.NEVER:
+    if not disk.source or disk.kind not in COPYABLE or options.copy_storage is CopyStorage.NEVER:
         return False
     if disk in ejected(site, options):
         return False
     if options.copy_storage is CopyStorage.ALL:
         return not disk.read_only or not shared(disk, site)
     return _reach(disk, site) is Reach.DIFFERENT
+
+
+def beyond_copying(site: Site, options: Options) -> tuple[Disk, ...]:
+    """The disks that --copy-storage all means too, and that no path of the host opens."""
+    if options.copy_storage is not CopyStorage.ALL or options.rollback_loses_writes:
+        return ()
+    return tuple(
+        disk
+        for disk in site.guest.disks
+        if disk.source
+        and disk.kind not in COPYABLE
+        and not (disk.read_only and shared(disk, site))
+        and disk not in ejected(site, options)
+    )
 
 
 def _reach(disk: Disk, site: Site) -> Reach:
@@ -80,12 +94,23 @@ def placement(disk: Disk, site: Site, options: Options) -> Placement:
         return Placement(disk, None, f"pool {pool.name} at {at} is not active")
     if pool.kind not in MAKES_VOLUMES:
         return Placement(disk, None, f"pool {pool.name} at {at} is of kind {pool.kind}, in which no volume can be made")
-    formats = MAKES_VOLUMES[pool.kind]
-    if formats is not None and disk.format not in formats:
-        return Placement(
-            disk, None, f"pool {pool.name} at {at} ({pool.kind}) holds {', '.join(formats)} volumes, not {disk.format}"
-        )
+    formats, what = MAKES_VOLUMES[pool.kind], f"pool {pool.name} at {at} ({pool.kind})"
+    if formats is not None and _travel(disk, site, options) is Travel.FILE:
+        return Placement(disk, None, f"{what} holds no files, and this image travels as the file that it is")
+    if formats is not None and format_there(disk, pool, site, options) not in formats:
+        held = f"{what} holds {', '.join(formats)} volumes, not {disk.format}"
+        return Placement(disk, None, f"{held}; a cold move converts it (--cold)")
     return Placement(disk, pool)
+
+
+def format_there(disk: Disk, pool: Pool, site: Site, options: Options) -> str:
+    """What the disk is at the destination. While its guest runs, or as the bytes of its file, it stays what it is."""
+    if _travel(disk, site, options) is not Travel.COPY:
+        return disk.format
+    formats = MAKES_VOLUMES.get(pool.kind)
+    if formats is not None:
+        return disk.format if disk.format in formats else formats[0]
+    return disk.format if options.format is Format.SAME or disk.read_only else options.format.value
 
 
 def pool_of(disk: Disk, host: HostFacts) -> Pool | None:
@@ -113,20 +138,40 @@ def _new_disks(site: Site, options: Options) -> Iterator[NewDisk]:
         if pool is None:
             continue
         names = given.setdefault(pool.name, set(site.ground.volumes.get(pool.name, ())))
-        name = free_name(PurePosixPath(disk.source).name, names)
+        there = format_there(disk, pool, site, options)
+        name = free_name(_name(disk, there), names)
         names.add(name)
         yield NewDisk(
-            disk.target, disk.source, pool.name, name, disk.format, disk.capacity, disk.allocation,
-            _travel(disk, site, options), pool.path,
+            disk.target, disk.source, pool.name, name, there, disk.capacity, disk.allocation,
+            _travel(disk, site, options), pool.path, disk.format if there != disk.format else "",
         )  # fmt: skip
+
+
+def _name(disk: Disk, there: str) -> str:
+    """That of the image; an ending that names its format follows the format."""
+    name = PurePosixPath(disk.source).name
+    ends_in = f".{disk.format}"
+    return f"{name.removesuffix(ends_in)}.{there}" if name.endswith(ends_in) else name
+
+
+def keeps_chain(guest: Guest, options: Options) -> bool:
+    """Whether the layers below a copied disk stay the files that they are: wanted, or named by snapshots."""
+    return options.cold and (options.chain is Chain.KEEP or bool(guest.external_snapshots))
 
 
 def _travel(disk: Disk, site: Site, options: Options) -> Travel:
     if not options.cold:
         return Travel.MEDIUM if disk.read_only else Travel.MIRROR
     # A snapshot inside an image is not in the content that the guest sees, nor is the border to a layer below.
-    as_it_is = bool(site.guest.snapshots) or options.chain is Chain.KEEP
-    return Travel.FILE if as_it_is and disk.format == "qcow2" and not disk.read_only else Travel.COPY
+    as_it_is = bool(site.guest.snapshots) or keeps_chain(site.guest, options)
+    as_it_is = as_it_is and disk.format == "qcow2" and not disk.read_only
+    return Travel.FILE if as_it_is or disk.encrypted else Travel.COPY  # what is encrypted is opened by its guest alone
+
+
+def kept_as_it_is(disk: Disk, site: Site, options: Options) -> bool:
+    """Whether another format was asked for a disk that travels as the bytes of its file."""
+    other = options.format not in (Format.SAME, disk.format)
+    return other and not disk.read_only and options.cold and _travel(disk, site, options) is Travel.FILE
 
 
 def free_name(name: str, taken: Collection[str]) -> str:

@@ -7,12 +7,13 @@ from ferryman.model.site import Site
 from ferryman.model.units import format_size
 
 
-def first_steps(site: Site, options: Options, *, mark: str = "") -> list[Step]:
+def first_steps(site: Site, options: Options, *, mark: str) -> list[Step]:
     """What is kept, and said to other operators (`mark`: how), before anything is made."""
     source, destination = site.source.host.name, site.destination.host.name
-    steps = [Step("save-definition", f"keep the definition and autostart mark found at {source} in the records", "")]
-    if mark:
-        steps.append(Step("mark", f"mark {mark} as being moved, for other operators", "remove the mark"))
+    steps = [
+        Step("save-definition", f"keep the definition and autostart mark found at {source} in the records", ""),
+        Step("mark", f"mark {mark} as being moved, for other operators", "remove the mark"),
+    ]
     if options.replace_definition:
         steps.append(
             Step(
@@ -32,7 +33,8 @@ def eject_media(media: tuple[Disk, ...]) -> list[Step]:
 
 def volume(disk: NewDisk, destination: str, then: str = "") -> Step:
     """`then`: what becomes of it."""
-    what = f"make a volume {disk.name} in pool {disk.pool} at {destination} for {disk.target} ({disk.format}, {format_size(disk.capacity)})"
+    kind = f"{disk.format}, converted from {disk.converted_from}" if disk.converted_from else disk.format
+    what = f"make a volume {disk.name} in pool {disk.pool} at {destination} for {disk.target} ({kind}, {format_size(disk.capacity)})"
     return Step("make-volumes", f"{what}; {then}" if then else what, "remove it again")
 
 

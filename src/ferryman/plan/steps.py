@@ -72,8 +72,13 @@ def migration_uri(site: Site) -> str:
 # The durable steps of the workflow in the order they may run, by their stored names. Tests kill ferryman at each of them,
 # and hold this list against what execute/ really runs.
 WORKFLOW_STEPS = (
+    "wait-to-retry",
     "admit",
+    "look-ahead",
+    "wait",
+    "begin",
     "plan",
+    "foresee",
     "watch",
     "save-definition",
     "save-snapshots",
@@ -82,7 +87,9 @@ WORKFLOW_STEPS = (
     "eject-media",
     "make-volumes",
     "carry-media",
+    "try-definition",
     "autostart-off",
+    "tell-before-stop",
     "stop",
     "hold",
     "copy-nvram",
@@ -113,5 +120,7 @@ WORKFLOW_STEPS = (
     "undo",
     "undo-refused",
     "read-facts",
+    "retry",
+    "tell-end",
     "report",
 )

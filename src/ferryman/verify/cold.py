@@ -4,6 +4,7 @@ from ferryman.model.place import Place, Where
 from ferryman.verify.location import Action, Verdict
 
 _ACTIVE = (Where.RUNNING, Where.PAUSED, Where.STALLED, Where.HALTED)
+_AT_HOME = (Where.RUNNING, Where.HALTED, Where.OFF)
 _NEWER = "the newer /var/log/libvirt/qemu/GUEST.log tells where it ran last"
 
 
@@ -26,6 +27,11 @@ def judge_cold(
             )
         case Where.UNREACHABLE, _:
             return _silent("source", source)
+        case here, Where.UNREACHABLE if here in _AT_HOME and not made and not past:
+            return Verdict(
+                Action.BACK,
+                f"the source has the guest ({here.words}); the destination does not answer ({destination.detail}), and was given no definition of it",
+            )
         case _, Where.UNREACHABLE:
             return _silent("destination", destination)
         case Where.ABSENT, Where.ABSENT if not past and made:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ferryman.model.guest import Guest
+from ferryman.model.host import ImageUsers
 from ferryman.model.outcome import KeptCopy
 from ferryman.model.request import Request
 from ferryman.verify.location import Action, Verdict
@@ -25,7 +26,7 @@ class Evidence:
     found: bool  # the image of its disk is there
     made: frozenset[str]  # the images at that host that moves made of the disk
     apart: bool  # that path is proved to be other storage at the other host
-    users: tuple[str, ...]  # guests at the copy's host that name it
+    users: ImageUsers  # of the kept copy, at its host
 
 
 def named(guest: Guest) -> set[str]:
@@ -60,10 +61,10 @@ def against_retiring(request: Request, copy: KeptCopy, verdict: Verdict, seen: E
     if guest.host != copy.host and copy.path in named(guest) and not seen.apart:
         return Reason(what, f"the guest uses that path at {guest.host}, and it is not proved that the two hosts have different storage there",
                        f"look where the guest's disks are: ferryman guest {request.guest}")  # fmt: skip
-    for user in seen.users:
-        return Reason(
-            what,
-            f"guest {user} at {copy.host} uses it",
-            f"ferryman guest {user} shows it; take the disk out of its definition first: virsh edit {user}",
-        )
+    if seen.users.named:
+        return Reason(what, f"{' and '.join(seen.users.named)} at {copy.host} stands upon it",
+                       "virsh dumpxml GUEST and virsh snapshot-dumpxml GUEST NAME show how: take it out of there first, or leave it")  # fmt: skip
+    if seen.users.unknown:
+        return Reason(what, f"it is not known who stands upon it: {'; '.join(seen.users.unknown)} at {copy.host} could not be looked at",
+                       "mount what is missing, or take it out of that definition; then again")  # fmt: skip
     return None

@@ -76,15 +76,6 @@ def network_findings(
     return tuple(findings)
 
 
-def stop_findings(guest: str, *, forced: bool) -> tuple[Finding, ...]:
-    """What a guest that was switched off may have suffered."""
-    if not forced:
-        return ()
-    why = "it did not shut down in time and was switched off: what it had not written was lost, its file systems were not clean"
-    remedy = "look at them from inside (fsck, chkdsk); or, while it is off, by libguestfs: guestfish, read-only, fsck of each"
-    return (warning("forced-off", f"guest {guest}", why, remedy),)
-
-
 def check_findings(seen: Mapping[str, str], destination: str) -> tuple[Finding, ...]:
     """The operator's checks that were not good, with what was seen."""
     return tuple(

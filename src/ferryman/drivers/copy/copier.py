@@ -18,10 +18,11 @@ from ferryman.model.host import Host
 PORTS = (49152, 49215)  # libvirt's migration range: what firewalls between the hosts have open
 CONNECTIONS = 4
 TUNNELS = 2
-PATIENCE = 600.0  # seconds without any progress after which a cut copy is given up
+PATIENCE = 600.0  # seconds after which a cut copy is given up: in which nothing moved, or nothing came to stay in FRUITLESS attempts
+FRUITLESS = 3
 LOOK_EVERY = 0.2
 DISCARDED_WITHIN = 60.0
-OPENED_WITHIN = 900.0  # seconds for an image to be opened, or made with all of its storage taken
+OPENED_WITHIN = 900.0  # seconds for an image to be opened; one that is made with all of its storage may take any time, as long as it grows
 
 _CLASSES: dict[str, type[errors.DriverError]] = {
     "changed": errors.SourceChanged,
@@ -29,7 +30,6 @@ _CLASSES: dict[str, type[errors.DriverError]] = {
     "insecure": errors.Insecure,
 }
 _TELLING = ("unreached", "damaged", "cut", "gone")  # what says most first; other kinds say more than all of these
-_AGAIN = ("cut", "damaged", "unreached", "busy")  # kinds after which both ends are started again
 
 
 class _Cut(Exception):
@@ -53,6 +53,23 @@ class _Sums:
     seconds: float = 0.0
     last: tuple[str, int] = ("", -1)
     moved_at: float = field(default_factory=time.monotonic)
+    kept: int = -1  # groups that the journal had, at most: what moved and is not there may have to move again
+    gained_at: float = field(default_factory=time.monotonic)
+    fruitless: int = 0  # attempts in a row that moved something, of which nothing stayed
+
+    def judge(self, kept: int, moved_at: float) -> bool:
+        """Judge an attempt that ended, by what was before it. Whether anything of it stayed."""
+        if self.kept > kept:
+            self.gained_at, self.fruitless = time.monotonic(), 0
+        elif self.moved_at > moved_at:
+            self.fruitless += 1
+        return self.kept > kept
+
+    def hopeless(self, patience: float) -> bool:
+        """Whether to give up. A network may be away for as long as patience lasts; a fault that comes again each time is no network."""
+        now = time.monotonic()
+        again = self.fruitless >= FRUITLESS and now - self.gained_at > patience
+        return again or now - self.moved_at > patience
 
 
 class SshCopier:
@@ -78,7 +95,7 @@ class SshCopier:
         sums = _Sums(way=self._first_way(task, source, destination))
         pause = 0.5
         while True:
-            before = sums.last
+            before = (sums.kept, sums.moved_at)
             try:
                 return _Attempt(self, task, source, destination, sums, progress, cancelled).run()
             except _Cut as cut:
@@ -96,9 +113,9 @@ class SshCopier:
                     or (cut.before_data and isinstance(cut.why, errors.NoWay) and sums.last[1] < 0)
                 ):
                     raise cut.why from cut
-                if sums.last != before:
+                if sums.judge(*before):
                     pause = 0.5
-                if time.monotonic() - sums.moved_at + pause > self._patience:
+                if sums.hopeless(self._patience - pause):
                     raise cut.why from cut
                 _wait(pause, cancelled, task)
                 pause = min(pause * 2, 15.0)
@@ -145,6 +162,7 @@ class _Attempt:
         self._events: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue()
         self._early: list[tuple[str, dict[str, Any]]] = []
         self._tunnels: list[Tunnel] = []
+        self._making = ("", 0)  # how far an image is that takes all of its storage at once
 
     def run(self) -> CopyResult:
         """Raises _Cut when another attempt may do better."""
@@ -191,7 +209,7 @@ class _Attempt:
         )  # fmt: skip
         ready = self._await("destination", "ready", "finished", before_data=True)
         if ready["event"] == "finished":
-            return self._result(ready, {"digest": ready["expected"]})
+            return self._result(self._named(ready), {"digest": ready["expected"]})
         return self._move(ready)
 
     def _move(self, ready: dict[str, Any]) -> CopyResult:
@@ -201,7 +219,7 @@ class _Attempt:
         address = "127.0.0.1" if way in ("ssh", "local") else destination.effective_migration_address
         count = TUNNELS if way == "ssh" else copier._connections
         common: dict[str, Any] = {
-            "copy": task.id, "token": secrets.token_hex(32), "connections": count, "replies": bool(ready["done"] or ready["compare"]),
+            "copy": task.id, "token": secrets.token_hex(32), "connections": count,
             "secure": way == "tls", "root": copier._root, "address": address,
         }  # fmt: skip
         receiver.order(
@@ -211,17 +229,24 @@ class _Attempt:
         sender.order("send", port=port, done=ready["done"], compare=ready["compare"], tunnels=way == "ssh", **common)
         if way == "ssh":
             offered = self._await("source", "offering", before_data=True)["port"]
-            self._tunnels += [Tunnel(source, offered, destination, port) for _ in range(count + common["replies"])]
+            self._tunnels += [Tunnel(source, offered, destination, port) for _ in range(count + 1)]  # one for replies
         sent = self._await("source", "sent")
         self._await("destination", "received")
         verified = self._await("destination", "verified")
         _compare_digests(task, verified, sent)
         receiver.order("publish", keep=task.keep_journal)
-        return self._result(self._await("destination", "finished"), sent)
+        return self._result(self._named(self._await("destination", "finished")), sent)
+
+    def _named(self, finished: dict[str, Any]) -> dict[str, Any]:
+        """The image has its name, and we know it: a journal that nobody wants is removed, not before."""
+        task = self._task
+        if not task.keep_journal:
+            self._ends["destination"].order("discard", copy=task.id, directory=self._copier._journals, keep_image=True)
+        return finished
 
     def _await(self, role: str, *wanted: str, before_data: bool = False) -> dict[str, Any]:
         """The next of these events of that end; bad news of either are heard meanwhile. Raises _Cut or DriverError."""
-        deadline = time.monotonic() + OPENED_WITHIN
+        began = time.monotonic()
         while True:
             for number, (who, event) in enumerate(self._early):
                 if who == role and event["event"] in wanted:
@@ -233,10 +258,11 @@ class _Attempt:
                     raise self._ended(who, event, before_data)
                 self._early.append((who, event))
             self._look(before_data)
-            if before_data and time.monotonic() > deadline:
+            stood = time.monotonic() - max(began, self._sums.moved_at)
+            if before_data and stood > OPENED_WITHIN:
                 raise errors.Timeout(f"copy endpoint on host {self._ends[role].host.name}", f"no answer within {OPENED_WITHIN:.0f} s",
                                      "look whether its storage hangs")  # fmt: skip
-            if not before_data and time.monotonic() - self._sums.moved_at > self._copier._patience:
+            if not before_data and stood > self._copier._patience:
                 raise errors.Timeout(f"copy to host {self._hosts[1].name}", "nothing moves any more",
                                      "look whether storage or network hang; ask for the copy again: it goes on where it was")  # fmt: skip
 
@@ -258,8 +284,8 @@ class _Attempt:
         )
         host = self._ends[who].host
         error = translated(worst, host) if worst["event"] == "error" else self._ends[who].gone()
-        kind = worst.get("kind", "cut")
-        if kind in _AGAIN or (kind == "insecure" and self._sums.last[1] < 0):
+        again = worst.get("again", worst["event"] == "gone")
+        if again or (worst.get("kind") == "insecure" and self._sums.last[1] < 0):
             return _Cut(error, before_data=before_data or not self._moved)
         return error
 
@@ -271,15 +297,20 @@ class _Attempt:
     def _look(self, before_data: bool) -> None:
         if self._cancelled():
             raise stopped(self._task)
-        if before_data:
-            return
         told = self._ends["destination"].progress
-        if told and (told["phase"], told["done"] + told.get("received", 0)) != self._sums.last:
-            self._sums.last = (told["phase"], told["done"] + told.get("received", 0))
-            self._sums.moved_at = time.monotonic()
-            self._progress(
-                CopyProgress(told["phase"], told["done"], told["total"], self._sums.wire + (told["wire"] or self._wire))
-            )
+        if not told or (told["phase"] == "making") is not before_data:
+            return
+        now = (told["phase"], told["done"] + told.get("moved", 0))
+        if now == (self._making if before_data else self._sums.last):
+            return
+        if before_data:
+            self._making = now
+        else:
+            self._sums.last = now
+        self._sums.moved_at = time.monotonic()
+        self._progress(
+            CopyProgress(told["phase"], told["done"], told["total"], self._sums.wire + (told["wire"] or self._wire))
+        )
 
     @property
     def _wire(self) -> int:
@@ -290,6 +321,8 @@ class _Attempt:
             told = self._ends["source"].progress
             self._sums.sent += int(told.get("sent", 0))
             self._sums.wire += int(told.get("wire", 0))
+        if "destination" in self._ends:
+            self._sums.kept = max(self._sums.kept, int(self._ends["destination"].progress.get("kept", -1)))
 
     def _result(self, finished: dict[str, Any], sent: dict[str, Any]) -> CopyResult:
         sums = self._sums
@@ -307,6 +340,7 @@ class _Attempt:
             destination_digest=finished["digest"],
             way=sums.way,
             attempts=finished["attempts"],
+            watched=bool(sent.get("watched", True)),
         )
 
 

@@ -28,7 +28,7 @@ _WHERE = 'if [ "$(id -u)" = 0 ]; then d=/var/cache/ferryman; else d="${XDG_CACHE
 _START = f"""{_WHERE}
 [ -f "$f" ] && [ -O "$f" ] || exit {ABSENT}
 case "$(sha256sum <"$f")" in "$1"*) ;; *) exit {ABSENT};; esac
-exec {PYTHON} -I "$f"
+MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=268435456 exec {PYTHON} -I "$f"
 """
 _PUSH = f"""{_WHERE}
 umask 077

@@ -3,6 +3,7 @@
 import fcntl
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from ferryman.drivers.database import schema
 from ferryman.errors import BadInput, NotFound, RecordsUnusable
 from ferryman.model.copy import CopyResult
 from ferryman.model.finding import Finding
+from ferryman.model.hook import HookRun
 from ferryman.model.host import Host
-from ferryman.model.outcome import KeptCopy, Outcome, PhaseEntry, Report, UndoEntry, Versions
+from ferryman.model.outcome import KeptCopy, Outcome, PhaseEntry, Report, Try, UndoEntry, Versions
 from ferryman.model.phase import ENDS, Phase
 from ferryman.model.plan import Volume
 from ferryman.model.request import Request, Wish
@@ -152,6 +154,11 @@ class DatabaseRecords:
                 )
             )
             self._note_phase(connection, request.id, Phase.QUEUED)
+
+    def add_retry(self, request: Request) -> None:
+        with suppress(IntegrityError):  # written down by a step that a crash interrupted
+            self.add_request(request, self.slot(request.retries))
+        self.keep_facts(request.retries, {"tried_again_as": request.id})
 
     def request(self, id_or_prefix: str) -> Request:
         query = select(schema.requests.c.json).where(schema.requests.c.id.startswith(id_or_prefix, autoescape=True))
@@ -360,6 +367,20 @@ class DatabaseRecords:
     def keep_outcome(self, request_id: str, outcome: Outcome) -> None:
         self._set(request_id, outcome=to_json(outcome))
 
+    def _tries(self, request_id: str) -> tuple[Try, ...]:
+        """All requests of the same move, the first one first; none when it was tried once."""
+        request = self.request(request_id)
+        while request.retries:
+            request = self.request(request.retries)
+        found = []
+        while True:
+            ended = self._column(request.id, schema.requests.c.outcome)
+            reason = from_plain(Outcome, from_json(ended)).reason if ended else ""
+            found.append(Try(request.id, request.attempt, request.asked_at, self.phase(request.id), reason))
+            if not (following := self.facts(request.id).get("tried_again_as")):
+                return tuple(found) if len(found) > 1 else ()
+            request = self.request(following)
+
     def report(self, request_id: str, *, with_samples: bool = True) -> Report:
         found = {"before": [], "after": []}  # type: dict[str, list[Finding]]
         for row in self._rows(schema.findings, request_id):
@@ -382,5 +403,9 @@ class DatabaseRecords:
             left_to_retire=tuple(from_plain(KeptCopy, one) for one in facts.get("left_to_retire", ())),
             decisions=self.decisions(request_id),
             wishes=self.wishes(request_id),
+            hooks=tuple(from_plain(HookRun, one) for one in facts.get("hooks", ())),
+            tries=self._tries(request_id) if with_samples else (),
+            tried_again_as=facts.get("tried_again_as", ""),
+            begins=facts.get("begins", ""),
             copies={target: from_plain(CopyResult, one) for target, one in facts.get("copies", {}).items()},
         )

@@ -1,9 +1,9 @@
 """Pure: a guest's definition as it must be at the destination. What is not named in the changes travels as it is."""
 
-import io
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
+from ferryman.drivers.libvirt import verbatim
 from ferryman.model.plan import Adaption, Changes, Volume
 
 
@@ -11,9 +11,13 @@ def adapted(xml: str, changes: Changes) -> str:
     """The definition with its copied disks on their new volumes and its interfaces on the networks of the new names, their links down if wanted."""
     if changes == Changes():
         return xml
-    for _, (prefix, uri) in ElementTree.iterparse(io.StringIO(xml), events=("start-ns",)):
-        ElementTree.register_namespace(prefix, uri)  # else metadata would come back under prefixes of another's making
-    root = ElementTree.fromstring(xml)
+    document = verbatim.read(xml)
+    adapt(document.root, changes)
+    return verbatim.write(document)
+
+
+def adapt(root: Element, changes: Changes) -> None:
+    """The same, of a definition that was read, such as one inside of something else."""
     _adapt_machine(root, changes.adaption)
     volumes = {volume.target: volume for volume in changes.volumes}
     for disk in root.findall("devices/disk"):
@@ -26,7 +30,6 @@ def adapted(xml: str, changes: Changes) -> str:
         _rename(interface, changes.networks)
         if changes.links_down:
             _take_link_down(interface)
-    return ElementTree.tostring(root, encoding="unicode")
 
 
 def _adapt_machine(root: Element, adaption: Adaption) -> None:
@@ -72,8 +75,17 @@ def _move_disk(disk: Element, volume: Volume) -> None:
         disk.set("type", kind)
         source.attrib.update({"dev" if kind == "block" else "file": volume.path, **kept})
     source.extend(children)
+    if volume.format:
+        _set_format(disk, volume.format)
     for layer in disk.findall("backingStore"):
         disk.remove(layer)
+
+
+def _set_format(disk: Element, kind: str) -> None:
+    driver = disk.find("driver")
+    if driver is None:  # raw, says QEMU of a disk that names nothing
+        driver = ElementTree.SubElement(disk, "driver", {"name": "qemu"})
+    driver.set("type", kind)
 
 
 def _empty(drive: Element) -> None:

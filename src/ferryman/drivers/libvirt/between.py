@@ -17,7 +17,7 @@ from ferryman.drivers.libvirt.visit import Visit, Way, visit
 from ferryman.model.guest import Disk, Guest, Interface
 from ferryman.model.host import Check, Host
 from ferryman.model.plan import Volume
-from ferryman.model.site import Clocks, DiskReach, Ground, LinkSpeed, Reach, Segment, TransportFacts
+from ferryman.model.site import Clocks, DiskReach, EndTools, Ground, LinkSpeed, Reach, Segment, TransportFacts
 from ferryman.ports import Hypervisor
 
 CARRY_WITHIN = 3600.0  # seconds for a read-only image by way of this machine
@@ -62,7 +62,9 @@ class LibvirtBetween:
             lacking=None
             if visits[1].failed or set(files) & set(visits[1].hidden)
             else tuple(path for path in files if path in visits[1].missing),
-            nvram=_nvram(guest, source.host, destination.host) if guest.nvram else None,
+            copy_packages=(_tools(visits[0]), _tools(visits[1])),
+            nvram=_nvram(guest, source.host, destination.host) if guest.nvram or guest.nvram_store else None,
+            addresses=visits[1].addresses or None,
         )
 
     def carry(self, source: Hypervisor, path: str, destination: Hypervisor, volume: Volume) -> int:
@@ -94,6 +96,10 @@ def _segment(device: str, visits: tuple[Visit, Visit]) -> Segment:
     if destination.deaf:
         return Segment(device, None, f"{destination.host.name} could not listen: {destination.deaf}")
     return Segment(device, tuple(where for sender, where in destination.heard if sender == device))
+
+
+def _tools(seen: Visit) -> EndTools:
+    return EndTools(seen.lacks, seen.failed)
 
 
 def _unseen(visits: tuple[Visit, Visit]) -> bool:
@@ -178,7 +184,9 @@ def _storage(
                 if path.startswith("/") and reach is Reach.SAME
             ]
             reached.append((disk, DiskReach(disk.target, reach, how, layers=tuple(layers))))
-    copied = any(one.reach is Reach.DIFFERENT for _, one in reached)
+    copied = any(
+        one.reach in (Reach.DIFFERENT, Reach.UNPROVED) for _, one in reached
+    )  # the latter if that is asked for
     room = there.look(f"room at {destination.name}", storage.room) if copied else {}  # and then the names are new too
     return reached, there.look(f"volumes of {destination.name}", storage.names), room
 
@@ -202,8 +210,11 @@ def _reach(disk: Disk, here: Connection, there: Connection, proved: dict[str, tu
 
 
 def _nvram(guest: Guest, source: Host, destination: Host) -> DiskReach:
-    """Whether the directory of the variable store is one directory of both hosts."""
+    """Whether the directory of the variable store is one directory of both hosts; or the device, or network storage, that it is."""
     here, there = Connection(source.uri), Connection(destination.uri)
+    if store := guest.nvram_store:
+        kind = "block" if store.startswith("/") else "network" if ":" in store else "volume"
+        return DiskReach("nvram", *_reach(Disk("nvram", "disk", kind, store, "raw", "", False, False), here, there, {}))
     directory = str(PurePosixPath(guest.nvram).parent)
     try:
         found = here.look("marker", lambda a: there.look("marker", lambda b: storage.prove_shared(a, b, directory)))

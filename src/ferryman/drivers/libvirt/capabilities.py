@@ -11,6 +11,7 @@ class HostCapabilities:
     uuid: str
     cpu_ids: tuple[int, ...]
     numa_nodes: tuple[int, ...]
+    security_models: tuple[str, ...]
 
 
 def host_capabilities(xml: str) -> HostCapabilities:
@@ -21,6 +22,7 @@ def host_capabilities(xml: str) -> HostCapabilities:
         uuid=(root.findtext("host/uuid") or "").strip(),
         cpu_ids=tuple(sorted({int(cpu.get("id", "0")) for cell in cells for cpu in cell.findall("cpus/cpu")})),
         numa_nodes=tuple(sorted({int(cell.get("id", "0")) for cell in cells})),
+        security_models=tuple(model.text or "" for model in root.findall("host/secmodel/model")),
     )
 
 

@@ -6,23 +6,36 @@ from typing import TypeVar
 import libvirt
 
 from ferryman import errors
-from ferryman.drivers import keeper
-from ferryman.drivers.libvirt import files, inventory, mark, media, migration, power, snapshots, storage
+from ferryman.drivers import filesystems, keeper
+from ferryman.drivers.libvirt import (
+    console,
+    files,
+    inventory,
+    mark,
+    media,
+    migration,
+    power,
+    snapshots,
+    storage,
+    trial,
+    users,
+)
 from ferryman.drivers.libvirt.adapt import adapted
 from ferryman.drivers.libvirt.calls import Call, guard
 from ferryman.drivers.libvirt.connection import Connection
 from ferryman.drivers.libvirt.errors import code
 from ferryman.drivers.libvirt.jobs import job_of
 from ferryman.model.cpu import Cpu
+from ferryman.model.filesystem import FileSystem
 from ferryman.model.guest import Guest, Snapshot
-from ferryman.model.host import GuestOnHost, Host, HostFacts, Machine
+from ferryman.model.host import GuestOnHost, Host, HostFacts, ImageUsers, Machine
 from ferryman.model.mark import Mark
 from ferryman.model.place import ABSENT, Place, Where
-from ferryman.model.plan import Changes, Held, NewDisk, Order, Volume
+from ferryman.model.plan import Changes, Held, ImageFile, NewDisk, Order, Soundness, Volume
 from ferryman.model.sample import Sample
 from ferryman.model.site import CpuComparison
 from ferryman.model.units import MIB
-from ferryman.ports import NO_CHANGES, StopWay
+from ferryman.ports import NO_CHANGES, Console, StopWay
 
 T = TypeVar("T")
 
@@ -34,6 +47,7 @@ _BY_OTHERS = (
     libvirt.VIR_DOMAIN_PAUSED_FROM_SNAPSHOT, libvirt.VIR_DOMAIN_PAUSED_CRASHED,
 )  # fmt: skip
 NO_LIMIT = (2**63 - 1) // MIB  # MiB/s: the most that libvirt takes; 0 is not "none" to every QEMU
+LOOK_THROUGH_WITHIN = 300.0  # seconds for a look at all guests' images
 _INACTIVE = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_CRASHED)
 
 
@@ -52,10 +66,10 @@ class LibvirtHypervisor:
     def guests(self) -> tuple[GuestOnHost, ...]:
         return self.connection.look(f"guests of host {self.host.name}", inventory.guests)
 
-    def guest(self, name_or_uuid: str) -> Guest:
+    def guest(self, name_or_uuid: str, *, as_defined: bool = False) -> Guest:
         found = self.connection.look(
             f"guest {name_or_uuid} at {self.host.name}",
-            lambda link: inventory.guest(link, self.host.name, name_or_uuid),
+            lambda link: inventory.guest(link, self.host.name, name_or_uuid, as_defined=as_defined),
         )
         if found is None:
             raise errors.NotFound(
@@ -115,6 +129,11 @@ class LibvirtHypervisor:
             f"define a guest at {self.host.name}", lambda link: link.defineXML(adapted(definition, changes))
         )
 
+    def try_definition(self, definition: str, changes: Changes) -> None:
+        what = f"definition of the guest, tried at {self.host.name}"
+        text = adapted(definition, changes)
+        self.connection.look(what, lambda link: trial.try_definition(link, text, what, self.host.uri))
+
     def undefine(self, uuid: str, *, snapshots: bool = False) -> None:
         flags = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | getattr(libvirt, "VIR_DOMAIN_UNDEFINE_KEEP_TPM", 0)
         flags |= libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA  # checkpoints do not travel; assess said so
@@ -139,8 +158,9 @@ class LibvirtHypervisor:
     def let_it_end(self, uuid: str, on: bool) -> None:
         self._act(uuid, Call.LIFECYCLE, lambda domain: power.let_it_end(domain, on))
 
-    def start(self, uuid: str) -> None:
-        self._act(uuid, Call.START, lambda domain: domain.create())
+    def start(self, uuid: str, *, paused: bool = False) -> None:
+        flags = libvirt.VIR_DOMAIN_START_PAUSED if paused else 0
+        self._act(uuid, Call.START, lambda domain: domain.createWithFlags(flags))
 
     def watch(self, uuid: str, seconds: float) -> str:
         return self.connection.look(
@@ -151,6 +171,12 @@ class LibvirtHypervisor:
 
     def agent_answers(self, uuid: str) -> bool:
         return self._look(uuid, "agent", power.agent_answers)
+
+    def console(self, uuid: str, *, starting: bool) -> Console:
+        return self.connection.look(
+            f"console of guest {uuid} at {self.host.name}",
+            lambda link: console.console(link, link.lookupByUUIDString(uuid), starting=starting),
+        )
 
     def snapshots(self, uuid: str) -> tuple[Snapshot, ...]:
         return self._look(uuid, "snapshots", snapshots.read)
@@ -186,6 +212,9 @@ class LibvirtHypervisor:
 
     def allocation(self, path: str) -> int | None:
         return self.connection.look(f"{path} at {self.host.name}", lambda link: storage.allocation(link, path))
+
+    def users_of(self, path: str) -> ImageUsers:
+        return self.connection.look(f"who uses {path} at {self.host.name}", lambda link: users.users_of(link, path), within=LOOK_THROUGH_WITHIN)  # fmt: skip
 
     def medium(self, uuid: str, target: str) -> tuple[str, str]:
         return self._look(uuid, f"drive {target}", lambda domain: media.read(domain, target))
@@ -241,14 +270,20 @@ class LibvirtHypervisor:
     def unpack(self, directory: str, packed: str, request: str) -> bool:
         return keeper.unpack(self.host, directory, packed, request)
 
+    def adopt(self, directory: str, request: str) -> bool:
+        return keeper.adopt(self.host, directory, request)
+
+    def remove_aside(self, path: str, request: str) -> bool:
+        return keeper.remove_aside(self.host, path, request)
+
     def take_back(self, directory: str, request: str) -> None:
         keeper.take_back(self.host, directory, request)
 
     def move_file(self, path: str, to: str) -> None:
         keeper.move_file(self.host, path, to)
 
-    def image_chain(self, path: str) -> tuple[tuple[str, str], ...]:
-        return keeper.image_chain(self.host, path)
+    def image_chain(self, path: str, kind: str) -> tuple[ImageFile, ...]:
+        return keeper.image_chain(self.host, path, kind)
 
     def rebase(self, path: str, backing: str, backing_format: str) -> None:
         keeper.rebase(self.host, path, backing, backing_format)
@@ -256,8 +291,11 @@ class LibvirtHypervisor:
     def image_snapshots(self, path: str) -> tuple[str, ...]:
         return keeper.image_snapshots(self.host, path)
 
-    def check_image(self, image: Held) -> str:
+    def check_image(self, image: Held) -> Soundness:
         return keeper.check_image(self.host, image)
+
+    def file_systems(self, images: Sequence[Held], within: float) -> tuple[FileSystem, ...] | None:
+        return filesystems.look(self.host, images, within)
 
     # Migration
 

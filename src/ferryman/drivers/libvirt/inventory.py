@@ -81,8 +81,17 @@ def host_facts(link: libvirt.virConnect, host: Host) -> HostFacts:
         pools=tuple(_pool(pool) for pool in link.listAllStoragePools()),
         networks=tuple(_network(network) for network in link.listAllNetworks()),
         guests=guests(link),
+        filters=_filters(link),
+        security_models=capabilities.security_models,
         secrets=_secrets(link),
     )
+
+
+def _filters(link: libvirt.virConnect) -> tuple[str, ...] | None:
+    try:
+        return tuple(sorted(one.name() for one in link.listAllNWFilters()))
+    except libvirt.libvirtError:
+        return None  # a libvirt without the driver for them
 
 
 def _secrets(link: libvirt.virConnect) -> tuple[str, ...] | None:
@@ -95,8 +104,11 @@ def _secrets(link: libvirt.virConnect) -> tuple[str, ...] | None:
 
 
 def _network(network: libvirt.virNetwork) -> Network:
-    bridge, mode = xml.network_bridge(network.XMLDesc())
-    return Network(network.name(), bool(network.isActive()), bridge, bool(network.autostart()), mode)
+    text = network.XMLDesc()
+    bridge, mode = xml.network_bridge(text)
+    return Network(
+        network.name(), bool(network.isActive()), bridge, bool(network.autostart()), mode, xml.portgroups(text)
+    )
 
 
 def _pool(pool: libvirt.virStoragePool) -> Pool:
@@ -128,15 +140,22 @@ def lookup(link: libvirt.virConnect, name_or_uuid: str) -> libvirt.virDomain | N
     return None
 
 
-def guest(link: libvirt.virConnect, host: str, name_or_uuid: str) -> Guest | None:
-    """Everything observed of one guest; None when the host has none such."""
+def guest(link: libvirt.virConnect, host: str, name_or_uuid: str, *, as_defined: bool = False) -> Guest | None:
+    """Everything observed of one guest; None when the host has none such. `as_defined`: as it would start anew."""
     domain = lookup(link, name_or_uuid)
     if domain is None:
         return None
     live = domain.XMLDesc(0)
     persistent, active = bool(domain.isPersistent()), bool(domain.isActive())
-    definition = xml.definition(live)
+    inactive = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) if persistent else live
+    running = definition = xml.definition(live)
+    lasting = xml.definition(inactive)  # without what libvirt gave the running guest from its own settings
+    disks = tuple(_sized(domain, storage.located(link, disk)) for disk in running.disks)
+    if as_defined and active and persistent:
+        definition = lasting
+        disks = tuple(_as_defined(link, storage.located(link, disk), disks) for disk in definition.disks)
     job = job_of(domain) if active else ""
+    known = snapshots.read(domain)
     rss = domain.memoryStats().get("rss", 0) * 1024 if active else 0
     return Guest(
         uuid=definition.uuid,
@@ -146,7 +165,7 @@ def guest(link: libvirt.virConnect, host: str, name_or_uuid: str) -> Guest | Non
         persistent=persistent,
         autostart=persistent and bool(domain.autostart()),
         xml=live,
-        inactive_xml=domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) if persistent else live,
+        inactive_xml=inactive,
         architecture=definition.architecture,
         virtualization=definition.virtualization,
         machine=definition.machine,
@@ -156,26 +175,32 @@ def guest(link: libvirt.virConnect, host: str, name_or_uuid: str) -> Guest | Non
         memory_used=rss,
         cpu_mode=definition.cpu_mode,
         cpu_xml=definition.cpu_xml,
-        disks=tuple(_sized(domain, storage.located(link, disk)) for disk in definition.disks),
+        disks=disks,
         interfaces=tuple(_with_mode(link, interface) for interface in definition.interfaces),
         host_devices=definition.host_devices,
         hugepage_size=definition.hugepage_size,
-        snapshots=tuple(domain.snapshotListNames()),
-        external_snapshots=tuple(one.name for one in snapshots.read(domain) if snapshots.is_external(one.xml)),
+        snapshots=tuple(one.name for one in known),
+        external_snapshots=tuple(one.name for one in known if snapshots.is_external(one.xml)),
+        snapshot_files=tuple(file for one in known for file in snapshots.files(one)),
         checkpoints=tuple(checkpoint.getName() for checkpoint in domain.listAllCheckpoints()),
         managed_save=bool(domain.hasManagedSaveImage()),
         nvram=definition.nvram,
+        nvram_store=definition.nvram_store,
         loader=definition.loader,
         boot_files=definition.boot_files,
         state_files=definition.state_files,
         pinned_cpus=definition.pinned_cpus,
         numa_nodes=definition.numa_nodes,
         tpm=definition.tpm,
+        listens=lasting.listens,
+        listen_networks=lasting.listen_networks,
+        security_models=lasting.security_models,
         secrets=definition.secrets,
-        mark=definition.mark,
+        mark=running.mark,
         title=definition.title,
+        unlike=xml.unlike(running, definition),
         agent=active and agent_connected(live),
-        jobs=(*((Job(job),) if job else ()), *_block_jobs(domain, definition, active)),
+        jobs=(*((Job(job),) if job else ()), *_block_jobs(domain, running, active)),
         addresses=_addresses(domain) if active else (),
     )
 
@@ -188,6 +213,21 @@ def _sized(domain: libvirt.virDomain, disk: Disk) -> Disk:
         capacity, allocation, _ = domain.blockInfo(disk.target)
     except libvirt.libvirtError:
         return disk  # of an inactive guest whose storage is away
+    return replace(disk, capacity=capacity, allocation=allocation)
+
+
+def _as_defined(link: libvirt.virConnect, disk: Disk, running: tuple[Disk, ...]) -> Disk:
+    """A disk of a running guest's definition: what is known of the image it runs on, or the image looked at by itself."""
+    if not disk.source:
+        return disk
+    if (same := next((one for one in running if one.source == disk.source), None)) is not None:
+        return replace(disk, capacity=same.capacity, allocation=same.allocation, backing=same.backing)
+    if disk.kind not in ("file", "block"):
+        return disk
+    try:
+        capacity, allocation = storage.sizes(link, disk.source) or (0, 0)
+    except libvirt.libvirtError:
+        return disk  # its storage is away
     return replace(disk, capacity=capacity, allocation=allocation)
 
 

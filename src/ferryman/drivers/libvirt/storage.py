@@ -151,11 +151,18 @@ def _users(link: libvirt.virConnect, path: str) -> list[str]:
 
 def allocation(link: libvirt.virConnect, path: str) -> int | None:
     """Bytes that the volume at that path takes; None when there is none."""
+    found = sizes(link, path)
+    return None if found is None else found[1]
+
+
+def sizes(link: libvirt.virConnect, path: str) -> tuple[int, int] | None:
+    """(capacity, allocation) of the volume at that path, in bytes; None when there is none."""
     directory = str(PurePosixPath(path).parent)
     pool, made = pool_for(link, directory, f"ferryman-{secrets.token_hex(8)}")
     try:
         pool.refresh(0)
-        return next((int(volume.info()[2]) for volume in pool.listAllVolumes() if volume.path() == path), None)
+        info = next((volume.info() for volume in pool.listAllVolumes() if volume.path() == path), None)
+        return None if info is None else (int(info[1]), int(info[2]))
     finally:
         if made:
             pool.destroy()

@@ -22,7 +22,7 @@ _SHARED_FILE_SYSTEMS = frozenset(
 
 # Each answer is one line: its kind, a tab, its value.
 # Arguments: PEER_URI ADDRESS PORT SECONDS DATES PROGRAM (its arguments) -- FILES -- DIRECTORIES -- IMAGES.
-# The two ways and the probe of segments go on in the background, beside the rest. Port: nobody listens there yet, so a
+# The two ways, the probe of segments and the packages go on in the background, beside the rest. Port: nobody listens there yet, so a
 # refusal is an answer.
 _SCRIPT = r"""
 peer=$1 address=$2 port=$3 seconds=$4 dates=$5 program=$6
@@ -60,15 +60,15 @@ if [ -n "$address" ]; then
      printf 'address\t%s\t%s\n' $code "$(printf '%s' "$words" | head -n 1)") &
 fi
 printf 'clock\t%s\n' "$(date +%s.%N)"
-if [ "$dates" = yes ]; then  # what an endpoint of a disk copy needs
-    command -v qemu-nbd >/dev/null && command -v qemu-img >/dev/null || printf 'lacks\tqemu-utils\n'
-    /usr/bin/python3 -Ic 'import importlib.util as found
+(command -v qemu-nbd >/dev/null && command -v qemu-img >/dev/null || printf 'lacks\tqemu-utils\n'  # what an endpoint of a disk copy needs
+ /usr/bin/python3 -Ic 'import importlib.util as found
 for module, package in ("nbd", "python3-libnbd"), ("zstandard", "python3-zstandard"):
-    if not found.find_spec(module): print("lacks", package, sep="\t")' 2>/dev/null </dev/null || printf 'lacks\tpython3\n'
-fi
+    if not found.find_spec(module): print("lacks", package, sep="\t")' 2>/dev/null </dev/null || printf 'lacks\tpython3\n') &
 for bridge in /sys/class/net/*/bridge; do
     [ -d "$bridge" ] && printf 'bridge\t%s\n' "$(basename "$(dirname "$bridge")")"
 done
+ip -oneline address show 2>/dev/null | sed -n 's|^.* inet6\{0,1\} \([^ /]*\).*|own\t\1|p'
+[ "$(cat /proc/sys/net/ipv4/ip_nonlocal_bind 2>/dev/null)" != 1 ] || printf 'own\tany\n'
 while [ "$1" != -- ]; do
     if [ ! -r "$1" ] && hidden "$1"; then printf 'hidden\t%s\n' "$1"
     elif [ ! -r "$1" ]; then printf 'missing\t%s\n' "$1"
@@ -113,12 +113,11 @@ class Visit:
     host: Host
     failed: str = ""
     bridges: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()  # its own; "any" where a program may listen on others too
     missing: tuple[str, ...] = ()  # files that are not there
     hidden: tuple[str, ...] = ()  # those that whom it was visited as may not see
     ends: dict[str, float] = field(default_factory=dict)  # certificate file -> when it ends, where dates were asked for
-    lacks: tuple[
-        str, ...
-    ] = ()  # packages that copies of disks need and that are not there, looked at where dates were asked for
+    lacks: tuple[str, ...] = ()  # packages that copies of disks need and that are not there
     dated: bool = True  # whether there is a program there that can tell
     clock_offset: float = 0.0  # its clock minus ours, seconds
     clock_uncertainty: float = 0.0
@@ -170,7 +169,7 @@ def visit(
 ) -> Visit:
     """Look at a host over ssh: whether files can be read, what directories are on, where images lead, and what `task` finds of segments.
 
-    With `peer_uri` and `address`, try those two ways from it; with `dates`, ask when certificates end and what copies of disks need. Never raises.
+    With `peer_uri` and `address`, try those two ways from it; with `dates`, ask when certificates end. Never raises.
     """
     wanted = [*(path for paths in CERTIFICATES.values() for path in paths), *files]
     arguments = [peer_uri, address, str(MIGRATION_PORTS[0]), str(TRY_WITHIN), "yes" if dates else "no", task.program, *task.arguments, "--", *wanted,
@@ -190,6 +189,7 @@ def visit(
     return Visit(
         host,
         bridges=tuple(sorted(value[1] for value in lines if value[0] == "bridge")),
+        addresses=tuple(value[1] for value in lines if value[0] == "own"),
         missing=tuple(value[1] for value in lines if value[0] == "missing"),
         hidden=tuple(value[1] for value in lines if value[0] == "hidden"),
         ends={value[1]: float(value[2]) for value in lines if value[0] == "ends" and _is_number(value[2])},

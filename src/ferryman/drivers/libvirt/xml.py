@@ -1,11 +1,12 @@
 """Pure: libvirt's XML in, facts out. Elements we do not know are left alone."""
 
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from ferryman.model.guest import Disk, HostDevice, Interface
+from ferryman.model.guest import Disk, HostDevice, Interface, Unlike
 from ferryman.model.mark import Mark
 
 _SIZE = {"b": 1, "bytes": 1, "kb": 1000, "k": 1024, "kib": 1024, "mb": 1000**2, "m": 1024**2, "mib": 1024**2,
@@ -32,12 +33,16 @@ class Definition:
     host_devices: tuple[HostDevice, ...]
     hugepage_size: int
     nvram: str
+    nvram_store: str
     tpm: str
     loader: str
     boot_files: tuple[str, ...]
     state_files: tuple[str, ...]
     pinned_cpus: tuple[int, ...]
     numa_nodes: tuple[int, ...]
+    listens: tuple[str, ...]
+    listen_networks: tuple[str, ...]
+    security_models: tuple[str, ...]
     secrets: tuple[str, ...]
     mark: Mark | None
 
@@ -72,15 +77,49 @@ def definition(xml: str) -> Definition:
         host_devices=_host_devices(root),
         hugepage_size=(size(_with_text(page)) or 1) if huge else 0,
         nvram=_text(root, "os/nvram") or _file_of(root.find("os/nvram/source")),
+        nvram_store="" if _file_of(root.find("os/nvram/source")) else source_of(root.find("os/nvram/source")),
         tpm="" if tpm is None else tpm.get("type", ""),
         loader=_text(root, "os/loader"),
         boot_files=tuple(path for name in ("kernel", "initrd", "dtb") if (path := _text(root, f"os/{name}"))),
         state_files=_state_files(root),
         pinned_cpus=_pinned_cpus(root),
         numa_nodes=_numbers(element.get("nodeset", "") for element in root.findall("numatune/*")),
-        secrets=tuple(sorted({one.get("uuid") or one.get("usage") or "" for one in root.iter("secret")} - {""})),
+        listens=_listens(root),
+        listen_networks=_named_in(root.findall("devices/graphics/listen"), "network"),
+        security_models=_security_models(root),
+        secrets=_secrets(root),
         mark=mark_in(root.find(f"metadata/{{{MARK_NAMESPACE}}}mark")),
     )
+
+
+def unlike(running: Definition, defined: Definition) -> tuple[Unlike, ...]:
+    """The devices that a running guest and its definition do not have alike.
+
+    Interfaces by their MAC alone: on a libvirt network they are written in another way while they run. Host devices by how
+    many there are of a kind: a running guest names them by other addresses.
+    """
+    now, then = ({disk.target: disk for disk in one.disks} for one in (running, defined))
+    disks = [
+        Unlike("medium" if disk.device in ("cdrom", "floppy") else "disk", target, *sources)
+        for target, disk in {**then, **now}.items()
+        if (sources := tuple(one[target].source if target in one else "" for one in (now, then)))[0] != sources[1]
+    ]
+    here, there = (
+        {one.mac: f"{one.kind} {one.source}".strip() for one in each.interfaces} for each in (running, defined)
+    )
+    interfaces = [Unlike("interface", mac, here.get(mac, ""), there.get(mac, "")) for mac in sorted(here.keys() ^ there.keys())]  # fmt: skip
+    devices = _surplus(running, defined) + [
+        replace(one, live="", defined=one.live) for one in _surplus(defined, running)
+    ]
+    return (*disks, *interfaces, *devices)
+
+
+def _surplus(definition: Definition, other: Definition) -> list[Unlike]:
+    """The host devices of those kinds of which the other has fewer; what is an interface too is told of as one."""
+    macs = {one.mac for each in (definition, other) for one in each.interfaces}
+    ours, theirs = ([one for one in each.host_devices if one.name not in macs] for each in (definition, other))
+    more = Counter(one.kind for one in ours) - Counter(one.kind for one in theirs)
+    return [Unlike(one.kind, one.name, one.name, "") for one in ours if more[one.kind] and one not in theirs]
 
 
 MARK_NAMESPACE, MARK_PREFIX = "urn:ferryman:mark", "ferryman"
@@ -183,12 +222,14 @@ def _disk(element: Element) -> Disk:
         backing=tuple(backing),
         pool="" if source is None else source.get("pool", ""),
         bus="" if target is None else target.get("bus", ""),
+        sliced=element.find(".//slices") is not None,
+        encrypted=element.find("encryption") is not None or element.find("source/encryption") is not None,
     )
 
 
 def _interface(element: Element) -> Interface:
     kind = element.get("type", "")
-    source, mac, model, link = (element.find(name) for name in ("source", "mac", "model", "link"))
+    source, mac, model, link, guard = (element.find(name) for name in ("source", "mac", "model", "link", "filterref"))
     named = (
         ""
         if source is None
@@ -201,6 +242,8 @@ def _interface(element: Element) -> Interface:
         model="" if model is None else model.get("type", ""),
         link_up=link is None or link.get("state") != "down",
         device=named if kind in ("bridge", "direct") else ("" if source is None else source.get("bridge", "")),
+        portgroup="" if source is None else source.get("portgroup", ""),
+        filter="" if guard is None else guard.get("filter", ""),
     )
 
 
@@ -235,6 +278,32 @@ def _host_devices(root: Element) -> tuple[HostDevice, ...]:
     return tuple(found)
 
 
+def _listens(root: Element) -> tuple[str, ...]:
+    """Addresses of the host that graphics and serial lines are bound to. On a libvirt network it is that one's address."""
+    graphics = root.findall("devices/graphics")
+    bare = [one for one in graphics if one.find("listen") is None]
+    own = [one for one in root.findall("devices/graphics/listen") if one.get("type") == "address"]
+    bound = [one for one in root.findall("devices/*/source") if one.get("mode") == "bind" and one.get("service")]
+    found = {*_named_in(bare, "listen"), *_named_in(own, "address"), *_named_in(bound, "host")}
+    return tuple(sorted(found))
+
+
+def _named_in(elements: Iterable[Element], attribute: str) -> tuple[str, ...]:
+    return tuple(sorted({one.get(attribute, "") for one in elements} - {""}))
+
+
+def _security_models(root: Element) -> tuple[str, ...]:
+    """Those that the definition names by itself: a label beside "dynamic" is one that libvirt gave at the start."""
+    labels = [one for one in root.iter("seclabel") if one.get("type") != "dynamic" or one.find("label") is None]
+    return tuple(model for model in _named_in(labels, "model") if model != "none")
+
+
+def _secrets(root: Element) -> tuple[str, ...]:
+    """Those that open disks and storage, and those that a TPM's state is encrypted with."""
+    named = {one.get("uuid") or one.get("usage") or "" for one in root.iter("secret")}
+    return tuple(sorted({*named, *(one.get("secret", "") for one in root.iter("encryption"))} - {""}))
+
+
 def _state_files(root: Element) -> tuple[str, ...]:
     """Non-volatile memory that is a file of the host, and the state of a TPM that is not where libvirt keeps it by itself."""
     memories = [_text(one, "source/path") for one in root.findall("devices/memory")]
@@ -261,6 +330,11 @@ def network_bridge(xml: str) -> tuple[str, str]:
     return "" if bridge is None else bridge.get("name", ""), "isolated" if forward is None else forward.get(
         "mode", "nat"
     )
+
+
+def portgroups(xml: str) -> tuple[str, ...]:
+    """The names of a libvirt network's groups of ports."""
+    return _named_in(ElementTree.fromstring(xml).findall("portgroup"), "name")
 
 
 def interface_kind(xml: str) -> str:

@@ -8,9 +8,18 @@ import typer
 from ferryman.app import application
 from ferryman.errors import BadInput
 from ferryman.model.finding import blockers
-from ferryman.model.request import CopyStorage, Handshake, Options
+from ferryman.model.request import Chain, CopyStorage, Format, Handshake, Options
 from ferryman.surfaces.cli import complete, render
-from ferryman.surfaces.cli.cold import Cold, CpuChoice, ForceOff
+from ferryman.surfaces.cli.cold import (
+    ChainChoice,
+    Cold,
+    CpuChoice,
+    ForceOff,
+    FormatChoice,
+    ViaSsh,
+    WayBack,
+    check_format,
+)
 from ferryman.surfaces.cli.hosts import MeasureLink
 from ferryman.surfaces.cli.values import Json
 
@@ -90,15 +99,21 @@ def assess(
     handshake: Handshakes = HandshakeChoice.AUTO,
     cold: Cold = False,
     force_off: ForceOff = False,
+    chain: ChainChoice = Chain.FLATTEN,
+    rollback_loses_writes: WayBack = False,
+    via_ssh: ViaSsh = False,
     cpu: CpuChoice = "",
+    format: FormatChoice = Format.SAME,  # noqa: A002
     measure_link: MeasureLink = False,
     json: Json = False,
 ) -> int:
     """Say what speaks against moving a guest. Exit code 0: it may go; 3: it may not."""
+    check_format(format, cold=cold)
     here = application()
     options = Options(
         bandwidth=here.settings.bandwidth, timeout=here.settings.timeout, insecure=insecure,
-        replace_definition=replace_definition, copy_storage=copy_storage, eject=eject, handshake=handshake.wanted, cold=cold, force_off=force_off, cpu=cpu,
+        replace_definition=replace_definition, copy_storage=copy_storage, eject=eject, handshake=handshake.wanted, cold=cold, force_off=force_off, cpu=cpu, format=format,
+        chain=chain, rollback_loses_writes=rollback_loses_writes, via_ssh=via_ssh,
         map_pool=pairs(map_pool, "--map-pool"), map_network=pairs(map_network, "--map-network"),
     )  # fmt: skip
     found, _ = here.site.assess(guest, to, options, source=source, measure_link=measure_link)

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ferryman.model.request import Chain
+from ferryman.errors import BadInput
+from ferryman.model.request import Chain, Format
 
 Cold = Annotated[
     bool,
@@ -26,12 +27,19 @@ ChainChoice = Annotated[
     Chain,
     typer.Option("--chain", help="Layers below a disk that is moved cold: flatten into one image, or keep as files."),
 ]
+FormatChoice = Annotated[
+    Format,
+    typer.Option("--format", help="What copied disks are at the destination, of a guest that is moved cold."),
+]
 WayBack = Annotated[
     bool,
     typer.Option(
         "--rollback-loses-writes",
         help="Back to where a cold move came from, on the disks kept there: what was written since is lost.",
     ),
+]
+ViaSsh = Annotated[
+    bool, typer.Option("--via-ssh", help="Send the disks of a cold move through ssh, by way of this machine.")
 ]
 CpuChoice = Annotated[
     str,
@@ -43,6 +51,12 @@ Checks = Annotated[
     list[str] | None,
     typer.Option("--check", help="Ask this once the guest runs there: tcp:ADDRESS:PORT, http:URL or command:WORDS."),
 ]
+
+
+def check_format(wanted: Format, *, cold: bool) -> None:
+    """Raises BadInput for a conversion that only a cold move makes."""
+    if wanted is not Format.SAME and not cold:
+        raise BadInput("--format", "a disk that is copied while its guest runs keeps its format", "add --cold, or leave --format away")  # fmt: skip
 
 
 class VerifyChoice(StrEnum):

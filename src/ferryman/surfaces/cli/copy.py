@@ -173,3 +173,7 @@ def _tell(result: CopyResult) -> None:
         )
     else:
         print("  destination not read back (--verify none)")
+    if not result.watched:
+        print(
+            "  on storage such as SRC's nothing tells whether somebody wrote to it meanwhile: the digest is of what was read"
+        )

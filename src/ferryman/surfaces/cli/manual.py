@@ -42,6 +42,9 @@ the settings file, instead of /etc/ferryman/ferryman.toml (root) or ~/.config/fe
 .TP
 .B FERRYMAN_STATE_DIRECTORY
 records and executor slots, instead of /var/lib/ferryman (root) or ~/.local/state/ferryman
+.TP
+.B FERRYMAN_HOOK_SECRET
+signs what webhooks get that have no secret of their own in the settings file
 .SH SEE ALSO
 .BR virsh (1),
 .BR libvirtd (8)

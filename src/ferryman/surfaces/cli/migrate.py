@@ -1,15 +1,15 @@
 """`ferryman migrate GUEST … --to HOST` and `ferryman follow ID`: ask, show, and tell how it ended."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
 
-from ferryman.app import Application, NotAsked, application
+from ferryman.app import Application, NotAsked, application, begins, timed
 from ferryman.errors import BadInput, DriverError, FerrymanError, Refused
 from ferryman.model.finding import blockers
-from ferryman.model.request import DEFAULT_STOP_TIMEOUT, Chain, CopyStorage, Options, Request
+from ferryman.model.request import DEFAULT_STOP_TIMEOUT, Chain, CopyStorage, Format, Options, Request
 from ferryman.surfaces.cli import complete, display, render, terminal
 from ferryman.surfaces.cli.assess import CopyDisks, Eject, HandshakeChoice, Handshakes, MapNetwork, MapPool, pairs
 from ferryman.surfaces.cli.cold import (
@@ -18,11 +18,15 @@ from ferryman.surfaces.cli.cold import (
     Cold,
     CpuChoice,
     ForceOff,
+    FormatChoice,
     StopTimeout,
     Verify,
     VerifyChoice,
+    ViaSsh,
     WayBack,
+    check_format,
 )
+from ferryman.surfaces.cli.times import At, GiveUpAt, Window
 from ferryman.surfaces.cli.values import Json, duration, size
 
 
@@ -75,18 +79,30 @@ def migrate(
     stop_timeout: StopTimeout = "",
     force_off: ForceOff = False,
     chain: ChainChoice = Chain.FLATTEN,
+    format: FormatChoice = Format.SAME,  # noqa: A002
     rollback_loses_writes: WayBack = False,
+    via_ssh: ViaSsh = False,
     cpu: CpuChoice = "",
     verify: Verify = VerifyChoice.FULL,
     probe: Annotated[
         str, typer.Option(help="ADDRESS or ADDRESS:PORT that a client would use. Default: found by itself.")
     ] = "",
     check: Checks = None,
+    retry: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=20, help="Try so many more times what failed by what gets better by itself. Default: 0."
+        ),
+    ] = None,
+    at: At = "",
+    window: Window = "",
+    give_up_at: GiveUpAt = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON event a line.")] = False,
 ) -> int:
     """Move guests to another host: running ones live, shut-off ones by their definition, any of them cold if asked."""
     _check(guests or [], source, everything, dry_run and detach)
+    check_format(format, cold=cold)
     here = application()
     options = Options(
         bandwidth=size(bandwidth, "--bandwidth") if bandwidth else here.settings.bandwidth,
@@ -105,11 +121,15 @@ def migrate(
         stop_timeout=duration(stop_timeout, "--stop-timeout") if stop_timeout else DEFAULT_STOP_TIMEOUT,
         force_off=force_off,
         chain=chain,
+        format=format,
         rollback_loses_writes=rollback_loses_writes,
+        via_ssh=via_ssh,
         cpu=cpu,
         verify=verify.value,
         checks=tuple(check or ()),
+        retry=here.settings.retry if retry is None else retry,
     )
+    options = timed(options, at=at, window=window, give_up_at=give_up_at)
     names = here.site.names_at(source) if everything else tuple(dict.fromkeys(guests or ()))
     if not names:
         print(f"host {source} has no guest", file=sys.stderr)
@@ -127,6 +147,9 @@ def migrate(
             "nobody can be asked: standard input is no terminal",
             "add --yes to go without being asked, or --dry-run to look only",
         )
+    server = here.moves.server() if options.waits else None
+    if server is not None:  # it waits better than a command, or a process of its own
+        return _told(here.moves.hand_over(names, to, options, server[1], source=source), json)
     if detach:
         from ferryman.app import detached
 
@@ -184,10 +207,12 @@ def _look_ahead(
             plain.append({"guest": name, "error": str(error)})
             continue
         may_go += not blockers(found)
-        plain.append({"guest": name, "findings": found, "plan": planned})
+        when = begins(options)
+        plain.append({"guest": name, "findings": found, "plan": planned, **({"begins": when} if when else {})})
         if not json:
             render.findings(found)
-            render.plan(planned)
+            render.plan(planned, begins=when)
+            render.hooks(here.settings.hooks_in_force)
             render.verdict(name, to, found)
     if json:
         render.as_json(plain if len(names) > 1 else plain[0])
@@ -214,7 +239,8 @@ def _told(asked: Sequence[Request | NotAsked], json: bool) -> int:
         elif json:
             display.event("request", one.id, one)
         else:
-            print(f"request {one.id}: {one.guest} from {one.source} to {one.destination}")
+            when = f", begins at {begins(one.options)}" if one.options.waits else ""
+            print(f"request {one.id}: {one.guest} from {one.source} to {one.destination}{when}")
     return 3 if any(isinstance(one, NotAsked) for one in asked) else 0
 
 
@@ -224,6 +250,10 @@ class _Interrupts:
     def __init__(self, here: Application) -> None:
         self._moves = here.moves
         self.asking, self.current, self.stopped = True, "", False
+
+    def looks_at(self, request_id: str) -> None:
+        """The move that Ctrl-C means from now on."""
+        self.current = request_id
 
     def interrupted(self) -> None:
         """Ctrl-C was pressed."""
@@ -250,6 +280,7 @@ def _see_them_through(
         if isinstance(one, NotAsked):
             _not_asked(one, json)
     requests = [one for one in asked if isinstance(one, Request)]
+    here.moves.begin_waiting(requests)
     for number, request in enumerate(requests, 1):
         if interrupts.stopped:
             here.moves.withdraw(requests[number - 1 :])
@@ -259,10 +290,9 @@ def _see_them_through(
                 f"---- {request.guest} ({number} of {len(requests)}), from {request.source} to {request.destination}",
                 flush=True,
             )
-        interrupts.current = request.id
         here.moves.begin(request)
         try:
-            codes.append(_tell(here, request.id, json, forewarned=forewarned))
+            codes.append(_tell(here, request.id, json, forewarned=forewarned, now=interrupts.looks_at))
         except FerrymanError as error:
             if len(asked) == 1:
                 raise
@@ -285,13 +315,14 @@ def _sum_up(here: Application, asked: Sequence[Request | NotAsked], json: bool) 
             rows.append(("-", one.guest, "-", "refused", "-", "-", one.error.why))
             plain.append({"request": "", "guest": one.guest, "status": "refused", "reason": one.error.why})
             continue
-        outcome = here.moves.show(one.id).outcome
+        last = here.moves.last_try(one.id)
+        outcome = here.moves.show(last.id).outcome
         status, reason = (outcome.status, outcome.reason) if outcome else ("not ended", "its end was not recorded")
         if outcome:
             codes.append(render.EXIT_CODES[outcome.status])
-        plain.append({"request": one.id, "guest": one.guest, "status": status, "reason": reason})
+        plain.append({"request": last.id, "guest": one.guest, "status": status, "reason": reason})
         rows.append(
-            (one.id, one.guest, f"{one.source} -> {one.destination}", status, *render.standstills(outcome), reason)
+            (last.id, one.guest, f"{one.source} -> {one.destination}", status, *render.standstills(outcome), reason)
         )
     if json:
         display.event("summary", "", {"moves": plain})
@@ -301,7 +332,22 @@ def _sum_up(here: Application, asked: Sequence[Request | NotAsked], json: bool) 
     return codes
 
 
-def _tell(here: Application, request_id: str, json: bool, *, forewarned: bool) -> int:
+def _tell(
+    here: Application, request_id: str, json: bool, *, forewarned: bool, now: Callable[[str], None] = lambda _: None
+) -> int:
+    """Show a request until it ends, and those that try it again; `now` is told each."""
+    while True:
+        now(request_id)
+        code, following = _tell_one(here, request_id, json, forewarned=forewarned)
+        if not following:
+            return code
+        if not json:
+            print(f"---- tried again as request {following}", flush=True)
+        request_id = following
+
+
+def _tell_one(here: Application, request_id: str, json: bool, *, forewarned: bool) -> tuple[int, str]:
+    """(exit code, the request that tries it again)."""
     if json:
         shown = display.events(here.moves, request_id)
     else:
@@ -314,7 +360,9 @@ def _tell(here: Application, request_id: str, json: bool, *, forewarned: bool) -
     if not json:
         render.findings(report.findings_after)
         render.outcome(report.outcome)
+        for target, copied in report.copies.items():
+            render.copy(target, copied)
         if report.left_to_retire:
             print(f"  {render.left_to_retire(report)}; to remove it: ferryman retire {request_id}")
         print(f"report: ferryman show {request_id}")
-    return render.EXIT_CODES[report.outcome.status]
+    return render.EXIT_CODES[report.outcome.status], report.tried_again_as

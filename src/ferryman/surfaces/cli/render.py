@@ -7,8 +7,10 @@ from typing import Any
 
 from ferryman.model.copy import CopyResult
 from ferryman.model.finding import Finding, Severity, blockers
+from ferryman.model.hook import Hook, HookRun
 from ferryman.model.host import Answer, Check
 from ferryman.model.outcome import Outcome, Report, Status
+from ferryman.model.phase import Phase
 from ferryman.model.plan import Method, Plan
 from ferryman.model.request import Handshake
 from ferryman.model.units import format_duration, format_size
@@ -83,8 +85,8 @@ _RETURN = {
 }
 
 
-def plan(planned: Plan) -> None:
-    """The steps with the undo of each, and the point of no return."""
+def plan(planned: Plan, *, begins: str = "") -> None:
+    """The steps with the undo of each, and the point of no return; `begins`: when, if not at once."""
     if planned.method is Method.LIVE:
         print(f"plan: move {planned.guest} live from {planned.source} to {planned.destination}")
         print(f"  memory goes to {planned.migration_uri}, {'encrypted' if planned.encrypted else 'NOT ENCRYPTED'}")
@@ -99,10 +101,14 @@ def plan(planned: Plan) -> None:
         print(
             f"plan: move the definition of {planned.guest}, which is shut off, from {planned.source} to {planned.destination}"
         )
-    passed = False
+    if begins:
+        print(f"  begins at {begins}; both hosts are looked at again then")
+    passed, forward = False, _RETURN[planned.method]
+    if planned.method is Method.COLD and not planned.starts:
+        forward = _RETURN[Method.DEFINITION]
     for number, step in enumerate(planned.steps, 1):
         if step.past_return and not passed:
-            print(f"  ---- point of no return: once {_RETURN[planned.method]}, only forward ----")
+            print(f"  ---- point of no return: once {forward}, only forward ----")
             passed = True
         undo = f"   (undo: {step.undo})" if step.undo else ""
         print(f"  {number}. {step.does}{undo}")
@@ -145,11 +151,30 @@ def copy(target: str, copied: CopyResult) -> None:
         print(f"  digest {copied.source_digest} at the source; not read back")
 
 
+def hooks(set_up: Sequence[Hook]) -> None:
+    """Who will be told of a move."""
+    if set_up:
+        told = [f"{one.name} ({', '.join(one.on)})" for one in set_up]
+        print(f"  hooks: {'; '.join(told)}")
+
+
+def hook(run: HookRun) -> None:
+    """What became of a hook."""
+    tries = "1 try" if run.tries == 1 else f"{run.tries} tries"
+    print(f"hook {run.hook} ({run.event}): {run.ended} after {tries}{f': {run.words}' if run.words else ''}")
+
+
 def standstills(ended: Outcome | None) -> tuple[str, str]:
     """Downtime and blackout for a table."""
     figures = (ended.downtime, ended.blackout) if ended else (None, None)
     downtime, blackout = (format_duration(figure) if figure is not None else "-" for figure in figures)
     return downtime, blackout
+
+
+def state(told: Report) -> str:
+    """The phase for a table; of one that waits also until when."""
+    until = told.begins.partition(" (")[0]
+    return f"{told.phase} for {until}" if told.phase == Phase.WAITING and until else told.phase
 
 
 def report(told: Report) -> None:
@@ -159,6 +184,11 @@ def report(told: Report) -> None:
         f"request {request.id}: {request.guest} ({request.guest_uuid}) from {request.source} to {request.destination}"
     )
     print(f"  asked by {request.asked_by} with {_options(request.options)}")
+    for one in told.tries:
+        here = ", this one" if one.request == request.id else ""
+        print(
+            f"  try {one.attempt}: {one.phase} (request {one.request}{here}){f': {one.reason}' if one.reason else ''}"
+        )
     if told.versions:
         versions = told.versions
         print(f"  ferryman {versions.ferryman}; {request.source}: libvirt {versions.source_libvirt}, QEMU {versions.source_qemu}; "
@@ -167,6 +197,8 @@ def report(told: Report) -> None:
         outcome(told.outcome)
     else:
         print(f"{told.phase}: not ended")
+        if told.phase == Phase.WAITING:
+            print(f"  begins at {told.begins}")
     print("phases:")
     for stretch in stretches(told.phases):
         print(
@@ -193,6 +225,8 @@ def report(told: Report) -> None:
     for wish in told.wishes:
         when = "" if wish.applied else " (not set: the transfer was over, or has not begun)"
         print(f"tuned by {wish.by} at {time.strftime('%T', time.localtime(wish.at))}: {limits(wish)}{when}")
+    for run in told.hooks:
+        hook(run)
     for entry in told.undo:
         state = "not needed" if entry.state == "dropped" else entry.state
         print(f"undo {entry.act}: {state}{f' ({entry.error})' if entry.error else ''}")

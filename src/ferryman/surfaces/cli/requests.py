@@ -1,14 +1,15 @@
-"""`ferryman history`, `show`, `cancel` and `recover`: requests that were made."""
+"""`ferryman history`, `show`, `notice`, `cancel` and `recover`: requests that were made."""
 
 import time
 from typing import Annotated
 
 import typer
 
-from ferryman.app import application
-from ferryman.model.phase import Phase
+from ferryman.app import Application, application
+from ferryman.model.phase import ENDS, Phase
 from ferryman.plain import to_plain
 from ferryman.report.limits import limits
+from ferryman.report.notice import Language
 from ferryman.report.timeline import rounds, stretches
 from ferryman.surfaces.cli import render, terminal
 from ferryman.surfaces.cli.values import Id, Json, duration, size
@@ -21,6 +22,7 @@ def add_to(program: typer.Typer) -> None:
     for name, function in (
         ("history", history),
         ("show", show),
+        ("notice", notice),
         ("cancel", cancel),
         ("tune", tune),
         ("recover", recover),
@@ -39,7 +41,7 @@ def history(
         return
     rows = [
         (one.request.id, time.strftime("%F %T", time.localtime(one.request.asked_at)), one.request.guest,
-         f"{one.request.source} -> {one.request.destination}", one.phase,
+         f"{one.request.source} -> {one.request.destination}", render.state(one),
          *render.standstills(one.outcome))
         for one in reports
     ]  # fmt: skip
@@ -62,6 +64,14 @@ def show(
         render.as_json({**to_plain(report), "rounds": rounds(report.samples), "durations": stretches(report.phases)})
     else:
         render.report(report)
+
+
+def notice(
+    request: Id,
+    lang: Annotated[Language, typer.Option("--lang", help="The language it is written in.")] = Language.EN,
+) -> None:
+    """Print a mail for the guest's users: what happens, when, how long, what they will notice."""
+    print(application().moves.notice(request, lang))
 
 
 def cancel(request: Id, json: Json = False) -> None:
@@ -109,6 +119,17 @@ def tune(
     )
 
 
+def _interrupted(here: Application) -> None:
+    """What waits has changed nothing, so it can be left at any time."""
+    if any(view.phase not in (*ENDS, Phase.WAITING) for view in here.moves.left()):
+        render.error_lines("\nwhat is being settled goes on; ferryman follow ID looks at it")
+        return
+    render.error_lines(
+        "\nwhat waits is left: ferryman serve, or ferryman recover, waits on; ferryman cancel ID ends it"
+    )
+    raise typer.Exit(1)
+
+
 def recover(
     close: Annotated[
         str,
@@ -127,9 +148,7 @@ def recover(
             return 0
         print(f"request {closed.id} is closed: {closed.guest} may be moved again")
         return 0
-    terminal.outlive(
-        on_interrupt=lambda: render.error_lines("\nwhat is being settled goes on; ferryman follow ID looks at it")
-    )
+    terminal.outlive(on_interrupt=lambda: _interrupted(here))
     if not here.moves.left():
         if json:
             render.as_json([])
@@ -141,8 +160,12 @@ def recover(
         render.error_lines(
             f"request {view.request.id} ({view.request.guest}) is being carried out by process {view.carried_by}"
         )
+    for request in left.mine:
+        if here.moves.records.phase(request.id) is Phase.WAITING:
+            told = here.moves.show(request.id)
+            render.error_lines(f"request {request.id} ({request.guest}) waits here; it begins at {told.begins}")
     here.moves.wait()
-    reports = [here.moves.show(request.id) for request in left.mine]
+    reports = [here.moves.show(here.moves.last_try(request.id).id) for request in left.mine]
     if json:
         render.as_json(reports)
     else:

@@ -1,0 +1,143 @@
+"""One try of an operator's hook: a command of this machine, or a signed HTTP POST.
+
+Neither may take longer than its time limit, whatever it does: a command is ended with all that it started, an HTTP request is left alone
+in its thread (urllib's own limit is one for each read, and looking a name up has none).
+"""
+
+import hmac
+import os
+import signal
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from http.client import HTTPException
+from threading import Thread
+from typing import Any
+
+from ferryman.model.hook import Answer, Ended, Hook
+from ferryman.plain import to_json
+
+VETO_CODE = 10  # exit code of a command that says no
+VETO_STATUS = 409  # HTTP status of a webhook that says no
+_LATER = (408, 425, 429)  # statuses, beside all of 500, after which another try may end otherwise
+_WORDS = 300  # characters of what a hook says
+_KEPT = ("FERRYMAN_HOOK_SECRET",)  # variables that commands do not get
+_TOLD = ("event", "event_id", "request", "guest", "source", "destination", "method")  # facts that they get as variables
+
+
+def tell(hook: Hook, facts: Mapping[str, Any], secret: str) -> Answer:
+    """Try once. The secret signs what a webhook gets; a command gets none."""
+    body = to_json(facts).encode()
+    return _post(hook, facts, body, secret) if hook.webhook else _run(hook, facts, body)
+
+
+def _words(said: bytes | str) -> str:
+    """The last line of it, fit to be shown in a terminal."""
+    text = said.decode(errors="replace") if isinstance(said, bytes) else said
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return "".join(sign if sign.isprintable() else " " for sign in lines[-1])[:_WORDS] if lines else ""
+
+
+# Commands
+
+
+def _run(hook: Hook, facts: Mapping[str, Any], body: bytes) -> Answer:
+    """Input and output are files: a child that keeps a pipe open would have us wait for it."""
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
+        given.write(body)
+        given.seek(0)
+        try:
+            process = subprocess.Popen(
+                hook.command, stdin=given, stdout=said, stderr=subprocess.STDOUT, start_new_session=True,
+                env=_environment(facts),
+            )  # fmt: skip
+        except OSError as error:
+            return Answer(Ended.FAILED, f"it cannot be started: {error}")
+        try:
+            code = process.wait(hook.time_limit)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # not reaped yet, so the group is still its own
+            process.wait()
+            return Answer(Ended.TIMED_OUT, f"it did not end within {hook.time_limit:g} s", again=True)
+        said.seek(max(said.seek(0, os.SEEK_END) - 4096, 0))
+        words = _words(said.read())
+    if code == 0:
+        return Answer(Ended.GOOD)
+    if code == VETO_CODE:
+        return Answer(Ended.VETO, words)
+    return Answer(Ended.FAILED, f"it ended with {code}" + (f": {words}" if words else ""), again=True)
+
+
+def _environment(facts: Mapping[str, Any]) -> dict[str, str]:
+    ours = {f"FERRYMAN_{name.upper()}": str(facts.get(name, "")) for name in _TOLD}
+    return {name: value for name, value in os.environ.items() if name not in _KEPT} | ours
+
+
+# Webhooks
+
+
+def signature(secret: str, timestamp: str, body: bytes) -> str:
+    """What the header Ferryman-Signature says: HMAC-SHA256 over the timestamp, a dot and the body."""
+    return "sha256=" + hmac.digest(secret.encode(), timestamp.encode() + b"." + body, "sha256").hex()
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """What was signed for one receiver is not sent to another."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def _post(hook: Hook, facts: Mapping[str, Any], body: bytes, secret: str) -> Answer:
+    timestamp = f"{time.time():.0f}"
+    request = urllib.request.Request(hook.webhook, body, _headers(facts, timestamp))
+    request.add_unredirected_header("Ferryman-Signature", signature(secret, timestamp, body))
+    answers: list[Answer] = []
+    thread = Thread(target=lambda: answers.append(_answered(request, hook.time_limit)), daemon=True)
+    thread.start()
+    thread.join(hook.time_limit)
+    return answers[0] if answers else Answer(Ended.TIMED_OUT, _silent(hook.time_limit), again=True)
+
+
+def _headers(facts: Mapping[str, Any], timestamp: str) -> dict[str, str]:
+    return {
+        "Content-Type": "application/json",
+        "User-Agent": "ferryman",
+        "Ferryman-Event": facts["event"],
+        "Ferryman-Event-Id": facts["event_id"],
+        "Ferryman-Timestamp": timestamp,
+    }
+
+
+def _silent(seconds: float) -> str:
+    return f"no answer within {seconds:g} s"
+
+
+def _answered(request: urllib.request.Request, time_limit: float) -> Answer:
+    try:
+        with urllib.request.build_opener(_NoRedirect).open(request, timeout=time_limit):
+            return Answer(Ended.GOOD)
+    except urllib.error.HTTPError as error:
+        return _refused(error)
+    except TimeoutError:
+        return Answer(Ended.TIMED_OUT, _silent(time_limit), again=True)
+    except (OSError, ValueError, HTTPException) as error:
+        why = getattr(error, "reason", error)
+        if isinstance(why, TimeoutError):
+            return Answer(Ended.TIMED_OUT, _silent(time_limit), again=True)
+        return Answer(Ended.FAILED, _words(str(why)), again=True)
+
+
+def _refused(error: urllib.error.HTTPError) -> Answer:
+    with error:
+        try:
+            words = _words(error.read(4096))
+        except (OSError, HTTPException):
+            words = ""
+    if error.code == VETO_STATUS:
+        return Answer(Ended.VETO, words)
+    told = f"status {error.code} {error.reason}" + (f": {words}" if words else "")
+    return Answer(Ended.FAILED, told, again=error.code in _LATER or error.code >= 500)

@@ -1,0 +1,53 @@
+"""How long a copy waits for a destination that has fallen silent, while the guest stands still: as long as there is something to lose."""
+
+from collections.abc import Callable
+
+from ferryman.execute import windows
+from ferryman.execute.settle import look
+from ferryman.model.copy import CopyProgress
+from ferryman.model.phase import Phase
+from ferryman.model.place import Where
+from ferryman.model.request import Request
+from ferryman.model.units import format_duration
+from ferryman.ports import Ports
+
+LEAST, MOST = 20.0, 600.0  # seconds
+LOOK_EVERY = 5.0  # seconds between two looks at hosts while nothing moves
+
+
+def waits_for(copied_for: float) -> float:
+    """Pure. Seconds to wait for a host that copies were sent to for so long: what they took would be lost with them."""
+    return min(max(copied_for, LEAST), MOST)
+
+
+class Patience:
+    """Watches one copy from its beginning. A destination whose libvirtd answers is waited for as long as the copier itself does."""
+
+    def __init__(self, ports: Ports, request: Request, progress: Callable[[CopyProgress], None]) -> None:
+        self._ports, self._request, self._progress = ports, request, progress
+        now = ports.clock.now()
+        begun = [entry.at for entry in ports.records.phases(request.id) if entry.phase == Phase.TRANSFERRING]
+        self._began, self._moved_at, self._looked_at = min([now, *begun]), now, now
+        self.over = ""  # why it is not waited for any more; empty: it is
+
+    def moved(self, now: CopyProgress) -> None:
+        """Something has arrived."""
+        self._moved_at = self._ports.clock.now()
+        self._progress(now)
+
+    def ends(self) -> bool:
+        """Whether the copy shall end: somebody has cancelled it, its time is over, or the destination alone does not answer any more."""
+        if windows.stop_asked(self._ports, self._request):
+            return True
+        now = self._ports.clock.now()
+        silent = now - self._moved_at
+        if silent < waits_for(self._moved_at - self._began) or now - self._looked_at < LOOK_EVERY:
+            return False
+        self._looked_at = now
+        here, there = (
+            look(self._ports.hypervisor(host), self._request.guest_uuid)
+            for host in (self._request.source, self._request.destination)
+        )
+        if there.where is Where.UNREACHABLE and here.where is not Where.UNREACHABLE:
+            self.over = f"nothing has arrived for {format_duration(silent)}, and {self._request.destination} does not answer ({there.detail})"
+        return bool(self.over)
