@@ -151,7 +151,7 @@ def test_the_last_copy_is_never_retired(whole: Lab, local: Guest, operator: Oper
     try:
         refused = operator.run("retire", operator.request_id())  # another guest at a names that image
         assert refused.returncode == REFUSED
-        assert "uses it" in refused.stderr
+        assert "stands upon it" in refused.stderr
         assert "stays-0.qcow2" in images(whole, "a")
     finally:
         a.run(["virsh", "undefine", "stays"])
