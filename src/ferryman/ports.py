@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
+from ferryman.model.backup_job import BackupJob
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask
 from ferryman.model.cpu import Cpu
 from ferryman.model.filesystem import FileSystem
@@ -134,6 +135,26 @@ class Hypervisor(Protocol):
         """Give the running guest's interfaces the link states that the definition names."""
         ...
 
+    def begin_backup(self, uuid: str, job: BackupJob) -> str:
+        """Freeze what the running guest's disks hold and offer it; returns the path of the NBD socket at the host. Raises AlreadyRunning."""
+        ...
+
+    def backup_running(self, uuid: str) -> str:
+        """The socket of our backup job that runs now; empty when none does."""
+        ...
+
+    def end_backup(self, uuid: str) -> None:
+        """End it; its scratch files go. None of ours runs: nothing happens."""
+        ...
+
+    def checkpoints(self, uuid: str) -> tuple[str, ...]:
+        """The names of the guest's checkpoints, each after the one it was made upon."""
+        ...
+
+    def delete_checkpoint(self, uuid: str, name: str) -> None:
+        """Forget it, with its bitmaps, of a running guest. Gone already: nothing happens."""
+        ...
+
     def volume_names(self, pool: str) -> tuple[str, ...]:
         """All names in a pool now, also of files that libvirt did not make."""
         ...
@@ -230,6 +251,14 @@ class Hypervisor(Protocol):
 
     def image_snapshots(self, path: str) -> tuple[str, ...]:
         """The snapshots inside a qcow2 image, whether or not libvirt knows them."""
+        ...
+
+    def remove_bitmap(self, path: str, name: str) -> None:
+        """Take a bitmap out of a qcow2 image that nobody has open. Gone already: nothing happens."""
+        ...
+
+    def room(self, directory: str) -> int | None:
+        """Bytes that are free in a directory's file system; None when there is no such directory."""
         ...
 
     def check_image(self, image: Held) -> Soundness:
