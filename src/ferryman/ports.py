@@ -152,7 +152,7 @@ class Hypervisor(Protocol):
         ...
 
     def delete_checkpoint(self, uuid: str, name: str) -> None:
-        """Forget it, with its bitmaps, of a running guest. Gone already: nothing happens."""
+        """Forget it, with its bitmaps where the guest runs (else: `remove_bitmap`). Gone already: nothing happens."""
         ...
 
     def volume_names(self, pool: str) -> tuple[str, ...]:
