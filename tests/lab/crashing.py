@@ -96,7 +96,7 @@ def _arm_pass(number: int, act: Callable[[], None]) -> None:
 
         return copy(self, task, *these, progress=seen, **more)
 
-    SshCopier.copy = copy_and_act  # type: ignore[method-assign,assignment]
+    SshCopier.copy = copy_and_act  # type: ignore[method-assign]
 
 
 def _make_passes(wanted: int) -> None:
@@ -106,7 +106,7 @@ def _make_passes(wanted: int) -> None:
     def decide(done: list[Pass]) -> More:
         return More(len(done) < wanted, f"{len(done)} of {wanted} passes")
 
-    ahead.decide = decide  # type: ignore[assignment]
+    ahead.decide = decide  # type: ignore[assignment,attr-defined]
 
 
 def _arm_samples(after: float, *, only_paused: bool) -> None:

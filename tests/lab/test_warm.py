@@ -94,7 +94,9 @@ def test_a_writing_guest_goes_over_and_little_is_left_for_the_stop(whole: Lab, o
         assert later, "one pass only"
         report = operator.last()
         assert set(report["copies"]) == {"vda", "vdc"}  # vdb is shared
-        assert report["copies"]["vda"]["read"] <= 48 << 20  # the blocks that the guest writes, and not what fills its disk
+        assert (
+            report["copies"]["vda"]["read"] <= 48 << 20
+        )  # the blocks that the guest writes, and not what fills its disk
         assert report["copies"]["vdc"]["written"] <= 1 << 20  # raw: read as a whole, and nobody writes to it
 
 
@@ -148,7 +150,9 @@ def test_a_scratch_directory_that_fills_up_harms_nobody(whole: Lab, operator: Op
         a.run(["sh", "-c", f"mkdir -p {SCRATCH} && mount -t tmpfs -o size=320m none {SCRATCH}"])
         moving = operator.start_migration(guest, "b", "--warm", "--scratch", SCRATCH, "--bandwidth", "4M", crash="hold=pass:1")  # fmt: skip
         operator.wait_until_held(moving)
-        a.run(["sh", "-c", f"dd if=/dev/zero of={SCRATCH}/full bs=1M count=270 status=none"])  # 50 MiB, and no more than a tail is left
+        a.run(
+            ["sh", "-c", f"dd if=/dev/zero of={SCRATCH}/full bs=1M count=270 status=none"]
+        )  # 50 MiB, and no more than a tail is left
         operator.let_go()
         assert moving.wait(120) == PUT_BACK, moving.communicate()[0]
         judged(whole, guest, operator, "a")

@@ -88,5 +88,3 @@ def test_the_plan_copies_before_it_stops_and_says_what_is_left_for_later() -> No
     assert rest.startswith("copy what was written to vda since the last pass")
     waiting = [step.name for step in plan_for(LOCAL, replace(WARM, window="Sat 02:00-04:00 UTC")).steps]
     assert waiting.index("copy-ahead") < waiting.index("wait") < waiting.index("catch-up") < waiting.index("stop")
-
-

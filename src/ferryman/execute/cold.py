@@ -48,9 +48,19 @@ def make_ready(ports: Ports, request: Request, plan: Plan) -> None:
     step("try-definition", try_definition, ports, request, plan)
 
 
-def copy_ahead(ports: Ports, request: Request, plan: Plan, name: str, act: Callable[..., TransferEnd]) -> TransferEnd:
-    """A step that copies while the guest runs. When it ends with a reason, no job of ours runs any more that would hide who owns the guest."""
-    end = from_plain(TransferEnd, step(name, *_trial(ports, request, plan, act)))
+def copy_ahead(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+    """Copy most of its disks while the guest runs."""
+    return _no_job_left(ports, request, step("copy-ahead", *_trial(ports, request, plan, ahead.copy_ahead)))
+
+
+def catch_up(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+    """The same of what was written while something was waited for."""
+    return _no_job_left(ports, request, step("catch-up", *_trial(ports, request, plan, ahead.catch_up)))
+
+
+def _no_job_left(ports: Ports, request: Request, plain: Any) -> TransferEnd:
+    """While a job of ours runs nobody can say who owns the guest."""
+    end = from_plain(TransferEnd, plain)
     if end.reason:
         step("end-passes", ahead.end_passes, ports, request)
     return end
@@ -189,7 +199,9 @@ def try_definition(ports: Ports, request: Request, plan: Plan) -> None:
 def hold(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     """From here on a start of the guest at its source fails, whoever asks for it."""
     source = ports.hypervisor(request.source)
-    if plan.ahead:  # undone once the images are let go, and before the guest is started again: then nobody has them open
+    if (
+        plan.ahead
+    ):  # undone once the images are let go, and before the guest is started again: then nobody has them open
         ports.records.register_undo(request.id, undo.END_PASSES, {"host": request.source, "again": True})
     ports.records.register_undo(request.id, undo.RELEASE_IMAGES, {"host": request.source})
     source.hold(request.id, plan.held)

@@ -92,13 +92,13 @@ class Fulfilment:
             cold.make_ready(self.ports, request, plan)
             return self._stopped_and_moved(request, plan)
         cold.make_ready(self.ports, request, plan)
-        end = cold.copy_ahead(self.ports, request, plan, "copy-ahead", ahead.copy_ahead)
+        end = cold.copy_ahead(self.ports, request, plan)
         if end.reason or not request.options.waits:
             return self._stopped_and_moved(request, plan, end)
         return self._in_its_time(request, lambda: self._caught_up_and_moved(request, plan))
 
     def _caught_up_and_moved(self, request: Request, plan: Plan) -> Outcome:
-        end = cold.copy_ahead(self.ports, request, plan, "catch-up", ahead.catch_up)
+        end = cold.catch_up(self.ports, request, plan)
         return self._stopped_and_moved(request, plan, end)
 
     def _stopped_and_moved(self, request: Request, plan: Plan, end: TransferEnd = cold.GOOD) -> Outcome:
