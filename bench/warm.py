@@ -112,6 +112,11 @@ class Bench:
 
     def ferryman(self, *arguments: str, timeout: float = 60) -> str:
         """What one command prints."""
-        program = ["env", f"FERRYMAN_STATE_DIRECTORY={self.lab.directory / 'ferryman'}", sys.executable, "-m", "ferryman"]
+        program = [
+            "env",
+            f"FERRYMAN_STATE_DIRECTORY={self.lab.directory / 'ferryman'}",
+            sys.executable,
+            "-m",
+            "ferryman",
+        ]
         return self.lab.controller.run([*program, *arguments], timeout=timeout).stdout
-

@@ -231,9 +231,7 @@ def _side_by_side(ways: dict[str, Row]) -> None:
     lines = [("the same guest", "total", "downtime", "blackout", "bytes sent")]
     for name, method in (("hot (live)", "live"), ("warm", "warm"), ("cold", "cold")):
         if row := ways.get(method):
-            downtime, blackout = (
-                "-" if one is None else f"{one:.0f} ms" for one in (row.downtime_ms, row.blackout_ms)
-            )
+            downtime, blackout = ("-" if one is None else f"{one:.0f} ms" for one in (row.downtime_ms, row.blackout_ms))
             sent = "-" if row.sent is None else f"{row.sent / 2**20:.1f} MiB"
             lines.append((name, f"{row.total_s:.1f} s", downtime, blackout, sent))
     _print(lines)

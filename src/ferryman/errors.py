@@ -109,7 +109,7 @@ class SourceChanged(DriverError):
     """A disk was written to while it was copied."""
 
 
-class BitmapUnusable(DriverError):
+class NoBitmap(DriverError):
     """The record of what was written since an earlier pass is not there, or cannot be relied on."""
 
 

@@ -361,7 +361,7 @@ class FakeHypervisor:
 
     def remove_file(self, path: str) -> None:
         with self.world.opened() as world:
-            world["files"][self.host.name].pop(path, None)
+            world.get("files", {}).get(self.host.name, {}).pop(path, None)
 
     def hold(self, request: str, images: Sequence[Held]) -> None:
         with self.world.opened() as content:
