@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ferryman.errors import AlreadyRunning, NoBitmap, DriverError, Refused, Stopped, Timeout, Unreachable
+from ferryman.errors import AlreadyRunning, DriverError, NoBitmap, Refused, Stopped, Timeout, Unreachable
 from ferryman.execute import undo, windows
 from ferryman.execute.copying import Samples, copy_unwritten, task_of
 from ferryman.execute.follow import TOO_OLD_TO_ASK, TransferEnd, due_at

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
-from ferryman.errors import NoBitmap, DriverError, Stopped
+from ferryman.errors import DriverError, NoBitmap, Stopped
 from ferryman.execute import layers, undo, windows
 from ferryman.execute.follow import TransferEnd
 from ferryman.execute.patience import Patience
