@@ -133,6 +133,7 @@ def test_what_12_does_not_have_is_adapted_in_a_cold_move_and_the_guest_runs_ther
         assert "/usr/bin/qemu-system-x86_64" in told["emulator-adapted"]
         assert "pc-q35-7.2" in told["machine-adapted"]
         assert "Nehalem" in told["cpu-adapted"]
+        assert "itco" in told["watchdog-left"]
         text = mixed.host(OLD).run(["virsh", "dumpxml", "--inactive", guest.name]).stdout
         assert "<emulator>/usr/bin/qemu-system-x86_64</emulator>" in text
         assert "machine='pc-q35-7.2'" in text

@@ -149,6 +149,7 @@ class Guest:
     tpm: str = ""  # backend: emulator, passthrough, external
     listens: tuple[str, ...] = ()  # addresses that its definition has its consoles listen on
     listen_networks: tuple[str, ...] = ()  # libvirt networks on whose address they listen
+    watchdogs: tuple[str, ...] = ()  # models of those that reset it, as the ones do that libvirt adds by itself
     security_models: tuple[str, ...] = ()  # that its definition names: apparmor, selinux, …
     secrets: tuple[str, ...] = ()  # UUIDs or usages of libvirt's secrets that its definition names
     title: str = ""
