@@ -107,6 +107,14 @@ class SnapshotFile:
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    """What libvirt knows of one checkpoint: since when which bitmaps note what is written."""
+
+    name: str
+    xml: str
+
+
+@dataclass(frozen=True)
 class Guest:
     """All that assess and plan need to know of one guest. Sizes are bytes.
 
