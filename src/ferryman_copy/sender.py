@@ -118,7 +118,7 @@ class Sender:
                 self._tell(connection, self._note_zero(piece))
             else:
                 self._send(connection, channel, piece)
-        connection.send(pack(Kind.END))
+        connection.send(pack(Kind.END), last=True)
 
     def _send(self, connection: Connection, channel: Channel, piece: Piece) -> None:
         size = bytes_of(piece.start, piece.count, self.length)
