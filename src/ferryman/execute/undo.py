@@ -265,7 +265,7 @@ def _define_source(ports: Ports, request: Request, arguments: dict[str, Any]) ->
 
 
 def make_known_again(ports: Ports, request: Request) -> None:
-    """What libvirt at the source knew of the guest beside the definition that it has again."""
+    """What libvirt at the source knew of the guest beside the definition that it has again. Snapshots first: 9.0 takes none beside a checkpoint."""
     source, facts = ports.hypervisor(request.source), ports.records.facts(request.id)
     if told := facts.get("snapshots"):
         source.make_known(request.guest_uuid, [from_plain(Snapshot, one) for one in told])
