@@ -8,6 +8,7 @@ from ferryman.model.site import Site
 # does not, it refuses the definition for it. (Written by libvirt 11.3 for q35, refused by 9.0 as "unknown watchdog model".)
 WATCHDOGS = {"itco": (9, 1)}
 
+
 def adaption(site: Site, options: Options) -> Adaption:
     """Only what the destination does not have is changed by itself; the CPU only when it is asked for."""
     machine, guest, libvirt = site.machine, site.guest, site.destination.libvirt_version[:2]
