@@ -16,7 +16,16 @@ Act = Callable[[Scene], None]
 # In a cold move: while the guest is off, and once it has started at the destination.
 _OFF = ("hold", "copy-tpm", "copy-saved", "copy-disks", "arrive", "leave", "start")
 _SEEN_THERE = ("health", "open", "release", "forget-passes")
-_ODD_ENDS = ("end-passes", "enter-rolling-back", "resume-source", "undo", "undo-refused", "retry", "read-facts", "destroy-husk")
+_ODD_ENDS = (
+    "end-passes",
+    "enter-rolling-back",
+    "resume-source",
+    "undo",
+    "undo-refused",
+    "retry",
+    "read-facts",
+    "destroy-husk",
+)
 
 
 def _nothing(scene: Scene) -> None:
