@@ -12,7 +12,7 @@ import pytest
 
 from ferryman import errors
 from ferryman.model.copy import CopyResult, CopyTask, Image
-from tests.copy.conftest import Copies, fill, run
+from tests.copy.conftest import DESTINATION, SOURCE, Copies, fill, run
 from tests.copy.moving import BITMAP, BLOCK, MIB, Disk, content_of
 
 SIZE = 80 * MIB
@@ -199,3 +199,22 @@ def test_what_became_zero_is_zeroed_and_what_was_is_left_alone(copies: Copies, t
     result = over(copies, disk, task, "three")
     assert (tmp_path / "target").read_bytes() == bytes(SIZE)
     assert result.destination_digest == disk.digest()
+
+
+def test_a_view_that_ends_under_way_is_named_and_with_the_same_moment_the_pass_goes_on(
+    copies: Copies, tmp_path: Path
+) -> None:
+    disk = Disk(tmp_path, SIZE, parts=0)
+    disk.write("write -P 1 0 20M")
+    task = to(tmp_path / "target", compress="off")
+    over(copies, disk, task, "one")
+    disk.begin_anew()
+    disk.write("write -P 2 0 20M")
+    with disk.view() as uri:
+        slow = replace(task, source=Image(uri), moment="two", bitmap=BITMAP, bandwidth=10 * MIB)
+        with pytest.raises(errors.DriverError, match=r"vda\?socket"):
+            copies.copier().copy(
+                slow, SOURCE, DESTINATION, progress=lambda _: disk.server.kill(), cancelled=lambda: False
+            )
+    over(copies, disk, task, "two", BITMAP)
+    assert (tmp_path / "target").read_bytes() == disk.content()
