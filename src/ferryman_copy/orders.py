@@ -18,7 +18,7 @@ from ferryman_copy.trouble import Trouble
 
 def source(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
     """Open a source."""
-    sender = Sender(order["location"], "raw" if order.get("as_file") else order["format"],
+    sender = Sender(order["location"], order["format"], as_file=bool(order.get("as_file")),
                     compress=order.get("compress", "auto"), bandwidth=int(order.get("bandwidth", 0)),
                     bitmap=order.get("bitmap", ""), moment=order.get("moment", ""))  # fmt: skip
     sides["sender"] = sender

@@ -73,7 +73,8 @@ def test_without_a_bitmap_all_is_read_at_the_source_and_nothing_at_the_destinati
 ) -> None:
     task = to(tmp_path / "target", compress="off", verify="written")
     first = over(copies, disk, task, "one")
-    data = next(at for at in range(0, SIZE, BLOCK) if any(disk.content()[at : at + BLOCK]))
+    content = disk.content()
+    data = next(at for at in range(0, SIZE, BLOCK) if any(content[at : at + BLOCK]))
     with open(tmp_path / "target", "r+b") as file:
         file.seek(data)
         file.write(b"rot")
@@ -122,6 +123,17 @@ def test_passes_over_a_raw_file_of_an_odd_size_are_of_one_length(copies: Copies,
     assert copies.copy(replace(task, source=Image(str(source)), moment="two")).written == 0
     assert (tmp_path / "target").stat().st_ino == identity
     assert (tmp_path / "target").read_bytes() == source.read_bytes() + bytes(412)
+    copies.copy(
+        replace(
+            task,
+            id="file",
+            source=Image(str(source)),
+            destination=Image(f"{tmp_path}/file"),
+            as_file=True,
+            moment="two",
+        )
+    )
+    assert (tmp_path / "file").read_bytes() == source.read_bytes(), "a file is its bytes, not a guest's disk"
 
 
 def test_asked_for_again_with_its_moment_a_complete_pass_answers_what_it_answered(

@@ -1,6 +1,7 @@
 """Random writes between random passes, with and without a bitmap, some of them killed and taken up or abandoned: the destination is always
 the frozen view."""
 
+import contextlib
 import os
 import random
 import threading
@@ -58,7 +59,9 @@ class Story:
         def strike() -> None:
             reached.wait(20)
             time.sleep(self.chance.random() * 0.2)
-            if not over.is_set() and killed and kill_endpoint(os.getpid(), killed):
+            with contextlib.suppress(OSError):  # it ended just now
+                if over.is_set() or not killed or not kill_endpoint(os.getpid(), killed):
+                    return
                 print(
                     f"{killed} died {at:.2f} into pass {task.moment}, which is {'abandoned' if abandoned else 'taken up'}"
                 )

@@ -4,6 +4,7 @@ QEMU offers the frozen content over NBD on a socket of the host, in the director
 root and QEMU itself gets there, and it goes with the guest. Scratch files go with the job.
 """
 
+import re
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
@@ -16,6 +17,7 @@ from ferryman.model.backup_job import BackupJob
 
 DIRECTORY = "/var/lib/libvirt/qemu"
 SOCKET = "ferryman-backup.sock"
+_NO_BITMAP = re.compile(r"bitmap '[^']*' not found", re.IGNORECASE)
 _NAME_BYTES = 20  # of a guest's name, in what libvirt calls its directory
 
 
@@ -61,13 +63,24 @@ def checkpoints(domain: libvirt.virDomain) -> tuple[str, ...]:
 
 
 def delete_checkpoint(domain: libvirt.virDomain, name: str) -> None:
-    """With its bitmaps; of a guest that is off libvirt can forget it only, and its bitmaps stay in the images. Gone already: nothing happens."""
-    flags = 0 if domain.isActive() else libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY
+    """With its bitmaps; of a guest that is off libvirt can forget it only, and its bitmaps stay in the images. Gone already: nothing happens.
+
+    A QEMU that was killed never wrote the bitmap that it made: then there is none, and libvirt has to be told to forget the rest.
+    """
     try:
-        domain.checkpointLookupByName(name).delete(flags)
+        checkpoint = domain.checkpointLookupByName(name)
     except libvirt.libvirtError as error:
         if code(error) != libvirt.VIR_ERR_NO_DOMAIN_CHECKPOINT:
             raise
+        return
+    if domain.isActive():
+        try:
+            checkpoint.delete(0)
+            return
+        except libvirt.libvirtError as error:
+            if not _NO_BITMAP.search(error.get_error_message() or ""):
+                raise
+    checkpoint.delete(libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY)
 
 
 def _backup_xml(domain: libvirt.virDomain, job: BackupJob, socket: str) -> str:
