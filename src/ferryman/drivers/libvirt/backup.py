@@ -5,6 +5,7 @@ root and QEMU itself gets there, and it goes with the guest. Scratch files go wi
 """
 
 import re
+import time
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
@@ -16,6 +17,7 @@ from ferryman.drivers.libvirt.jobs import job_of
 from ferryman.model.backup_job import BackupJob
 
 DIRECTORY = "/var/lib/libvirt/qemu"
+ENDED_WITHIN = 20.0  # seconds
 SOCKET = "ferryman-backup.sock"
 _NO_BITMAP = re.compile(r"bitmap '[^']*' not found", re.IGNORECASE)
 _NAME_BYTES = 20  # of a guest's name, in what libvirt calls its directory
@@ -51,9 +53,15 @@ def running(domain: libvirt.virDomain) -> str:
 
 
 def end(domain: libvirt.virDomain) -> None:
-    """End our job, if it runs; libvirt removes its scratch files."""
-    if running(domain):
-        domain.abortJob()
+    """End our job, if it runs, and wait until it has; libvirt removes its scratch files."""
+    if not running(domain):
+        return
+    domain.abortJob()
+    deadline = time.monotonic() + ENDED_WITHIN
+    while running(domain):
+        if time.monotonic() > deadline:
+            raise errors.Timeout(f"backup of guest {domain.name()}", f"it did not end within {ENDED_WITHIN:.0f} s", f"look at it: virsh domjobinfo {domain.name()}")  # fmt: skip
+        time.sleep(0.05)
 
 
 def checkpoints(domain: libvirt.virDomain) -> tuple[str, ...]:
