@@ -295,6 +295,10 @@ class FakeHypervisor:
             if guest["state"] != "off":
                 content["bitmaps"].remove(name)
 
+    def label(self, path: str, words: str) -> None:
+        with self.world.opened() as content:
+            content.setdefault("labels", {})[self.host.name + path] = words
+
     def remove_bitmap(self, path: str, name: str) -> None:
         with self.world.opened() as content:
             assert (content[self.host.name] or {}).get("state", "off") == "off", "it is in use"

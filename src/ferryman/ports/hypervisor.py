@@ -254,6 +254,10 @@ class Hypervisor(Protocol):
         """The snapshots inside a qcow2 image, whether or not libvirt knows them."""
         ...
 
+    def label(self, path: str, words: str) -> None:
+        """Write words to an image, beside its content, for whoever finds it; empty: take them away."""
+        ...
+
     def remove_bitmap(self, path: str, name: str) -> None:
         """Take a bitmap out of a qcow2 image that nobody has open. Gone already: nothing happens."""
         ...

@@ -318,6 +318,9 @@ class LibvirtHypervisor:
     def image_snapshots(self, path: str) -> tuple[str, ...]:
         return keeper.image_snapshots(self.host, path)
 
+    def label(self, path: str, words: str) -> None:
+        keeper.label(self.host, path, words)
+
     def remove_bitmap(self, path: str, name: str) -> None:
         keeper.remove_bitmap(self.host, path, name)
 
