@@ -204,6 +204,17 @@ def test_a_bitmap_counts_for_nothing_before_a_pass_was_complete(copies: Copies, 
     assert result.destination_digest == disk.digest()
 
 
+def test_zeroes_that_were_read_once_are_not_read_again(copies: Copies, tmp_path: Path) -> None:
+    """A fresh image's zeroes need no writing; the journal knows them all the same."""
+    disk = Disk(tmp_path, SIZE, parts=0)
+    disk.write("write -P 0 16M 40M")
+    task = to(tmp_path / "target")
+    assert over(copies, disk, task, "one").read >= 40 * MIB
+    disk.begin_anew()
+    disk.write("write -P 7 0 64k")
+    assert over(copies, disk, task, "two", BITMAP).read == BLOCK
+
+
 def test_what_became_zero_is_zeroed_and_what_was_is_left_alone(copies: Copies, tmp_path: Path) -> None:
     disk = Disk(tmp_path, SIZE, parts=0)
     disk.write("write -P 1 0 32M")
