@@ -104,7 +104,7 @@ def _receive(
 
     def facts() -> dict[str, object]:
         return {"phase": "copying", "done": receiver.covered, "total": wanted.length, "moved": receiver.received + cleared[0],
-                "kept": len(journal.done), "wire": sum(one.passed for one in everything)}  # fmt: skip
+                "kept": len(journal.done), "wire": sum(one.passed for one in everything), **wire.standing(everything)}  # fmt: skip
 
     def told(count: int) -> None:
         cleared[0] = count
@@ -123,7 +123,7 @@ def _receive(
     how = order.get("verify", "full")
     digests = dict(journal.done)
     if how != "none":
-        digests = _verify(endpoint, found, how)
+        digests = _verify(endpoint, found, how, everything)
     data = sum(group.data for group in journal.groups(journal.facts.get("pass_at", 0))) * BLOCK
     received = journal.facts.get("received", 0)
     result = {
@@ -143,7 +143,7 @@ def publish(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None
     endpoint.say("finished", **sides["result"])
 
 
-def _verify(endpoint: Any, found: Destination, how: str) -> dict[int, bytes]:
+def _verify(endpoint: Any, found: Destination, how: str, connections: list[wire.Connection]) -> dict[int, bytes]:
     wanted = found.wanted
     image = readback.open_uncached(found.path, "raw" if wanted.as_file else wanted.kind)
     seen = [0]
@@ -154,7 +154,7 @@ def _verify(endpoint: Any, found: Destination, how: str) -> dict[int, bytes]:
     try:
         with endpoint.telling(
             lambda: {"phase": "verifying", "done": seen[0], "total": max(wanted.length, image.size), "wire": 0,
-                     "kept": len(found.journal.done)}
+                     "kept": len(found.journal.done), **wire.standing(connections)}
         ):  # fmt: skip
             return readback.read_back(image, found.journal, wanted.length, how, told)
     finally:
@@ -195,6 +195,7 @@ def send(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
                 "wire": sender.wire,
                 "sent": sender.counts.sent,
                 "read": sender.counts.read,
+                **wire.standing(found),
             }
 
         try:

@@ -133,7 +133,7 @@ class Sender:
                 self._leave(connection, piece)
             else:
                 self._send(connection, channel, piece)
-        connection.send(pack(Kind.END))
+        connection.send(pack(Kind.END), last=True)
 
     def _leave(self, connection: Connection, piece: Piece) -> None:
         """What is clean is not read: it is what the receiver says."""

@@ -194,6 +194,7 @@ def guest(link: libvirt.virConnect, host: str, name_or_uuid: str, *, as_defined:
         tpm=definition.tpm,
         listens=lasting.listens,
         listen_networks=lasting.listen_networks,
+        watchdogs=lasting.watchdogs,
         security_models=lasting.security_models,
         secrets=definition.secrets,
         mark=running.mark,
