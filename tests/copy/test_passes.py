@@ -12,6 +12,7 @@ import pytest
 
 from ferryman import errors
 from ferryman.model.copy import CopyResult, CopyTask, Image
+from ferryman_copy.journal import Journal
 from tests.copy.conftest import DESTINATION, SOURCE, Copies, fill, run
 from tests.copy.moving import BITMAP, BLOCK, MIB, Disk, content_of
 
@@ -205,11 +206,14 @@ def test_a_bitmap_counts_for_nothing_before_a_pass_was_complete(copies: Copies, 
 
 
 def test_zeroes_that_were_read_once_are_not_read_again(copies: Copies, tmp_path: Path) -> None:
-    """A fresh image's zeroes need no writing; the journal knows them all the same."""
+    """A fresh image's zeroes need no writing; the journal knows them all the same, and those that nobody told of."""
     disk = Disk(tmp_path, SIZE, parts=0)
     disk.write("write -P 0 16M 40M")
     task = to(tmp_path / "target")
     assert over(copies, disk, task, "one").read >= 40 * MIB
+    journal = Journal(str(tmp_path / "journals"), "pass")
+    assert set(journal.done) == set(range(5))
+    journal.close()
     disk.begin_anew()
     disk.write("write -P 7 0 64k")
     assert over(copies, disk, task, "two", BITMAP).read == BLOCK
