@@ -18,6 +18,7 @@ FerrymanError
     ├── NoWay          two hosts do not reach each other where they should
     ├── SourceChanged  a disk was written to while it was copied
     ├── Mismatch       what lies at the destination is not what the source sent
+    ├── NoBitmap       what was written to a disk cannot be learned from the bitmap that was named: copy without it
     └── Stopped        a copy was asked to end; what is done stays, and it goes on when it is asked for again
 """
 
@@ -111,6 +112,10 @@ class SourceChanged(DriverError):
 
 class Mismatch(DriverError):
     """What lies at the destination is not what the source sent."""
+
+
+class NoBitmap(DriverError):
+    """The bitmap that a copy was to go by is not there, or not to be relied on; without it everything is compared."""
 
 
 class Stopped(DriverError):

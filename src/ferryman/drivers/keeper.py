@@ -204,6 +204,27 @@ def image_snapshots(host: Host, path: str) -> tuple[str, ...]:
     return tuple(str(one["name"]) for one in json.loads(answer.out).get("snapshots", ()))
 
 
+_REMOVE_BITMAP = """
+[ -e "$1" ] || exit 0
+qemu-img info -U -f qcow2 --output=json "$1" | tr -d '" ,' | grep -qxF -- "name:$2" || exit 0
+exec qemu-img bitmap --remove -f qcow2 "$1" "$2"
+"""
+
+
+def remove_bitmap(host: Host, path: str, name: str) -> None:
+    """Take a bitmap out of a qcow2 image that nobody has open."""
+    answer = ssh.run(host, ["sh", "-c", _REMOVE_BITMAP, "ferryman", path, name], timeout=WITHIN)
+    if answer.code != 0:
+        raise errors.DriverError(f"bitmap {name} in image {path} at host {host.name}", f"it cannot be removed: {_words(answer)}",
+                                 f"once nobody has it open: qemu-img bitmap --remove {shlex.quote(path)} {name}")  # fmt: skip
+
+
+def room(host: Host, directory: str) -> int | None:
+    """Bytes that are free there; None when there is no such directory."""
+    answer = ssh.run(host, ["df", "--output=avail", "-B1", directory], timeout=WITHIN)
+    return int(answer.out.split()[-1]) if answer.code == 0 else None
+
+
 _LEAKED = 3  # of qemu-img check: clusters that nothing refers to, as a guest leaves them that was switched off
 
 

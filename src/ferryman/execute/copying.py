@@ -1,9 +1,13 @@
-"""The disks of a stopped guest, copied one after another; what is done is noted, so that a later process goes on behind it."""
+"""The disks of a stopped guest, copied one after another; what is done is noted, so that a later process goes on behind it.
+
+Of a disk that was copied ahead (execute/ahead.py) only what was written since its last pass is left.
+"""
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
-from ferryman.errors import DriverError, Stopped
+from ferryman.errors import DriverError, NoBitmap, Stopped
 from ferryman.execute import layers, undo, windows
 from ferryman.execute.follow import TransferEnd
 from ferryman.execute.patience import Patience
@@ -29,11 +33,38 @@ def copy_disks(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     for number, (name, task) in enumerate(work, 1):
         if name not in results(ports, request):
             later = sum(disk.capacity for disk in plan.new_disks if disk.target in dict(work[number:]))
-            end = _copy(ports, request, task, name, _Samples(ports, request, number, later).take)
+            end = _copy(ports, request, _rest(ports, request, plan, task, name), name, Samples(ports, request, number, later).take)  # fmt: skip
             if end.reason:
                 return end
     _join(ports, request, files)  # also of what was copied before a crash: it may lack this
     return still_untouched(ports, request, plan)
+
+
+def copy_unwritten(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+    """Copy the images that no guest writes to: they need not wait until it is stopped."""
+    for number, disk in enumerate(plan.new_disks, 1):
+        if disk.read_only and disk.travel is Travel.COPY and disk.target not in results(ports, request):
+            task = task_of(ports, request, plan, disk.target)
+            end = _copy(ports, request, task, disk.target, Samples(ports, request, number, 0, paused=False).take)
+            if end.reason:
+                return end
+    return TransferEnd("")
+
+
+def task_of(ports: Ports, request: Request, plan: Plan, target: str) -> CopyTask:
+    """The copy of that disk to the volume that was made for it."""
+    disk = next(one for one in plan.new_disks if one.target == target)
+    return _task(request, disk, from_plain(Volume, ports.records.facts(request.id)["volumes"][target]))
+
+
+def _rest(ports: Ports, request: Request, plan: Plan, task: CopyTask, name: str) -> CopyTask:
+    """What is left to be done of a copy: its image remembers what was written since the last pass, or all of it is compared."""
+    disk = next((one for one in plan.ahead if one.target == name), None)
+    last = ports.records.facts(request.id).get("last_pass", "")
+    if disk is None or not last:
+        return task
+    verify = "written" if task.verify == "full" else task.verify
+    return replace(task, bitmap=last if disk.remembers else "", verify=verify)
 
 
 def _work(ports: Ports, request: Request, plan: Plan, files: tuple[Layer, ...]) -> list[tuple[str, CopyTask]]:
@@ -106,10 +137,9 @@ def _copy(
         return TransferEnd(f"cancelled by {by}", cancelled=True)
     arguments = {"host": request.destination, "copy": task.id, "path": task.destination.location}
     ports.records.register_undo(request.id, undo.DISCARD_COPY, arguments)
-    source, destination = ports.hypervisor(request.source).host, ports.hypervisor(request.destination).host
     patience = Patience(ports, request, progress)
     try:
-        result = ports.copier.copy(task, source, destination, progress=patience.moved, cancelled=patience.ends)
+        result = _carried(ports, request, task, patience)
     except Stopped as error:
         if patience.over:
             return TransferEnd(f"{name} was not copied: {patience.over}", str(error), f"ask again once {request.destination} is back")  # fmt: skip
@@ -121,6 +151,19 @@ def _copy(
     done = ports.records.facts(request.id).get("copies", {})
     ports.records.keep_facts(request.id, {"copies": {**done, name: to_plain(result)}})
     return TransferEnd("")
+
+
+def _carried(ports: Ports, request: Request, task: CopyTask, patience: Patience) -> CopyResult:
+    source, destination = ports.hypervisor(request.source).host, ports.hypervisor(request.destination).host
+
+    def copied(task: CopyTask) -> CopyResult:
+        return ports.copier.copy(task, source, destination, progress=patience.moved, cancelled=patience.ends)
+
+    try:
+        return copied(task)
+    except NoBitmap as error:  # a QEMU that crashed leaves none that could be relied on
+        ports.records.keep_decision(request.id, f"{error.what}: {error.why}: all of it is compared")
+        return copied(replace(task, bitmap=""))
 
 
 def results(ports: Ports, request: Request) -> dict[str, CopyResult]:
@@ -174,14 +217,14 @@ def _task(request: Request, disk: NewDisk, volume: Volume) -> CopyTask:
     )
 
 
-class _Samples:
-    """The engine's progress as samples: one disk is one round."""
+class Samples:
+    """The engine's progress as samples: one disk, or one pass over it, is one round."""
 
-    def __init__(self, ports: Ports, request: Request, number: int, later: int) -> None:
-        """`later`: bytes of the disks that are copied after this one."""
+    def __init__(self, ports: Ports, request: Request, number: int, later: int, *, paused: bool = True) -> None:
+        """`later`: bytes of the disks that are copied after this one; `paused`: the guest stands still."""
         self._ports, self._request, self._number, self._later = ports, request, number, later
-        before = results(ports, request).values()
-        self._before = sum(result.size for result in before)
+        self._paused = paused
+        self._before = sum(result.size for result in results(ports, request).values())
         self._began = ports.clock.now()
         last = ports.records.last_sample(request.id)
         self._elapsed = last.elapsed if last else 0.0
@@ -198,6 +241,6 @@ class _Samples:
         sample = Sample(
             at=at, elapsed=self._elapsed + at - self._began, setup=False, memory_total=0, memory_processed=0, memory_remaining=0,
             memory_rate=rate, dirty_rate=None, iteration=self._number, disk_total=self._before + now.total + self._later,
-            disk_processed=self._before + now.done, disk_remaining=now.total - now.done + self._later, guest_paused=True,
+            disk_processed=self._before + now.done, disk_remaining=now.total - now.done + self._later, guest_paused=self._paused,
         )  # fmt: skip
         self._ports.records.keep_sample(self._request.id, sample)

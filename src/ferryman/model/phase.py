@@ -9,6 +9,7 @@ class Phase(StrEnum):
     QUEUED = "queued"
     WAITING = "waiting"  # for its moment or window; nothing is changed yet
     PREPARING = "preparing"
+    COPYING_AHEAD = "copying ahead"  # the guest runs
     STOPPING = "stopping"
     TRANSFERRING = "transferring"
     SWITCHING_OVER = "switching over"
@@ -29,6 +30,7 @@ FOLLOWS: dict[Phase, tuple[Phase, ...]] = {
     Phase.WAITING: (Phase.PREPARING, Phase.REFUSED, Phase.CANCELLED, Phase.NEEDS_ATTENTION),
     Phase.PREPARING: (
         Phase.WAITING,  # once it is known that nothing speaks against it now
+        Phase.COPYING_AHEAD,
         Phase.STOPPING,
         Phase.TRANSFERRING,
         Phase.STARTING,
@@ -36,6 +38,14 @@ FOLLOWS: dict[Phase, tuple[Phase, ...]] = {
         Phase.REFUSED,
         Phase.CANCELLED,
         Phase.COMPLETING,
+        Phase.NEEDS_ATTENTION,
+    ),
+    Phase.COPYING_AHEAD: (
+        Phase.WAITING,  # for the window of the stop
+        Phase.STOPPING,
+        Phase.ROLLING_BACK,
+        Phase.REFUSED,
+        Phase.CANCELLED,
         Phase.NEEDS_ATTENTION,
     ),
     Phase.STOPPING: (

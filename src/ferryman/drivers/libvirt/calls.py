@@ -27,6 +27,8 @@ class Call(StrEnum):
     LIFECYCLE = "change what its end means"
     START = "start"
     LINK = "change a link"
+    BACKUP = "begin a backup"
+    CHECKPOINT = "remove a checkpoint"
 
 
 # During a migration: seen on libvirt 11.3 (AUTOSTART and RESUME block until the job ends; MIGRATE fails with E55,

@@ -8,6 +8,7 @@ import libvirt
 from ferryman import errors
 from ferryman.drivers import filesystems, keeper
 from ferryman.drivers.libvirt import (
+    backup,
     checkpoints,
     console,
     files,
@@ -26,6 +27,7 @@ from ferryman.drivers.libvirt.calls import Call, guard
 from ferryman.drivers.libvirt.connection import Connection
 from ferryman.drivers.libvirt.errors import code
 from ferryman.drivers.libvirt.jobs import job_of
+from ferryman.model.backup_job import BackupJob
 from ferryman.model.cpu import Cpu
 from ferryman.model.filesystem import FileSystem
 from ferryman.model.guest import Checkpoint, Guest, Snapshot
@@ -202,6 +204,24 @@ class LibvirtHypervisor:
     def open_links(self, uuid: str, definition: str) -> None:
         self._act(uuid, Call.LINK, lambda domain: power.open_links(domain, definition))
 
+    # Backup jobs
+
+    def begin_backup(self, uuid: str, job: BackupJob) -> str:
+        what = f"{Call.BACKUP} of guest {uuid} at {self.host.name}"
+        return self.connection.act(what, lambda link: backup.begin(link.lookupByUUIDString(uuid), job))
+
+    def backup_running(self, uuid: str) -> str:
+        return self._look(uuid, "backup job", backup.running)
+
+    def end_backup(self, uuid: str) -> None:
+        self._act(uuid, Call.ABORT, backup.end)
+
+    def checkpoints(self, uuid: str) -> tuple[str, ...]:
+        return self._look(uuid, "checkpoints", backup.checkpoints)
+
+    def delete_checkpoint(self, uuid: str, name: str) -> None:
+        self._act(uuid, Call.CHECKPOINT, lambda domain: backup.delete_checkpoint(domain, name))
+
     # Storage
 
     def volume_names(self, pool: str) -> tuple[str, ...]:
@@ -297,6 +317,12 @@ class LibvirtHypervisor:
 
     def image_snapshots(self, path: str) -> tuple[str, ...]:
         return keeper.image_snapshots(self.host, path)
+
+    def remove_bitmap(self, path: str, name: str) -> None:
+        keeper.remove_bitmap(self.host, path, name)
+
+    def room(self, directory: str) -> int | None:
+        return keeper.room(self.host, directory)
 
     def check_image(self, image: Held) -> Soundness:
         return keeper.check_image(self.host, image)

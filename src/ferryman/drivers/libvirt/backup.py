@@ -1,0 +1,131 @@
+"""Backup jobs in pull mode, and the checkpoints that make them incremental.
+
+QEMU offers the frozen content over NBD on a socket of the host, in the directory that libvirt keeps for the running guest: nobody but
+root and QEMU itself gets there, and it goes with the guest. Scratch files go with the job.
+"""
+
+import re
+import time
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
+
+import libvirt
+
+from ferryman import errors
+from ferryman.drivers.libvirt.errors import code
+from ferryman.drivers.libvirt.jobs import job_of
+from ferryman.model.backup_job import BackupJob
+
+DIRECTORY = "/var/lib/libvirt/qemu"
+ENDED_WITHIN = 20.0  # seconds
+SOCKET = "ferryman-backup.sock"
+_NO_BITMAP = re.compile(r"bitmap '[^']*' not found", re.IGNORECASE)
+_NAME_BYTES = 20  # of a guest's name, in what libvirt calls its directory
+
+
+def begin(domain: libvirt.virDomain, job: BackupJob) -> str:
+    """Begin it; returns the socket. Raises errors.AlreadyRunning when another job runs."""
+    if found := job_of(domain):
+        raise errors.AlreadyRunning(f"guest {domain.name()}", f"a job ({found}) runs on it, so no backup can begin", f"wait for its end: virsh domjobinfo {domain.name()}")  # fmt: skip
+    socket = socket_of(domain)
+    checkpoint = _checkpoint_xml(domain, job) if job.checkpoint else None
+    domain.backupBegin(_backup_xml(domain, job, socket), checkpoint, 0)
+    return socket
+
+
+def socket_of(domain: libvirt.virDomain) -> str:
+    """Where a job of ours listens. The directory is named as libvirt's virDomainDefGetShortName does."""
+    short = domain.name().encode()[:_NAME_BYTES].decode(errors="ignore")
+    return f"{DIRECTORY}/domain-{domain.ID()}-{short}/{SOCKET}"
+
+
+def running(domain: libvirt.virDomain) -> str:
+    """The socket of the backup job that runs now; empty when none does, or one that is not ours."""
+    try:
+        root = ElementTree.fromstring(domain.backupGetXMLDesc())
+    except libvirt.libvirtError as error:
+        if code(error) in (libvirt.VIR_ERR_NO_DOMAIN_BACKUP, libvirt.VIR_ERR_OPERATION_INVALID):
+            return ""
+        raise
+    server = root.find("server")
+    socket = "" if server is None else server.get("socket", "")
+    return socket if socket.endswith(f"/{SOCKET}") else ""
+
+
+def end(domain: libvirt.virDomain) -> None:
+    """End our job, if it runs, and wait until it has; libvirt removes its scratch files."""
+    if not running(domain):
+        return
+    domain.abortJob()
+    deadline = time.monotonic() + ENDED_WITHIN
+    while running(domain):
+        if time.monotonic() > deadline:
+            raise errors.Timeout(f"backup of guest {domain.name()}", f"it did not end within {ENDED_WITHIN:.0f} s", f"look at it: virsh domjobinfo {domain.name()}")  # fmt: skip
+        time.sleep(0.05)
+
+
+def checkpoints(domain: libvirt.virDomain) -> tuple[str, ...]:
+    """The names of all, each after the one it was made upon."""
+    found = domain.listAllCheckpoints(libvirt.VIR_DOMAIN_CHECKPOINT_LIST_TOPOLOGICAL)
+    return tuple(one.getName() for one in found)
+
+
+def delete_checkpoint(domain: libvirt.virDomain, name: str) -> None:
+    """With its bitmaps; of a guest that is off libvirt can forget it only, and its bitmaps stay in the images. Gone already: nothing happens.
+
+    A QEMU that was killed never wrote the bitmap that it made: then there is none, and libvirt has to be told to forget the rest.
+    """
+    try:
+        checkpoint = domain.checkpointLookupByName(name)
+    except libvirt.libvirtError as error:
+        if code(error) != libvirt.VIR_ERR_NO_DOMAIN_CHECKPOINT:
+            raise
+        return
+    if domain.isActive():
+        try:
+            checkpoint.delete(0)
+            return
+        except libvirt.libvirtError as error:
+            if not _NO_BITMAP.search(error.get_error_message() or ""):
+                raise
+    checkpoint.delete(libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY)
+
+
+def _backup_xml(domain: libvirt.virDomain, job: BackupJob, socket: str) -> str:
+    root = Element("domainbackup", mode="pull")
+    SubElement(root, "server", transport="unix", socket=socket)
+    disks = SubElement(root, "disks")
+    wanted = {disk.target: disk for disk in job.disks}
+    for target in _targets(domain):
+        if target not in wanted:
+            SubElement(disks, "disk", name=target, backup="no")
+            continue
+        one = wanted[target]
+        disk = SubElement(disks, "disk", name=target, backup="yes", type="file", exportname=target)
+        if one.since:
+            disk.set("backupmode", "incremental")
+            disk.set("incremental", one.since)
+            disk.set("exportbitmap", one.bitmap)
+        else:
+            disk.set("backupmode", "full")
+        SubElement(disk, "scratch", file=one.scratch)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _checkpoint_xml(domain: libvirt.virDomain, job: BackupJob) -> str | None:
+    remembered = {disk.target for disk in job.disks if disk.remembers}
+    if not remembered:
+        return None
+    root = Element("domaincheckpoint")
+    SubElement(root, "name").text = job.checkpoint
+    disks = SubElement(root, "disks")
+    for target in _targets(domain):
+        SubElement(disks, "disk", name=target, checkpoint="bitmap" if target in remembered else "no")
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _targets(domain: libvirt.virDomain) -> list[str]:
+    """All disks that the running guest has: what is not named libvirt would include by itself."""
+    root = ElementTree.fromstring(domain.XMLDesc())
+    found = (target.get("dev", "") for target in root.findall("devices/disk/target"))
+    return [target for target in found if target]
