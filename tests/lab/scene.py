@@ -18,7 +18,7 @@ IMAGES = POOL_PATHS["local"]
 SEED = f"{IMAGES}/tried-seed.iso"  # a medium that only one host has
 SHARED_SEED = "/srv/shared/tried.iso"
 SPEC = GuestSpec(
-    name="tried", address="10.77.0.131", memory_mib=128, disks=("local", "shared"), disk_mib=64, writes_per_s=100,
+    name="tried", address="10.77.0.131", memory_mib=128, disks=("local", "shared"), disk_mib=64, writes_per_s=40,
     count_every_ms=20, autostart=True, cdrom=SHARED_SEED,
 )  # fmt: skip
 ENDED_WITHIN = 200.0  # seconds: a silent host is asked for at most 90, an abort repeated for 90

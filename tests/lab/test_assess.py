@@ -96,7 +96,7 @@ def test_a_bridge_of_the_same_name_is_the_same_segment_when_a_frame_arrives_on_i
 
 def test_what_the_destination_lacks_is_named_before(whole: Lab, operator: Operator) -> None:
     changes = (
-        ("<kernel>/lab/boot/vmlinuz</kernel>", "<kernel>/lab/boot/nothing</kernel>"),
+        ("<kernel>/lab/boot/vmlinux</kernel>", "<kernel>/lab/boot/nothing</kernel>"),
         ("<vcpu>1</vcpu>", "<vcpu cpuset='70-71'>1</vcpu><numatune><memory mode='preferred' nodeset='5'/></numatune>"),
         ("<source bridge='br0'/>", "<source bridge='br9'/>"),
     )

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.lab
 
 IMAGES = "/var/lib/libvirt/images"
 SPEC = GuestSpec(
-    name="stood", address="10.77.0.141", memory_mib=128, disks=("local", "shared", "local:raw"), disk_mib=64, writes_per_s=200, autostart=True
+    name="stood", address="10.77.0.141", memory_mib=128, disks=("local", "shared", "local:raw"), disk_mib=64, writes_per_s=100, count_every_ms=20, autostart=True
 )  # fmt: skip
 
 
