@@ -40,6 +40,11 @@ class CopyTask:
     existing: str = "refuse"
     insecure: bool = False
     keep_journal: bool = True
+    bitmap: str = ""
+    moment: str = ""
+    base: str = ""
+    backing: str = ""
+    backing_format: str = ""
 
 
 @dataclass(frozen=True)
