@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from ferryman.model.backup_job import BackupJob
-from ferryman.model.copy import CopyProgress, CopyResult, CopyTask
+from ferryman.model.copy import CopyProgress, CopyResult, CopyTask, Digest, Image
 from ferryman.model.cpu import Cpu
 from ferryman.model.filesystem import FileSystem
 from ferryman.model.finding import Finding
@@ -78,6 +78,10 @@ class Hypervisor(Protocol):
         """Keep a definition, changed as said."""
         ...
 
+    def described(self, definition: str) -> Guest:
+        """A guest that is off, as a definition describes it; nothing is defined."""
+        ...
+
     def try_definition(self, definition: str, changes: Changes) -> None:
         """Ask whether `define` and a start would be refused, without keeping anything. Raises DriverError with the reason."""
         ...
@@ -110,6 +114,14 @@ class Hypervisor(Protocol):
 
     def agent_answers(self, uuid: str) -> bool:
         """Whether the guest's agent is connected and answers now."""
+        ...
+
+    def freeze(self, uuid: str) -> int:
+        """Have the guest's agent freeze its file systems; returns how many. Raises DriverError when it cannot, or not in time."""
+        ...
+
+    def thaw(self, uuid: str) -> None:
+        """Have it thaw them. None is frozen, or the guest does not run: nothing happens."""
         ...
 
     def console(self, uuid: str, *, starting: bool) -> Console:
@@ -469,6 +481,42 @@ class Records(Protocol):
     def report(self, request_id: str) -> Report: ...
 
 
+class Folder(Protocol):
+    """A directory that backups are kept in; all names are below it, and need not be there."""
+
+    def manifests(self) -> dict[str, tuple[bytes, dict[str, int]]]:
+        """The manifests in it, up to two folders deep, each with the bytes of the files beside it, by their folders; none: it is not there."""
+        ...
+
+    def make(self, name: str) -> None:
+        """Make a folder, which others may not enter. There already: nothing happens."""
+        ...
+
+    def read(self, name: str) -> bytes | None:
+        """A small file; None when there is none."""
+        ...
+
+    def write(self, name: str, content: bytes) -> None:
+        """Make or replace a small file; it is on storage when this returns."""
+        ...
+
+    def sizes(self, name: str) -> dict[str, int]:
+        """The bytes of each file in a folder."""
+        ...
+
+    def publish(self, partial: str, name: str) -> None:
+        """Give a folder its name for good. Done already: nothing happens."""
+        ...
+
+    def remove(self, partial: str, request: str) -> None:
+        """Remove a folder that is under way for that request; another is refused. None there: nothing happens."""
+        ...
+
+    def room(self) -> int | None:
+        """Bytes that are free there; None: the host does not tell."""
+        ...
+
+
 class Copier(Protocol):
     """Copying a disk from host to host. A copy's id names it: what was done of it stays, and asked for again it goes on."""
 
@@ -491,6 +539,14 @@ class Copier(Protocol):
 
     def forget(self, task: CopyTask, destination: Host) -> None:
         """Remove the journal of a copy: the image stays, and the id is free for another."""
+        ...
+
+    def digest(self, image: Image, host: Host, *, progress: Callable[[CopyProgress], None], cancelled: Callable[[], bool]) -> Digest:
+        """Read an image, with all that it stands upon, past the page cache. Raises errors.DriverError, Stopped among them."""
+        ...
+
+    def folder(self, host: Host, path: str) -> Folder:
+        """A directory of a host, or of this machine; nothing is asked yet."""
         ...
 
 

@@ -54,7 +54,7 @@ def backup_plan(seen: Seen, *, place: BackupPlace, name: str, request: str) -> B
     """What will be done. `place` is the guest's own folder, `name` that of the new backup in it."""
     guest = seen.guest
     running = not guest.off
-    checkpoint = f"{CHECKPOINT}{request}" if running and guest.persistent else ""
+    checkpoint = _checkpoint(seen, request)
     disks = tuple(_disk(disk, seen, checkpoint) for disk in backed_up(guest))
     if not any(disk.remembers for disk in disks):
         checkpoint = ""
@@ -70,7 +70,7 @@ def backup_plan(seen: Seen, *, place: BackupPlace, name: str, request: str) -> B
         running=running and any(disk.exported for disk in disks),
         freezes=running and seen.agent,
         checkpoint=checkpoint,
-        older=tuple(one for one in seen.checkpoints if one.startswith(CHECKPOINT)),
+        older=tuple(one for one in seen.checkpoints if one.startswith(CHECKPOINT)) if running else (),
         held=held,
         nvram=guest.nvram,
         tpm=tpm_state(guest),
@@ -104,6 +104,14 @@ def scratch(disk: DiskToBackUp, request: str) -> str:
     return f"{directory if inside else SCRATCH_ELSEWHERE}/.ferryman-{request}-{disk.target}.scratch"
 
 
+def _checkpoint(seen: Seen, request: str) -> str:
+    """A new one where the guest runs. One that is off keeps that of the earlier backup: what it tells of includes what is new."""
+    if not seen.guest.off:
+        return f"{CHECKPOINT}{request}" if seen.guest.persistent else ""
+    before = seen.earlier.manifest.checkpoint if seen.earlier and seen.earlier.manifest else ""
+    return before if before in seen.checkpoints else ""
+
+
 def _held(disk: Disk) -> Held:
     return Held(disk.target, disk.source, "raw" if disk.encrypted else disk.format, shared=False)
 
@@ -127,7 +135,7 @@ def _disk(disk: Disk, seen: Seen, checkpoint: str) -> DiskToBackUp:
         upon=seen.earlier.name if stands and seen.earlier else "",
         base=before.copy if stands and before else "",
         since=since,
-        remembers=bool(checkpoint) and exported and disk.format == "qcow2",
+        remembers=bool(checkpoint) and disk.format == "qcow2" and (exported or (before is not None and before.remembers)),
     )
 
 
