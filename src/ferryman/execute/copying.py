@@ -1,6 +1,6 @@
 """The disks of a stopped guest, copied one after another; what is done is noted, so that a later process goes on behind it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from ferryman.errors import DriverError, Stopped
@@ -29,7 +29,8 @@ def copy_disks(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     for number, (name, task) in enumerate(work, 1):
         if name not in results(ports, request):
             later = sum(disk.capacity for disk in plan.new_disks if disk.target in dict(work[number:]))
-            end = _copy(ports, request, task, name, _Samples(ports, request, number, later).take)
+            samples = Samples(ports, request, number, later, before=results(ports, request).values(), paused=True)
+            end = _copy(ports, request, task, name, samples.take)
             if end.reason:
                 return end
     _join(ports, request, files)  # also of what was copied before a crash: it may lack this
@@ -174,14 +175,13 @@ def _task(request: Request, disk: NewDisk, volume: Volume) -> CopyTask:
     )
 
 
-class _Samples:
+class Samples:
     """The engine's progress as samples: one disk is one round."""
 
-    def __init__(self, ports: Ports, request: Request, number: int, later: int) -> None:
-        """`later`: bytes of the disks that are copied after this one."""
+    def __init__(self, ports: Ports, request: Request, number: int, later: int, *, before: Iterable[CopyResult], paused: bool) -> None:  # fmt: skip
+        """`before`, `later`: the disks that were copied before this one, and the bytes of those after it; `paused`: the guest stands still."""
         self._ports, self._request, self._number, self._later = ports, request, number, later
-        before = results(ports, request).values()
-        self._before = sum(result.size for result in before)
+        self._before, self._paused = sum(result.size for result in before), paused
         self._began = ports.clock.now()
         last = ports.records.last_sample(request.id)
         self._elapsed = last.elapsed if last else 0.0
@@ -198,6 +198,6 @@ class _Samples:
         sample = Sample(
             at=at, elapsed=self._elapsed + at - self._began, setup=False, memory_total=0, memory_processed=0, memory_remaining=0,
             memory_rate=rate, dirty_rate=None, iteration=self._number, disk_total=self._before + now.total + self._later,
-            disk_processed=self._before + now.done, disk_remaining=now.total - now.done + self._later, guest_paused=True,
+            disk_processed=self._before + now.done, disk_remaining=now.total - now.done + self._later, guest_paused=self._paused,
         )  # fmt: skip
         self._ports.records.keep_sample(self._request.id, sample)

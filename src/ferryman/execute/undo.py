@@ -5,10 +5,13 @@ from typing import Any
 
 from ferryman.errors import DriverError, FerrymanError, NeedsAttention
 from ferryman.execute.settle import look
+from ferryman.execute.shelf import folder_at, host_of
+from ferryman.model.backup import BackupPlace
 from ferryman.model.copy import CopyTask, Image
 from ferryman.model.guest import Snapshot
-from ferryman.model.place import Place, Where
-from ferryman.model.request import Request
+from ferryman.model.host import THIS_MACHINE
+from ferryman.model.place import ABSENT, Place, Where
+from ferryman.model.request import Kind, Request
 from ferryman.model.units import format_duration
 from ferryman.plain import from_plain
 from ferryman.ports import Hypervisor, Ports
@@ -30,6 +33,10 @@ STOP_DESTINATION = "stop-destination"
 DISCARD_COPY = "discard-copy"
 TAKE_BACK_DIRECTORY = "take-back-directory"
 MOVE_BACK = "move-back"
+THAW = "thaw"
+END_BACKUP = "end-backup"
+DISCARD_BACKUP_COPY = "discard-backup-copy"
+REMOVE_FOLDER = "remove-folder"
 
 
 def undo_all(ports: Ports, request: Request) -> list[str]:
@@ -43,7 +50,7 @@ def undo_all(ports: Ports, request: Request) -> list[str]:
     for number, act, arguments in ports.records.undo_acts(request.id):
         host = arguments["host"]
         if host not in seen:
-            seen[host] = look(ports.hypervisor(host), request.guest_uuid)
+            seen[host] = ABSENT if host == THIS_MACHINE.name else look(ports.hypervisor(host), request.guest_uuid)
         if seen[host].where is Where.UNREACHABLE:
             ports.records.close_undo(number, "failed", f"{host} does not answer: {seen[host].detail}")
             left.setdefault(host, []).append(_LEAVES.get(act, act).format(**arguments))
@@ -67,6 +74,10 @@ _LEAVES = {
     RESTORE_FILE: "{path}",
     DISCARD_COPY: "what was copied to {path}",
     TAKE_BACK_DIRECTORY: "{path}",
+    THAW: "file systems that may be frozen",
+    END_BACKUP: "its backup job",
+    DISCARD_BACKUP_COPY: "what was copied to {path}",
+    REMOVE_FOLDER: "{path}/{name}",
 }
 
 
@@ -98,6 +109,13 @@ def held(ports: Ports, request: Request) -> bool:
     return any(act == RELEASE_IMAGES for _, act, _ in ports.records.undo_acts(request.id))
 
 
+def _at_source(ports: Ports, request: Request) -> Where:
+    """What the source has of the guest. That of a restore is the backup, which stays as it is."""
+    if request.kind is Kind.RESTORE:
+        return Where.OFF
+    return ports.hypervisor(request.source).place(request.guest_uuid).where
+
+
 def _restore_autostart(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
     """Switch on, never off: the saved mark may be older than somebody's will."""
     source = ports.hypervisor(arguments["host"])
@@ -116,11 +134,11 @@ def _remove_new_definition(ports: Ports, request: Request, arguments: dict[str, 
 
     What must stay for now is not done: as long as this row is open, that definition counts as this move's.
     """
-    destination, source = ports.hypervisor(arguments["host"]), ports.hypervisor(request.source)
+    destination = ports.hypervisor(arguments["host"])
     there = destination.place(request.guest_uuid).where
     if there is Where.ABSENT:
         return
-    here = source.place(request.guest_uuid).where
+    here = _at_source(ports, request)
     if there is not Where.OFF or here is Where.ABSENT:
         raise _look_at_both(
             f"definition of {request.guest} at {arguments['host']}",
@@ -155,7 +173,7 @@ def _remove_volume(ports: Ports, request: Request, arguments: dict[str, Any]) ->
 
     One that stopped after the transfer was asked for may have stopped at the destination, whose definition was never written.
     """
-    destination, source = ports.hypervisor(arguments["host"]), ports.hypervisor(request.source)
+    destination = ports.hypervisor(arguments["host"])
     pool, name = arguments["pool"], arguments["name"]
     path = destination.volume_path(pool, name)
     if not path:
@@ -164,7 +182,7 @@ def _remove_volume(ports: Ports, request: Request, arguments: dict[str, Any]) ->
     if (made.get("pool"), made.get("name")) != (pool, name):
         leave(ports, request, arguments)
         return
-    there, here = destination.place(request.guest_uuid).where, source.place(request.guest_uuid).where
+    there, here = destination.place(request.guest_uuid).where, _at_source(ports, request)
     if here is Where.OFF and ports.records.asked_at(request.id) is not None:
         raise NeedsAttention(
             f"volume {path} at {arguments['host']}", "the guest runs nowhere, and may have run upon it: it stays until the guest runs at its source again",
@@ -226,7 +244,7 @@ def _restore_file(ports: Ports, request: Request, arguments: dict[str, Any]) -> 
 def _must_not_need(ports: Ports, request: Request, arguments: dict[str, Any]) -> Hypervisor:
     """The host, once it is sure that no guest there needs the file and that the source has its own."""
     host = ports.hypervisor(arguments["host"])
-    there, here = host.place(request.guest_uuid).where, ports.hypervisor(request.source).place(request.guest_uuid).where
+    there, here = host.place(request.guest_uuid).where, _at_source(ports, request)
     if there not in (Where.ABSENT, Where.OFF) or here is Where.ABSENT:
         raise NeedsAttention(
             f"file {arguments['path']} at {arguments['host']}", f"the guest is {there.words} there and {here.words} at {request.source}: it may need it",
@@ -356,6 +374,38 @@ def _let_reboot(ports: Ports, request: Request, arguments: dict[str, Any]) -> No
         source.let_it_end(request.guest_uuid, False)
 
 
+def thaw(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    """Noted, so that an agent that is gone by then is no reason for attention."""
+    if not ports.records.facts(request.id).get("backup_thawed", False):
+        ports.hypervisor(arguments["host"]).thaw(request.guest_uuid)
+        ports.records.keep_facts(request.id, {"backup_thawed": True})
+
+
+def _end_backup(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    """The job, the checkpoint that it made, and the scratch files, should libvirt have lost sight of them."""
+    source = ports.hypervisor(arguments["host"])
+    here = source.place(request.guest_uuid).where
+    if here is not Where.ABSENT:
+        source.end_backup(request.guest_uuid)
+        name = arguments["checkpoint"]
+        if name and name in source.checkpoints(request.guest_uuid):
+            if here is Where.OFF:  # QEMU alone takes bitmaps out of the images that it had
+                ports.records.keep_decision(request.id, f"checkpoint {name} stays for now: {request.guest} is off; its next backup removes it")  # fmt: skip
+            else:
+                source.delete_checkpoint(request.guest_uuid, name)
+    for path in arguments["scratch"]:
+        source.remove_file(path)
+
+
+def _discard_backup_copy(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    task = CopyTask(arguments["copy"], Image(""), Image(arguments["path"]))
+    ports.copier.discard(task, host_of(ports, arguments["host"]))
+
+
+def _remove_folder(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    folder_at(ports, BackupPlace(arguments["host"], arguments["path"])).remove(arguments["name"], request.id)
+
+
 _ACTS: dict[str, Callable[[Ports, Request, dict[str, Any]], None]] = {
     RESTORE_AUTOSTART: _restore_autostart,
     REMOVE_NEW_DEFINITION: _remove_new_definition,
@@ -374,4 +424,8 @@ _ACTS: dict[str, Callable[[Ports, Request, dict[str, Any]], None]] = {
     DISCARD_COPY: _discard_copy,
     TAKE_BACK_DIRECTORY: _take_back_directory,
     MOVE_BACK: _move_back,
+    THAW: thaw,
+    END_BACKUP: _end_backup,
+    DISCARD_BACKUP_COPY: _discard_backup_copy,
+    REMOVE_FOLDER: _remove_folder,
 }

@@ -45,6 +45,14 @@ class BackupPlace:
         return self if name in ("", ".") else BackupPlace(self.host, f"{self.path.rstrip('/')}/{name}")
 
 
+def place(text: str) -> BackupPlace:
+    """What /FOLDER or HOST:/FOLDER stands for. Raises ValueError for anything else."""
+    host, colon, path = ("", ":", text) if text.startswith("/") else text.partition(":")
+    if not colon or not path.startswith("/"):
+        raise ValueError("it is neither a path nor HOST:/PATH")
+    return BackupPlace(host or THIS_MACHINE.name, path.rstrip("/") or "/")
+
+
 @dataclass(frozen=True)
 class BackedUpDisk:
     """One disk in a backup. Sizes are bytes."""

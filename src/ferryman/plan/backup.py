@@ -33,6 +33,7 @@ BACKUP_STEPS = (
     "end-backup",
     "write-manifest",
     "finish-backup",
+    "move-on",
     "look-at-backup",
     "undo-backup",
 )
