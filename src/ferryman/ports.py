@@ -504,6 +504,10 @@ class Folder(Protocol):
         """The bytes of each file in a folder."""
         ...
 
+    def layers(self, name: str) -> tuple[str, ...]:
+        """The paths of a qcow2 image and of what it stands upon, the uppermost first. Raises DriverError for what is none."""
+        ...
+
     def publish(self, partial: str, name: str) -> None:
         """Give a folder its name for good. Done already: nothing happens."""
         ...

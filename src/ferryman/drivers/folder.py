@@ -1,6 +1,8 @@
 """A directory of a host, or of this machine, that backups are kept in: small files written to stay, folders that get their name last."""
 
 import base64
+import json
+import posixpath
 
 from ferryman import errors
 from ferryman.drivers import ssh
@@ -80,6 +82,11 @@ class HostFolder:
 
     def sizes(self, name: str) -> dict[str, int]:
         return _sizes(self._do(_SIZES, name))
+
+    def layers(self, name: str) -> tuple[str, ...]:
+        command = ["qemu-img", "info", "-U", "-f", "qcow2", "--backing-chain", "--output=json", f"{self._path}/{name}"]
+        answer = self._good(ssh.run(self._host, command, timeout=WITHIN))
+        return tuple(posixpath.normpath(str(one["filename"])) for one in json.loads(answer.out))
 
     def publish(self, partial: str, name: str) -> None:
         self._do(_PUBLISH, partial, name)

@@ -1,11 +1,14 @@
 """Backups as they lie in a folder of a host, or of this machine."""
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ferryman.errors import DriverError
 from ferryman.model.backup import MANIFEST, Backup, BackupPlace, Manifest, SmallFile
 from ferryman.model.host import THIS_MACHINE, Host
 from ferryman.plain import from_json, from_plain
+from ferryman.plan.chains import stack
 from ferryman.ports import Folder, Ports
 
 
@@ -43,3 +46,31 @@ def manifest_of(content: bytes) -> Manifest:
 def small_file(name: str, content: bytes, path: str = "") -> SmallFile:
     """What a manifest says of a small file."""
     return SmallFile(name, hashlib.sha256(content).hexdigest(), len(content), path)
+
+
+def damaged(ports: Ports, backup: BackupPlace, files: Iterable[SmallFile]) -> tuple[str, ...]:
+    """The small files that are not what the manifest says; each a sentence."""
+    folder, found = folder_at(ports, backup), []
+    for file in files:
+        content = folder.read(file.name)
+        if content is None:
+            found.append(f"{file.name} is not there")
+        elif small_file(file.name, content).sha256 != file.sha256:
+            found.append(f"{file.name} is damaged: it is not what its manifest says")
+    return tuple(found)
+
+
+def layers_wrong(ports: Ports, place: BackupPlace, name: str, beside: Mapping[str, Backup]) -> tuple[str, ...]:
+    """Images that stand upon other files than the manifests say: such a backup would bring back what is not its own."""
+    manifest, folder, found = beside[name].manifest, folder_at(ports, place), []
+    assert manifest is not None
+    for disk in manifest.disks:
+        try:
+            layers = folder.layers(f"{name}/{disk.file}")
+        except DriverError as error:
+            found.append(f"{name}/{disk.file} cannot be read: {error.why}")
+            continue
+        expected = tuple(place.below(f"{one}/{disk.file}").path for one in stack(name, disk.target, beside))
+        if layers != expected:
+            found.append(f"{name}/{disk.file} stands upon {', '.join(layers[1:]) or 'nothing'}, and its manifest says {', '.join(expected[1:]) or 'nothing'}")
+    return tuple(found)

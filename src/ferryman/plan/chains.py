@@ -46,6 +46,17 @@ def chain(name: str, beside: Mapping[str, Backup]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def stack(name: str, target: str, beside: Mapping[str, Backup]) -> tuple[str, ...]:
+    """The backups in which one disk's image lies, the uppermost first: each stands upon the next."""
+    found: list[str] = []
+    while name and name not in found:
+        found.append(name)
+        manifest = beside[name].manifest if name in beside else None
+        disk = manifest.disk(target) if manifest else None
+        name = disk.upon if disk else ""
+    return tuple(found)
+
+
 def lacking(name: str, beside: Mapping[str, Backup]) -> tuple[str, ...]:
     """What is not in order of a backup and of those that it stands upon, as far as names and sizes tell; each a sentence."""
     found: list[str] = []
