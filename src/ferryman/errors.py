@@ -17,6 +17,7 @@ FerrymanError
     ├── Insecure       certificates are missing, wrong or not trusted
     ├── NoWay          two hosts do not reach each other where they should
     ├── SourceChanged  a disk was written to while it was copied
+    ├── NoBitmap       it is not known what was written to a disk since a moment
     ├── Mismatch       what lies at the destination is not what the source sent
     └── Stopped        a copy was asked to end; what is done stays, and it goes on when it is asked for again
 """
@@ -107,6 +108,10 @@ class NoWay(DriverError):
 
 class SourceChanged(DriverError):
     """A disk was written to while it was copied."""
+
+
+class NoBitmap(DriverError):
+    """It is not known what was written to a disk since a moment: everything has to be compared."""
 
 
 class Mismatch(DriverError):

@@ -545,7 +545,9 @@ class Copier(Protocol):
         """Remove the journal of a copy: the image stays, and the id is free for another."""
         ...
 
-    def digest(self, image: Image, host: Host, *, progress: Callable[[CopyProgress], None], cancelled: Callable[[], bool]) -> Digest:
+    def digest(
+        self, image: Image, host: Host, *, progress: Callable[[CopyProgress], None], cancelled: Callable[[], bool]
+    ) -> Digest:
         """Read an image, with all that it stands upon, past the page cache. Raises errors.DriverError, Stopped among them."""
         ...
 

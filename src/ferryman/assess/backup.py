@@ -70,10 +70,18 @@ def _how(seen: Seen, plan: BackupPlan) -> Iterator[Finding]:
                    "install qemu-guest-agent in the guest, and give it its channel")  # fmt: skip
     for disk in plan.disks:
         if disk.reading is not Reading.BITMAP and disk.why:
-            how = "all of it is read, and what differs is written" if disk.reading is Reading.DIGESTS else "all of it is copied"
+            how = (
+                "all of it is read, and what differs is written"
+                if disk.reading is Reading.DIGESTS
+                else "all of it is copied"
+            )
             yield note("backup-compared", f"disk {disk.target} of {what}", f"{how}: {disk.why}")
         if plan.running and disk.exported and not disk.remembers:
-            yield note("backup-no-checkpoint", f"disk {disk.target} of {what}", f"the next backup has to read all of it: {_forgets(disk, seen)}")
+            yield note(
+                "backup-no-checkpoint",
+                f"disk {disk.target} of {what}",
+                f"the next backup has to read all of it: {_forgets(disk, seen)}",
+            )
 
 
 def _forgets(disk: DiskToBackUp, seen: Seen) -> str:

@@ -11,7 +11,9 @@ from ferryman.plan.restore import Found, berth
 
 def findings(found: Found, plan: RestorePlan, options: Options) -> tuple[Finding, ...]:
     """The weightiest first."""
-    return by_weight((*_backup(found), *_who(found, plan), *_host(found, plan), *_disks(found, plan, options), *_notes(found, plan)))
+    return by_weight(
+        (*_backup(found), *_who(found, plan), *_host(found, plan), *_disks(found, plan, options), *_notes(found, plan))
+    )
 
 
 def _backup(found: Found) -> Iterator[Finding]:

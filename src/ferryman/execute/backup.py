@@ -9,10 +9,29 @@ from typing import Any
 from ferryman.assess.backup import findings
 from ferryman.errors import Blocked, DriverError, FerrymanError, NeedsAttention, RecordsUnusable, Refused
 from ferryman.execute import undo
-from ferryman.execute.reading import begin_backup, copied, copy_disks, end_backup, hold_images, reading, save_guest, stopped_by
+from ferryman.execute.reading import (
+    begin_backup,
+    copied,
+    copy_disks,
+    end_backup,
+    hold_images,
+    reading,
+    save_guest,
+    stopped_by,
+)
 from ferryman.execute.runtime import step
 from ferryman.execute.shelf import backups_at, folder_at, host_of, manifest_of
-from ferryman.model.backup import FORMAT, MANIFEST, BackedUpDisk, BackupMade, BackupPlace, BackupPlan, Manifest, SmallFile, place
+from ferryman.model.backup import (
+    FORMAT,
+    MANIFEST,
+    BackedUpDisk,
+    BackupMade,
+    BackupPlace,
+    BackupPlan,
+    Manifest,
+    SmallFile,
+    place,
+)
 from ferryman.model.copy import CopyTask, Image
 from ferryman.model.finding import Finding, blockers
 from ferryman.model.outcome import Outcome, Status

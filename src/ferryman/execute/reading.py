@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from ferryman.errors import AlreadyRunning, Busy, DriverError, NoBitmap, Refused, Stopped, Timeout, Unreachable
@@ -20,7 +21,9 @@ from ferryman.plan.backup import scratch
 from ferryman.plan.chains import partial_name
 from ferryman.ports import Ports
 
-LEAST_SCRATCH = 64 * MIB  # bytes free beside the scratch files: a guest that finds no room there gets errors of its own disk
+LEAST_SCRATCH = (
+    64 * MIB
+)  # bytes free beside the scratch files: a guest that finds no room there gets errors of its own disk
 LOOK_EVERY = 2.0  # seconds between two looks at that room
 THAW_TRIES = 3
 
@@ -161,6 +164,7 @@ def copy_disks(ports: Ports, request: Request, plan: BackupPlan) -> None:
         samples = Samples(ports, request, number, later, before=done.values(), paused=not plan.running)
         # The rounds of a move are those of the move itself.
         result = _copied(ports, request, plan, disk, samples.take if request.kind is Kind.BACKUP else lambda _: None)
+        result = _as_it_lies(ports, request, plan, disk, result)
         ports.records.keep_facts(request.id, {"backup_copies": to_plain({**done, disk.target: result})})
 
 
@@ -189,6 +193,18 @@ def _copied(ports: Ports, request: Request, plan: BackupPlan, disk: DiskToBackUp
         ports.records.keep_facts(request.id, {"backup_compared": [*facts.get("backup_compared", ()), disk.target]})
         ports.records.keep_decision(request.id, f"all of {disk.target} is read and compared: {error.why}")
         return _copied(ports, request, plan, disk, progress)
+
+
+SECTOR = 512  # bytes
+
+
+def _as_it_lies(ports: Ports, request: Request, plan: BackupPlan, disk: DiskToBackUp, result: CopyResult) -> CopyResult:
+    """A raw file may end within a sector, a qcow2 image does not: then the digest is that of the image in the backup."""
+    if result.size % SECTOR == 0:
+        return result
+    image = _task(ports, request, plan, disk, bitmap=False).destination
+    found = ports.copier.digest(image, host_of(ports, plan.place.host), progress=lambda _: None, cancelled=lambda: bool(ports.records.cancel_asked(request.id)))  # fmt: skip
+    return replace(result, size=found.size, source_digest=found.digest, destination_digest=found.digest)
 
 
 def _task(ports: Ports, request: Request, plan: BackupPlan, disk: DiskToBackUp, *, bitmap: bool) -> CopyTask:

@@ -35,7 +35,8 @@ BOOTED_WITHIN = 180.0  # the same for a guest that starts anew
 
 
 # What is no move has its own way, and its own plan among the facts.
-_OTHERS = {Kind.BACKUP: backup, Kind.RESTORE: restore}
+_CARRIED_OUT: dict[Kind, Callable[[Ports, Request], Outcome]] = {Kind.BACKUP: backup.carry_out, Kind.RESTORE: restore.carry_out}  # fmt: skip
+_LEFT: dict[Kind, Callable[[Ports, Request], Outcome]] = {Kind.BACKUP: backup.left, Kind.RESTORE: restore.left}
 _PLANNED = {Kind.MOVE: "plan", Kind.BACKUP: "backup_plan", Kind.RESTORE: "restore_plan"}
 _DOES = {Kind.MOVE: "is moving it already", Kind.BACKUP: "is backing it up", Kind.RESTORE: "is bringing it back"}
 
@@ -67,7 +68,7 @@ class Fulfilment:
             step("wait-to-retry", self.wait_to_retry, request)
         step("admit", self.admit, request)
         if request.kind is not Kind.MOVE:
-            return _OTHERS[request.kind].carry_out(self.ports, request)
+            return _CARRIED_OUT[request.kind](self.ports, request)
         if not request.options.waits:
             return self._move(request)
         step("look-ahead", self.observe_assess_plan, request)  # what speaks against it is said now, not in the night
@@ -105,7 +106,7 @@ class Fulfilment:
         if _PLANNED[request.kind] not in facts:
             raise Refused(f"request {request.id}", "it ended before anything was changed", "ask again")
         if request.kind is not Kind.MOVE:
-            return _OTHERS[request.kind].left(self.ports, request)
+            return _LEFT[request.kind](self.ports, request)
         plan = from_plain(Plan, facts["plan"])
         patience = LATER if facts["looked_before"] else PATIENCE
         match plan.method:

@@ -134,7 +134,7 @@ def observed(ports: Ports, request: Request) -> tuple[tuple[Finding, ...], Resto
         there=there,
         machine=destination.machine(guest),
         volumes={pool.name: destination.volume_names(pool.name) for pool in there.pools if pool.active},
-        elsewhere=_elsewhere(ports, request),
+        elsewhere={} if request.options.name else _elsewhere(ports, request),
     )
     plan = restore_plan(found, request.options, uuid=request.guest_uuid)
     return findings(found, plan, request.options), plan

@@ -72,5 +72,7 @@ def layers_wrong(ports: Ports, place: BackupPlace, name: str, beside: Mapping[st
             continue
         expected = tuple(place.below(f"{one}/{disk.file}").path for one in stack(name, disk.target, beside))
         if layers != expected:
-            found.append(f"{name}/{disk.file} stands upon {', '.join(layers[1:]) or 'nothing'}, and its manifest says {', '.join(expected[1:]) or 'nothing'}")
+            found.append(
+                f"{name}/{disk.file} stands upon {', '.join(layers[1:]) or 'nothing'}, and its manifest says {', '.join(expected[1:]) or 'nothing'}"
+            )
     return tuple(found)

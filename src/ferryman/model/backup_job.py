@@ -23,4 +23,6 @@ class BackupJob:
     """What a host is asked for. One job runs on a guest at a time."""
 
     disks: tuple[BackupDisk, ...]
-    checkpoint: str = ""  # from this moment on the guest's disks remember under this name what is written; empty: they do not
+    checkpoint: str = (
+        ""  # from this moment on the guest's disks remember under this name what is written; empty: they do not
+    )

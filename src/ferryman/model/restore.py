@@ -18,7 +18,7 @@ class RestorePlan:
     new_disks: tuple[NewDisk, ...]  # each from its image in the backup
     digests: dict[str, str]  # by the disks' targets: what its image in the backup must hold
     files: tuple[SmallFile, ...]
-    adaption: Adaption = Adaption()
+    adaption: Adaption
     identity: Identity | None = None  # None: the guest that was backed up
     nvram: str = ""  # path; empty: it has none, or none is in the backup
     tpm: str = ""  # directory; likewise

@@ -17,7 +17,6 @@ from ferryman.model.guest import Disk, Guest
 from ferryman.model.host import Pool
 from ferryman.model.plan import Held, Step
 from ferryman.plan.cold import can_be_held, tpm_state
-from ferryman.plan.disks import COPYABLE
 
 SCRATCH_ELSEWHERE = "/var/lib/libvirt/images"  # for what is no file: what QEMU overwrites must lie somewhere
 _MEDIA = ("cdrom", "floppy")
@@ -136,7 +135,9 @@ def _disk(disk: Disk, seen: Seen, checkpoint: str) -> DiskToBackUp:
         upon=seen.earlier.name if stands and seen.earlier else "",
         base=before.copy if stands and before else "",
         since=since,
-        remembers=bool(checkpoint) and disk.format == "qcow2" and (exported or (before is not None and before.remembers)),
+        remembers=bool(checkpoint)
+        and disk.format == "qcow2"
+        and (exported or (before is not None and before.remembers)),
     )
 
 
@@ -177,16 +178,22 @@ def _steps(plan: BackupPlan) -> Sequence[Step]:
             Step("begin-backup", f"{frozen}have QEMU at {at} offer what {_names(plan)} hold now", "end that, and thaw the file systems")
         )  # fmt: skip
     elif plan.held:
-        steps.append(Step("hold-images", f"hold the images at {at}, so that nothing can start the guest", "let them go"))
+        steps.append(
+            Step("hold-images", f"hold the images at {at}, so that nothing can start the guest", "let them go")
+        )
     beside = "".join(f", {what}" for what in (plan.nvram and "firmware variables", plan.tpm and "TPM state") if what)
     steps.append(Step("save-guest", f"write the definition{beside} into it, and read them back", ""))
-    for disk in plan.disks:
-        steps.append(Step("copy-to-backup", f"copy {disk.target} into it: {_how(disk)}; read back what was written", ""))
+    steps += [
+        Step("copy-to-backup", f"copy {disk.target} into it: {_how(disk)}; read back what was written", "")
+        for disk in plan.disks
+    ]
     if plan.running:
         steps.append(Step("end-backup", "have QEMU stop offering them", ""))
     steps.append(Step("write-manifest", "write the manifest, and give the folder its name", "", True))
     if plan.older:
-        steps.append(Step("finish-backup", f"remove the checkpoints of earlier backups ({', '.join(plan.older)})", "", True))
+        steps.append(
+            Step("finish-backup", f"remove the checkpoints of earlier backups ({', '.join(plan.older)})", "", True)
+        )
     return steps
 
 

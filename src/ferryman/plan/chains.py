@@ -75,7 +75,9 @@ def _files_lacking(name: str, backup: Backup) -> list[str]:
     manifest, found = backup.manifest, []
     assert manifest is not None
     if manifest.format > FORMAT:
-        return [f"backup {name} was made by a newer ferryman ({manifest.ferryman}), in a format that this one does not know"]
+        return [
+            f"backup {name} was made by a newer ferryman ({manifest.ferryman}), in a format that this one does not know"
+        ]
     if backup.sizes is None:
         return []
     files = [(disk.file, disk.bytes) for disk in manifest.disks] + [(file.name, file.bytes) for file in manifest.files]

@@ -28,7 +28,11 @@ def first_steps(site: Site, options: Options, *, mark: str) -> list[Step]:
 
 def _backup(options: Options) -> Step:
     """Before anything of the move."""
-    return Step("backup", f"back it up to {options.backup_to}, read that back, and look at both hosts again", "what is complete of it stays")
+    return Step(
+        "backup",
+        f"back it up to {options.backup_to}, read that back, and look at both hosts again",
+        "what is complete of it stays",
+    )
 
 
 def eject_media(media: tuple[Disk, ...]) -> list[Step]:

@@ -142,12 +142,16 @@ def _name(disk: BackedUpDisk, there: str, guest: Guest, options: Options) -> str
 def _with_steps(plan: RestorePlan) -> RestorePlan:
     at = plan.destination
     steps = [parts.volume(disk, at) for disk in plan.new_disks]
-    steps.append(Step("try-definition", f"have libvirt at {at} look through the definition, which it does not keep", ""))
+    steps.append(
+        Step("try-definition", f"have libvirt at {at} look through the definition, which it does not keep", "")
+    )
     beside = [what for what in (plan.nvram and f"firmware variables ({plan.nvram})", plan.tpm and f"TPM state ({plan.tpm})") if what]  # fmt: skip
     if beside:
         steps.append(Step("restore-files", f"bring back {' and '.join(beside)}", "put back what was there before"))
-    for disk in plan.new_disks:
-        steps.append(Step("copy-from-backup", f"copy {disk.target} ({format_size(disk.capacity)}), hold its digest against the manifest's, read it back", "it is removed with its volume"))  # fmt: skip
+    steps += [
+        Step("copy-from-backup", f"copy {disk.target} ({format_size(disk.capacity)}), hold its digest against the manifest's, read it back", "it is removed with its volume")
+        for disk in plan.new_disks
+    ]  # fmt: skip
     who = f"as {plan.guest}, a guest of its own with UUID {plan.uuid}" if plan.identity else f"as {plan.guest}"
     steps.append(Step("define-restored", f"define it at {at} {who}, shut off", f"remove that definition at {at}"))
     if plan.starts:
