@@ -17,8 +17,8 @@ FerrymanError
     ├── Insecure       certificates are missing, wrong or not trusted
     ├── NoWay          two hosts do not reach each other where they should
     ├── SourceChanged  a disk was written to while it was copied
-    ├── NoBitmap       it is not known what was written to a disk since a moment
     ├── Mismatch       what lies at the destination is not what the source sent
+    ├── NoBitmap       what was written to a disk cannot be learned from the bitmap that was named: copy without it
     └── Stopped        a copy was asked to end; what is done stays, and it goes on when it is asked for again
 """
 
@@ -110,12 +110,12 @@ class SourceChanged(DriverError):
     """A disk was written to while it was copied."""
 
 
-class NoBitmap(DriverError):
-    """It is not known what was written to a disk since a moment: everything has to be compared."""
-
-
 class Mismatch(DriverError):
     """What lies at the destination is not what the source sent."""
+
+
+class NoBitmap(DriverError):
+    """The bitmap that a copy was to go by is not there, or not to be relied on; without it everything is compared."""
 
 
 class Stopped(DriverError):

@@ -1,6 +1,7 @@
 """How a disk is cut: blocks of 64 KiB (what is compared and digested), groups of 256 blocks (what is journalled), pieces of up to 16
 blocks (what is read and sent at once)."""
 
+import bisect
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ class Piece:
     start: int  # number of the first block
     count: int
     zero: bool
+    clean: bool = False  # what the destination is known to have
 
 
 def blocks_in(length: int) -> int:
@@ -112,3 +114,14 @@ def ranges(numbers: Iterable[int]) -> list[list[int]]:
         else:
             found.append([number, 1])
     return found
+
+
+def within(found: list[list[int]]) -> Callable[[int], bool]:
+    """Whether a number lies in one of these [first, count] ranges."""
+    starts = [first for first, _ in found]
+
+    def within(number: int) -> bool:
+        at = bisect.bisect_right(starts, number) - 1
+        return at >= 0 and number < found[at][0] + found[at][1]
+
+    return within

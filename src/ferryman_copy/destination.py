@@ -3,31 +3,24 @@
 Under way an image has a name of its own beside its place; it gets its name when everything is proved."""
 
 import contextlib
-import errno
-import fcntl
 import os
-import secrets
-import stat
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ferryman_copy.blocks import GROUP_BLOCKS, groups_in
+from ferryman_copy import passes, places
+from ferryman_copy.blocks import GROUP_BLOCKS, groups_in, ranges
 from ferryman_copy.digest import ZERO_GROUP
 from ferryman_copy.image import Image, open_image
-from ferryman_copy.journal import Journal, _sync_directory
-from ferryman_copy.source import INFO_WITHIN
+from ferryman_copy.journal import Journal
+from ferryman_copy.source import INFO_WITHIN, SECTOR
 from ferryman_copy.trouble import Trouble, of_system
 
 EXISTING = ("refuse", "update", "overwrite")
-SECTOR = 512
 DOUBTFUL_GROUPS = 16  # past the last journalled group with data an earlier attempt may have written
 ZEROED_AT_ONCE = 64 << 20
-GET_GENERATION = 0x80087601  # FS_IOC_GETVERSION
-LONGEST_PART = 200  # bytes of an image's name that its name under way keeps
 LOCKED_WITHIN = 10.0  # seconds that an earlier attempt's qemu-nbd may need to end
 
 
@@ -44,6 +37,10 @@ class Wanted:
     preallocation: str = "off"
     existing: str = "refuse"
     as_file: bool = False
+    dirty: list[list[int]] | None = None  # groups that the source's bitmap says were written; None without a bitmap
+    base: str = ""
+    backing: str = ""
+    backing_format: str = "qcow2"
 
     @property
     def shape(self) -> dict[str, Any]:
@@ -54,7 +51,13 @@ class Wanted:
             "size": self.size,
             "preallocation": self.preallocation,
             "as_file": self.as_file,
+            "backing": self.backing,
         }
+
+    @property
+    def below(self) -> str:
+        """The path of the backing file."""
+        return os.path.join(os.path.dirname(self.location), self.backing)
 
 
 class Destination:
@@ -62,7 +65,7 @@ class Destination:
 
     def __init__(self, wanted: Wanted, directory: str, begun: Callable[[str], None] = lambda path: None) -> None:
         """`begun`: hears the path of an image before it is made, which may take long."""
-        self.wanted, self._begun = wanted, begun
+        self.wanted, self._directory, self._begun = wanted, directory, begun
         self.journal = Journal(directory, wanted.copy)
         self._claim = -1
         try:
@@ -93,13 +96,13 @@ class Destination:
             if facts["made"]:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(facts["path"])
-        if not self.resumed:
+        if self.resumed:
+            passes.take_up(self.journal, wanted.fingerprint)
+        else:
             self._begin()
-        elif facts["fingerprint"] != wanted.fingerprint or not wanted.fingerprint:
-            for group in list(self.journal.done):  # an older copy of a source that changed, or that cannot be watched
-                self.journal.note_bad(group)
-            self.journal.note(fingerprint=wanted.fingerprint, doubt="all")
+        self.held = passes.leave_clean(self.journal, wanted.dirty)
         facts = self.journal.facts
+        # A first pass writes in ascending order; of a later one the journal knows what it has not dealt with.
         self._doubtful = DOUBTFUL_GROUPS + max(
             (group for group, found in self.journal.done.items() if found != ZERO_GROUP), default=0
         )
@@ -115,7 +118,7 @@ class Destination:
 
     def _take_up_named(self, facts: dict[str, Any]) -> None:
         """An earlier attempt proved it. Once the image has its name somebody may use it: it is what was asked for, or none of ours."""
-        if _identity(facts["location"]) != facts["identity"]:
+        if places.identity(facts["location"]) != facts["identity"]:
             self.journal.note(state="")  # it ended just before
             return
         if facts["path"] != facts["location"]:
@@ -124,7 +127,7 @@ class Destination:
         if self.wanted.fingerprint and facts["fingerprint"] == self.wanted.fingerprint and self._same_shape(facts):
             self.finished = facts["result"]
         elif facts.get("keep", True):  # a move's own, which nobody uses before the move says so
-            self.journal.note(state="", path=facts["location"])
+            self.journal.note(state="", path=facts["location"], fingerprint=None)  # this pass is over
         else:
             self.journal.start_over()
 
@@ -137,31 +140,39 @@ class Destination:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(facts["path"])
             return False
-        return bool(_identity(facts["path"]) == facts["identity"])
+        return bool(places.identity(facts["path"]) == facts["identity"])
 
     def _begin(self) -> None:
         wanted = self.wanted
-        common = {"location": wanted.location, "fingerprint": wanted.fingerprint, "began": time.time(), **wanted.shape}
-        there = not wanted.location.startswith("/") or _there(wanted.location)
+        there = not wanted.location.startswith("/") or places.there(wanted.location)
         if there and wanted.existing == "refuse":
             raise Trouble(
                 "exists", f"image {wanted.location}", "something is there, and it is not this copy's own",
                 "name another place, or remove it, or say that it is an older copy to be updated (--update)",
             )  # fmt: skip
+        journal = self.journal
+        journal.start_over()
+        if wanted.base:
+            if not (wanted.existing == "update" if there else wanted.backing):
+                raise Trouble("refused", f"copy {wanted.copy}", f"nothing shows there what copy {wanted.base} brought", "name its image as backing file")  # fmt: skip
+            passes.take_over(journal, self._directory, wanted.base, wanted.length, wanted.backing and wanted.below)
+        common = {"location": wanted.location, "fingerprint": wanted.fingerprint, "began": time.time(),
+                  "complete": bool(wanted.base), "pass_at": journal.end, **wanted.shape}  # fmt: skip
         if there:
             doubt = "all" if wanted.existing == "update" else "none"
-            self.journal.start_over(
-                **common, path=wanted.location, made=False, identity=_identity(wanted.location), doubt=doubt
+            journal.note(
+                **common, path=wanted.location, made=False, identity=places.identity(wanted.location), doubt=doubt
             )
             return
-        path = _partial_name(wanted.location)
-        self.journal.start_over(**common, path=path, made=True, identity="", doubt="none")
+        path = places.partial_name(wanted.location)
+        doubt = "all" if wanted.backing else "none"  # what is not written there reads as the backing file does
+        journal.note(**common, path=path, made=True, identity="", doubt=doubt)
         self._begun(path)
         _make(wanted, path)
-        self.journal.note(identity=_identity(path))
+        journal.note(identity=places.identity(path))
 
     def _open(self) -> Image:
-        self._claim = _claimed(self.path)
+        self._claim = places.claimed(self.path)
         deadline = time.monotonic() + (LOCKED_WITHIN if self.resumed else 0)
         while True:
             try:
@@ -181,8 +192,6 @@ class Destination:
     @property
     def compared(self) -> list[list[int]]:
         """Ranges [first, count] of groups that will be compared."""
-        from ferryman_copy.blocks import ranges
-
         return ranges(
             group
             for group in range(groups_in(self.wanted.length))
@@ -227,7 +236,11 @@ class Destination:
     def publish(self, result: dict[str, Any], *, keep: bool) -> None:
         """Give the image its name. Asked for again the copy answers what it answered, until it is forgotten; `keep`: also when its source
         was written to, that image is still the copy's own."""
-        self.journal.note(state="proved", result=result, keep=keep)
+        whole = range(groups_in(self.wanted.length))
+        self.journal.note_zeroes(
+            group for group in whole if group not in self.journal.done
+        )  # a fresh image's, not noted so far
+        self.journal.note(state="proved", result=result, keep=keep, complete=True)
         if self.made and self.path != self.wanted.location:
             try:
                 self._name()
@@ -235,7 +248,7 @@ class Destination:
                 raise self._taken() from None
             except OSError as error:
                 raise of_system(error, f"image {self.wanted.location}") from error
-            _sync_directory(os.path.dirname(self.wanted.location))
+            places.sync_directory(os.path.dirname(self.wanted.location))
         self.journal.note(path=self.wanted.location)
 
     def _name(self) -> None:
@@ -259,31 +272,13 @@ class Destination:
         )  # fmt: skip
 
 
-def _partial_name(location: str) -> str:
-    """What an image is called while it is not complete: no name that somebody could have put a link at, nor one that is too long."""
-    directory, name = os.path.split(location)
-    short = os.fsencode(name)[:LONGEST_PART].decode(errors="ignore")
-    return f"{directory}/.{short}.{secrets.token_hex(8)}.partial"
-
-
-def _there(location: str) -> bool:
-    """Whether anything is there. Raises Trouble for a name that nothing can have."""
-    try:
-        os.lstat(location)
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise of_system(error, f"image {location}") from error
-    return True
-
-
 def discard(directory: str, copy: str, *, keep_image: bool) -> None:
     """Forget a copy: its journal, and the image unless it was there before or shall stay."""
     journal = Journal(directory, copy)
     facts = journal.facts
     if facts.get("made") and not keep_image and facts.get("identity"):
         for path in (facts["path"], facts["location"]):
-            if _identity(path) == facts["identity"]:
+            if places.identity(path) == facts["identity"]:
                 os.unlink(path)
     elif facts.get("made") and not facts.get("identity"):
         with contextlib.suppress(FileNotFoundError):
@@ -299,63 +294,8 @@ def _check(wanted: Wanted) -> None:
         )
     if wanted.existing not in EXISTING:
         raise Trouble("refused", what, f"'{wanted.existing}' is none of {', '.join(EXISTING)}", "")
-
-
-def _identity(path: str) -> str:
-    try:
-        seen = os.stat(path)
-    except OSError:
-        return ""
-    if stat.S_ISREG(seen.st_mode):
-        return f"{seen.st_dev}.{seen.st_ino}{_generation(path)}"
-    return f"device {seen.st_rdev}"
-
-
-def _generation(path: str) -> str:
-    """Tells a file from an earlier one whose inode it was given; empty where the file system does not count that."""
-    answer = bytearray(8)
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.ioctl(handle, GET_GENERATION, answer)
-        finally:
-            os.close(handle)
-    except OSError:
-        return ""
-    return f".{int.from_bytes(answer, sys.byteorder)}"
-
-
-def _claimed(path: str) -> int:
-    """A block device claimed for us, so that nobody mounts it meanwhile; -1 for anything else. One that is in use is refused."""
-    try:
-        seen = os.stat(path)
-        if not stat.S_ISBLK(seen.st_mode):
-            return -1
-        return os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno != errno.EBUSY:
-            return -1  # opening it as an image says what is wrong
-    holders = f"/sys/dev/block/{os.major(seen.st_rdev)}:{os.minor(seen.st_rdev)}/holders"
-    if maps := _partition_maps(holders):  # multipath makes them by itself of what a guest's disk holds
-        for one in maps:
-            if (handle := _claimed(f"/dev/{one}")) >= 0:
-                os.close(handle)
-        return -1
-    raise Trouble("locked", f"image {path}", "this device is in use: it is mounted, part of a volume group, RAID or swap, or another copy goes there",
-                  "name another device, or take this one out of use first")  # fmt: skip
-
-
-def _partition_maps(holders: str) -> list[str]:
-    """The device mapper's partitions of a device, when nothing else holds it."""
-    try:
-        found = os.listdir(holders)
-        for one in found:
-            with open(f"{holders}/{one}/dm/uuid", encoding="ascii") as file:
-                if not file.read().startswith("part"):
-                    return []
-    except OSError:
-        return []
-    return found
+    if wanted.backing and (wanted.as_file or wanted.kind != "qcow2"):
+        raise Trouble("refused", what, "only a qcow2 image is made with a backing file", "name that format")
 
 
 def _make(wanted: Wanted, path: str) -> None:
@@ -363,11 +303,22 @@ def _make(wanted: Wanted, path: str) -> None:
     kind = "raw" if wanted.as_file else wanted.kind
     size = -(-max(wanted.size, wanted.length) // SECTOR) * SECTOR
     options = []
+    below = ["-b", wanted.backing, "-F", wanted.backing_format] if wanted.backing else []
     if wanted.preallocation != "off":
         options.append(f"preallocation={wanted.preallocation}")
     if kind == "vpc":
         options.append("force_size=on")
-    command = ["qemu-img", "create", "-q", "-f", kind, *(["-o", ",".join(options)] if options else []), path, str(size)]
+    command = [
+        "qemu-img",
+        "create",
+        "-q",
+        "-f",
+        kind,
+        *(["-o", ",".join(options)] if options else []),
+        *below,
+        path,
+        str(size),
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL,
                               timeout=INFO_WITHIN if wanted.preallocation in ("off", "metadata") else None)  # fmt: skip

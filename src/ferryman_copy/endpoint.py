@@ -1,6 +1,6 @@
 """One end of copies, spoken to by JSON lines: orders on standard input, events on standard output. It ends when its input does.
 
-    {"do": "source", "location", "format"}                 -> {"event": "source", "length", "fingerprint"}
+    {"do": "source", "location", "format"}                 -> {"event": "source", "length", "fingerprint", "dirty"}
     {"do": "destination", …}                                -> {"event": "ready", …} or {"event": "finished", …}
     {"do": "listen", "address", "ports", "secure", "token"} -> {"event": "listening", "port"}
     {"do": "send", …}                                       -> {"event": "sent", "digest", …}

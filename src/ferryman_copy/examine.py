@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 from ferryman_copy import digest
 from ferryman_copy.blocks import BLOCK, GROUP_BLOCKS, groups_in
+from ferryman_copy.comparison import leaves_of
 from ferryman_copy.digest import ZERO_GROUP
 from ferryman_copy.image import Channel, Image
 from ferryman_copy.parallel import Crew
-from ferryman_copy.receiver import leaves_of
 
 READERS = 4
 

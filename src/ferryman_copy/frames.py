@@ -7,6 +7,7 @@ A frame is a head of 32 bytes with a checksum of its own, then a body whose leng
     SAME    no body: `count` blocks from block `start` are what the receiver said it has
     GROUP   the digest of group `start`
     LEAVES  towards the sender: beginnings of the digests of the `count` blocks of group `start`, compressed
+    HELD    towards the sender: the digests of the `count` blocks of group `start`, compressed: it does not read them all
     DONE    towards the sender: the digest of group `start`, which is at the destination and needs nothing
     END     no body: nothing follows on this connection
 """
@@ -39,6 +40,7 @@ class Kind(IntEnum):
     LEAVES = 5
     DONE = 6
     END = 7
+    HELD = 8
 
 
 class Coding(IntEnum):
@@ -49,7 +51,8 @@ class Coding(IntEnum):
 
 
 TOWARDS_RECEIVER = frozenset((Kind.DATA, Kind.ZERO, Kind.SAME, Kind.GROUP, Kind.END))
-TOWARDS_SENDER = frozenset((Kind.LEAVES, Kind.DONE, Kind.END))
+DIGITS = {Kind.LEAVES: SHORT, Kind.HELD: SIZE}  # bytes of each digest
+TOWARDS_SENDER = frozenset((*DIGITS, Kind.DONE, Kind.END))
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,9 @@ def _check(frame: Frame, disk: int) -> None:
         right = start == count == length == 0
     elif kind in (Kind.GROUP, Kind.DONE):
         right = start < groups_in(disk) and count == length == 0
-    elif kind is Kind.LEAVES:
-        right = start < groups_in(disk) and count == blocks_of(start, disk) and 0 < length <= SHORT * GROUP_BLOCKS + 256
+    elif kind in DIGITS:
+        most = DIGITS[kind] * GROUP_BLOCKS + 256
+        right = start < groups_in(disk) and count == blocks_of(start, disk) and 0 < length <= most
     else:
         right = count > 0 and start + count <= blocks_in(disk)
         if kind is Kind.SAME or kind is Kind.DATA:

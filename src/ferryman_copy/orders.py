@@ -9,9 +9,8 @@ from typing import Any
 
 from ferryman_copy import destination, digest, readback, wire
 from ferryman_copy.admission import CONNECT_WITHIN, Admission
-from ferryman_copy.blocks import BLOCK, ranges
+from ferryman_copy.blocks import BLOCK, ranges, within
 from ferryman_copy.destination import Destination, Wanted
-from ferryman_copy.digest import ZERO_LEAF
 from ferryman_copy.parallel import Crew
 from ferryman_copy.receiver import Receiver
 from ferryman_copy.sender import Sender
@@ -21,7 +20,8 @@ from ferryman_copy.trouble import Trouble
 def source(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
     """Open a source."""
     sender = Sender(order["location"], "raw" if order.get("as_file") else order["format"],
-                    compress=order.get("compress", "auto"), bandwidth=int(order.get("bandwidth", 0)))  # fmt: skip
+                    compress=order.get("compress", "auto"), bandwidth=int(order.get("bandwidth", 0)),
+                    bitmap=order.get("bitmap", ""), moment=order.get("moment", ""))  # fmt: skip
     sides["sender"] = sender
     endpoint.say("source", **sender.plain)
 
@@ -46,8 +46,8 @@ def open_destination(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]
         endpoint.say("finished", **found.finished)
         return
     sides["destination"] = found
-    endpoint.say("ready", done=ranges(sorted(found.journal.done)), compare=found.compared, resumed=found.resumed,
-                 attempts=found.journal.facts["attempts"])  # fmt: skip
+    endpoint.say("ready", done=ranges(sorted(found.journal.done)), compare=found.compared, held=found.held,
+                 resumed=found.resumed, attempts=found.journal.facts["attempts"])  # fmt: skip
 
 
 def listen(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
@@ -97,7 +97,7 @@ def _receive(
     known = journal.facts
     receiver = Receiver(
         found.image, journal, wanted.length, compare=found.compare, zeroed=found.made and known["doubt"] == "none",
-        holes=wanted.preallocation in ("off", "metadata"), suspect=found.resumed,
+        holes=wanted.preallocation in ("off", "metadata"), suspect=found.resumed, held=within(found.held),
     )  # fmt: skip
     sides["receiver"] = receiver
     everything = [*connections, replies]
@@ -125,9 +125,10 @@ def _receive(
     digests = dict(journal.done)
     if how != "none":
         digests = _verify(endpoint, found, how)
-    written = sum(len(group.leaves) - group.leaves.count(ZERO_LEAF) for group in journal.groups()) * BLOCK
+    data = sum(group.data for group in journal.groups(journal.facts.get("pass_at", 0))) * BLOCK
+    received = journal.facts.get("received", 0)
     result = {
-        "size": wanted.length, "written": receiver.written, "received": journal.facts.get("received", 0), "data": written,
+        "size": wanted.length, "written": received, "received": received, "data": data,
         "seconds": copied - began, "verify_seconds": time.monotonic() - copied,
         "expected": digest.root(wanted.length, journal.done),
         "digest": digest.root(wanted.length, digests) if how != "none" else "", "attempts": journal.facts["attempts"],
@@ -194,11 +195,13 @@ def send(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
                 "total": sender.length,
                 "wire": sender.wire,
                 "sent": sender.counts.sent,
+                "read": sender.counts.read,
             }
 
         try:
             with endpoint.telling(facts):
-                result = sender.run(found[:-1], found[-1], _within(order["done"]), _within(order["compare"]))
+                result = sender.run(found[:-1], found[-1], within(order["done"]), within(order["compare"]),
+                                    within(order.get("held", [])))  # fmt: skip
         finally:
             for connection in found:
                 connection.close()
@@ -224,19 +227,6 @@ def _by_tunnels(listening: socket.socket, order: dict[str, Any], kinds: list[tup
             with contextlib.suppress(Trouble):
                 found.append(wire.greet(plain, order["copy"], order["token"], *kinds[len(found)]))
     return found
-
-
-def _within(found: list[list[int]]) -> Callable[[int], bool]:
-    """Whether a group lies in one of these [first, count] ranges."""
-    import bisect
-
-    starts = [first for first, _ in found]
-
-    def within(group: int) -> bool:
-        at = bisect.bisect_right(starts, group) - 1
-        return at >= 0 and group < found[at][0] + found[at][1]
-
-    return within
 
 
 def discard(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:

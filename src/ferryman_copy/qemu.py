@@ -18,6 +18,7 @@ from ferryman_copy.trouble import Trouble
 START_WITHIN = 20.0  # seconds; opening an image on network storage takes its time
 EXTENTS_AT_ONCE = 1 << 30
 READS_AS_ZERO = 2  # NBD_STATE_ZERO of base:allocation
+IS_DIRTY = 1  # of qemu:dirty-bitmap
 LONGEST_ZERO = 1 << 30
 # What Debian's QEMU opens with modules of a package of their own.
 IN_BLOCK_EXTRA = ("rbd", "nfs", "iscsi", "ssh", "http", "https", "ftp", "ftps", "gluster")
@@ -44,16 +45,16 @@ def clear_up() -> None:
 class QemuChannel:
     """One NBD connection to an open image; for one thread."""
 
-    def __init__(self, uri: str, location: str) -> None:
+    def __init__(self, uri: str, location: str, context: str = nbd.CONTEXT_BASE_ALLOCATION) -> None:
         self._location = location
         self._nbd = nbd.NBD()
-        self._nbd.add_meta_context(nbd.CONTEXT_BASE_ALLOCATION)
+        self._nbd.add_meta_context(context)
         try:
             self._nbd.connect_uri(uri)
         except nbd.Error as error:
             raise translated(error.string or str(error), location) from error
         self.size = int(self._nbd.get_size())
-        self._has_extents = bool(self._nbd.can_meta_context(nbd.CONTEXT_BASE_ALLOCATION))
+        self.has_statuses = bool(self._nbd.can_meta_context(context))
         self._can_zero = bool(self._nbd.can_zero())
         self._can_flush = bool(self._nbd.can_flush())
         self._most = min(int(self._nbd.get_block_size(nbd.SIZE_MAXIMUM)) or (32 << 20), 32 << 20)
@@ -101,25 +102,30 @@ class QemuChannel:
 
     def extents(self, start: int, end: int) -> Iterator[Extent]:
         """What may hold data and what reads as zeroes, in order and without gaps."""
+        there = min(end, self.size)
+        if start < there and not self.has_statuses:
+            yield Extent(start, there - start, False)
+        elif start < there:
+            for at, length, flags in self.statuses(start, there):
+                yield Extent(at, length, bool(flags & READS_AS_ZERO))
+        if end > max(start, there):
+            yield Extent(max(start, there), end - max(start, there), True)
+
+    def statuses(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """(start, length, flags) of its context, in order and without gaps."""
         while start < end:
-            if start >= self.size:
-                yield Extent(start, end - start, True)
-                return
-            if not self._has_extents:
-                yield Extent(start, end - start, False)
-                return
             found: list[int] = []
 
             def keep(_context: str, _offset: int, entries: list[int], _error: object, found: list[int] = found) -> None:
                 found.extend(entries)
 
             try:
-                self._nbd.block_status(min(EXTENTS_AT_ONCE, min(end, self.size) - start), start, keep)
+                self._nbd.block_status(min(EXTENTS_AT_ONCE, end - start), start, keep)
             except nbd.Error as error:
                 raise translated(error.string or str(error), self._location, error.errno) from error
             for length, flags in zip(found[::2], found[1::2], strict=True):
                 here = min(length, end - start)
-                yield Extent(start, here, bool(flags & READS_AS_ZERO))
+                yield start, here, flags
                 start += here
                 if start >= end:
                     break
@@ -130,24 +136,57 @@ class QemuChannel:
             self._nbd.shutdown()
 
 
-class QemuImage:
+class NbdImage:
+    """What an NBD server offers to several clients, as it is. Raises Trouble when it cannot be opened."""
+
+    def __init__(self, location: str, kind: str) -> None:
+        self.location, self.kind, self._uri = location, kind, location
+        self._first = QemuChannel(self._uri, location)
+        self.size = self._first.size
+
+    def channel(self) -> QemuChannel:
+        """One more connection, for another thread."""
+        return QemuChannel(self._uri, self.location)
+
+    @property
+    def first(self) -> QemuChannel:
+        """The connection that was made on opening."""
+        return self._first
+
+    def written(self, bitmap: str) -> Iterator[tuple[int, int]]:
+        """(start, length) of what was written, as a dirty bitmap of the image says. Raises Trouble "bitmap" when there is none."""
+        with contextlib.closing(QemuChannel(self._uri, self.location, f"qemu:dirty-bitmap:{bitmap}")) as channel:
+            if not channel.has_statuses:
+                raise no_bitmap(self.location, bitmap, "the server offers none of that name")
+            for start, length, flags in channel.statuses(0, self.size):
+                if flags & IS_DIRTY:
+                    yield start, length
+
+    def close(self) -> None:
+        """Let go."""
+        self._first.close()
+
+
+class QemuImage(NbdImage):
     """An image that is open for as long as this lives. Raises Trouble when it cannot be opened."""
 
-    def __init__(self, location: str, kind: str, *, writable: bool = False, direct: bool = False) -> None:
+    def __init__(
+        self, location: str, kind: str, *, writable: bool = False, direct: bool = False, bitmap: str = ""
+    ) -> None:
         self.location, self.kind = location, kind
         self._server: subprocess.Popen[bytes] | None = None
         self._directory = ""
-        self._serve(writable, direct)
+        self._serve(writable, direct, bitmap)
         self.size = self._first.size
 
-    def _serve(self, writable: bool, direct: bool) -> None:
+    def _serve(self, writable: bool, direct: bool, bitmap: str) -> None:
         for program, package in (("qemu-nbd", "qemu-utils"), (BOUND[0], "util-linux")):
             if not shutil.which(program):
                 raise Trouble("missing", program, "this host has no such program", f"apt install {package}")
         self._directory = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=_place())
         socket = f"{self._directory}/nbd"
         command = [*BOUND, str(os.getpid()), "qemu-nbd", f"--socket={socket}", "--shared=64", f"--cache={'none' if direct else 'writeback'}",
-                   "--discard=unmap", *([] if writable else ["--read-only"]),
+                   "--discard=unmap", *([] if writable else ["--read-only"]), *([f"--bitmap={bitmap}"] if bitmap else []),
                    *named_for_qemu(self.location, self.kind)]  # fmt: skip
         with open(f"{self._directory}/words", "wb") as words:
             self._server = subprocess.Popen(
@@ -167,15 +206,6 @@ class QemuImage:
                 raise translated(said or "qemu-nbd did not start", self.location)
             time.sleep(0.005)
 
-    def channel(self) -> QemuChannel:
-        """One more connection, for another thread."""
-        return QemuChannel(self._uri, self.location)
-
-    @property
-    def first(self) -> QemuChannel:
-        """The connection that was made on opening."""
-        return self._first
-
     def close(self) -> None:
         """Close the image: qemu-nbd ends when its last connection does, and is ended if it does not."""
         if hasattr(self, "_first"):
@@ -191,6 +221,13 @@ class QemuImage:
         if self._directory:
             shutil.rmtree(self._directory, ignore_errors=True)
             self._directory = ""
+
+
+def no_bitmap(location: str, bitmap: str, why: str) -> Trouble:
+    """What was written to an image cannot be learned from that bitmap."""
+    return Trouble(
+        "bitmap", f"bitmap {bitmap} of image {location}", why, "copy without it: everything is compared then"
+    )
 
 
 def named_for_qemu(location: str, kind: str) -> list[str]:

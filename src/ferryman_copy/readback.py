@@ -7,12 +7,12 @@ from itertools import chain
 
 from ferryman_copy import digest
 from ferryman_copy.blocks import BLOCK, GROUP_BLOCKS, Extent, groups_in
+from ferryman_copy.comparison import leaves_of
 from ferryman_copy.digest import ZERO_GROUP
 from ferryman_copy.image import Channel, Image
 from ferryman_copy.journal import Group, Journal
 from ferryman_copy.parallel import Crew
 from ferryman_copy.qemu import QemuImage
-from ferryman_copy.receiver import leaves_of
 from ferryman_copy.trouble import Trouble
 
 READERS = 4
@@ -36,7 +36,8 @@ def read_back(image: Image, journal: Journal, length: int, how: str, told: Calla
     crew = Crew()
     found = dict(journal.done)
     if how == "written":
-        work: Iterator[object] = chain(journal.groups(), journal.zeroed())
+        begun = journal.facts.get("pass_at", 0)
+        work: Iterator[object] = chain(journal.groups(begun), journal.zeroed(begun))
     else:
         work = iter(_groups_with_data(image, length, journal))
         found = {}
@@ -104,7 +105,6 @@ def _touched(extent: Extent) -> range:
 
 
 def _written_as_sent(channel: Channel, group: Group, length: int) -> bool:
-    leaves = iter(group.leaves)
     first = group.number * GROUP_BLOCKS
     number = 0
     while number < GROUP_BLOCKS:
@@ -116,8 +116,8 @@ def _written_as_sent(channel: Channel, group: Group, length: int) -> bool:
             count += 1
         start = (first + number) * BLOCK
         data = memoryview(channel.read(start, min(count * BLOCK, length - start)))
-        for at in range(0, len(data), BLOCK):
-            if digest.leaf(data[at : at + BLOCK]) != next(leaves):
+        for block in range(count):
+            if digest.leaf(data[block * BLOCK : (block + 1) * BLOCK]) != group.leaves[number + block]:
                 return False
         number += count
     return True

@@ -4,30 +4,21 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import zstandard
 
 from ferryman_copy import digest
-from ferryman_copy.blocks import (
-    BLOCK,
-    GROUP_BLOCKS,
-    PIECE,
-    ZERO_BLOCK,
-    Piece,
-    blocks_of,
-    bytes_of,
-    groups_in,
-    pieces,
-)
+from ferryman_copy.blocks import BLOCK, GROUP_BLOCKS, PIECE, blocks_of, bytes_of, groups_in
+from ferryman_copy.comparison import Comparison, Own
 from ferryman_copy.digest import SIZE, ZERO_GROUP, ZERO_LEAF
-from ferryman_copy.frames import HEAD, SHORT, TOWARDS_RECEIVER, Coding, Frame, Kind, damaged, expand, pack, unpack
+from ferryman_copy.frames import HEAD, TOWARDS_RECEIVER, Coding, Frame, Kind, damaged, expand, pack, unpack
 from ferryman_copy.image import Channel, Image
 from ferryman_copy.journal import Group, Journal
 from ferryman_copy.parallel import Crew
+from ferryman_copy.passes import HORIZON
 from ferryman_copy.trouble import Trouble
 from ferryman_copy.wire import Connection
 
@@ -46,21 +37,25 @@ class _Open:
     missing: int
     expected: bytes = b""
     written: int = 0
-    own: list[bytes] = field(default_factory=list)  # what was there before, where that was compared
+    own: Own = field(default_factory=lambda: Own(()))  # what was there before, where that was compared
 
 
 class Receiver:
     """One destination, open for one copy."""
 
     def __init__(self, image: Image, journal: Journal, length: int, *, compare: Callable[[int], bool], zeroed: bool,
-                 holes: bool, suspect: bool) -> None:  # fmt: skip
+                 holes: bool, suspect: bool, held: Callable[[int], bool] = lambda group: False) -> None:  # fmt: skip
         """`compare`: groups that may hold what is wanted; `zeroed`: what was not written reads as zeroes; `holes`: zeroes need
-        no storage; `suspect`: blocks found as wanted may be an earlier attempt's, not yet on storage when it ended."""
+        no storage; `suspect`: blocks found as wanted may be an earlier attempt's, not yet on storage when it ended; `held`: groups of
+        which the source reads only what changed."""
         self.image, self.journal, self.length = image, journal, length
         self.crew = Crew()
         self.received = 0  # bytes of data that arrived
         self.written = 0
-        self._compare, self._zeroed, self._holes, self._suspect = compare, zeroed, holes, suspect
+        self._compare, self._zeroed, self._holes, self._suspect, self._held = compare, zeroed, holes, suspect, held
+        self._known = sorted(journal.known)
+        self._horizon = -1  # up to that group the journal does not vouch for what is known, should this end early
+        self._announcing = threading.Lock()
         self._state = bytearray(groups_in(length))  # 1: complete
         for group in journal.done:
             self._state[group] = 1
@@ -137,6 +132,7 @@ class Receiver:
             if digest.leaf(view[number * BLOCK : (number + 1) * BLOCK]) != wanted:
                 raise damaged(f"block {frame.start + number} is not what its digest says")
         self._await_room(size)
+        self._announce(frame.start)
         channel.write(view, frame.start * BLOCK)
         with self._lock:
             self.received += size
@@ -147,20 +143,39 @@ class Receiver:
         start, end = frame.start, frame.start + frame.count
         while start < end:
             here = min(end, (start // ZEROED_BLOCKS + 1) * ZEROED_BLOCKS)
-            if not self._zeroed:
-                self.crew.check()
-                self._write_zeroes(channel, start, here)
-            self._note_zeroes(start, here)
+            for first, last, zero in self._parts(start, here):
+                if not zero:
+                    self.crew.check()
+                    self._write_zeroes(channel, first, last)
+                self._note_zeroes(first, last, written=not zero)
             start = here
 
-    def _note_zeroes(self, start: int, end: int) -> None:
+    def _parts(self, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
+        """(first block, end, whether it is known to be zero already), neighbours of one kind together."""
+        if self._zeroed:
+            yield start, end, True
+            return
+        since, before = start, False
+        while start < end:
+            group, first = divmod(start, GROUP_BLOCKS)
+            here = min(end - start, GROUP_BLOCKS - first)
+            leaves = self.journal.leaves(group) if group in self.journal.known else None
+            zero = leaves is not None and leaves[first : first + here].count(ZERO_LEAF) == here
+            if zero is not before and since < start:
+                yield since, start, before
+                since = start
+            before = zero
+            start += here
+        yield since, end, before
+
+    def _note_zeroes(self, start: int, end: int, *, written: bool) -> None:
         while start < end:
             group, first = divmod(start, GROUP_BLOCKS)
             here = min(end - start, GROUP_BLOCKS - first)
             if here == blocks_of(group, self.length):
                 self._zero_group(group)
             else:
-                self._note(start, [ZERO_LEAF] * here, written=not self._zeroed)
+                self._note(start, [ZERO_LEAF] * here, written=written)
             start += here
 
     def _write_zeroes(self, channel: Channel, start: int, end: int) -> None:
@@ -168,7 +183,17 @@ class Receiver:
         last = min(end * BLOCK, self.length)
         for extent in list(channel.extents(start * BLOCK, last)):
             if not extent.zero:
+                self._announce((extent.start + extent.length - 1) // BLOCK)
                 channel.zero(extent.start, extent.length, holes=self._holes)
+
+    def _announce(self, block: int) -> None:
+        """Before anything of a known group is written over the journal says that known groups up to there are in doubt."""
+        group = block // GROUP_BLOCKS
+        with self._announcing:
+            if group > self._horizon and self._known and group >= self._known[0]:
+                at = min(bisect_left(self._known, group) + HORIZON, len(self._known)) - 1
+                self._horizon = max(group, self._known[at])
+                self.journal.note(horizon=self._horizon)
 
     def _zero_group(self, group: int) -> None:
         with self._lock:
@@ -188,10 +213,12 @@ class Receiver:
     def _same(self, frame: Frame) -> None:
         group, first = divmod(frame.start, GROUP_BLOCKS)
         with self._lock:
-            own = self._open[group].own[first : first + frame.count] if group in self._open else []
-        if len(own) != frame.count:
+            own = self._open[group].own if group in self._open else Own(())
+        leaves = own.leaves[first : first + frame.count]
+        if len(leaves) != frame.count:
             raise damaged(f"group {group} was not compared")
-        self._note(frame.start, own, written=self._suspect and any(one != ZERO_LEAF for one in own))
+        suspect = self._suspect and not own.noted and any(one != ZERO_LEAF for one in leaves)
+        self._note(frame.start, leaves, written=suspect)
 
     def _expect(self, group: int, wanted: bytes) -> None:
         with self._lock:
@@ -230,12 +257,11 @@ class Receiver:
             self._state[group] = 1
             self._missing -= 1
             del self._open[group]
-        leaves = [one or ZERO_LEAF for one in under_way.leaves]
+        leaves = tuple(one or ZERO_LEAF for one in under_way.leaves)
         if digest.group_digest(leaves) != under_way.expected:
             raise damaged(f"group {group} is not what its digest says")
-        written = tuple(one for number, one in enumerate(leaves) if under_way.written >> number & 1)
         with self._flushing:
-            self._complete.append(Group(group, under_way.expected, under_way.written, written))
+            self._complete.append(Group(group, under_way.expected, under_way.written, leaves))
             self._flushing.notify_all()
         self._let_on(group)
 
@@ -287,10 +313,11 @@ class Receiver:
         for group, found in self._done_before:
             replies.send(pack(Kind.DONE, group), found)
         wanted = [group for group in range(groups_in(self.length)) if not self._state[group] and self._compare(group)]
-        Comparison(self, replies, wanted).run()
+        Comparison(self.image, self.journal, self.length, self._held).run(wanted, replies, self.compared)
 
-    def compared(self, group: int, own: list[bytes]) -> bool:
+    def compared(self, group: int, own: Own) -> bool:
         """Keep what a group held before; False when the sender has dealt with it meanwhile."""
+        self.crew.check()
         with self._ahead:
             while len(self._compared) >= COMPARED_AHEAD:
                 self.crew.check()
@@ -307,68 +334,3 @@ class Receiver:
         with self._ahead:
             self._compared.discard(group)
             self._ahead.notify_all()
-
-
-class Comparison:
-    """Digests of what the destination holds, sent in ascending order; two threads read ahead."""
-
-    def __init__(self, receiver: Receiver, replies: Connection, groups: Sequence[int]) -> None:
-        self._receiver, self._replies = receiver, replies
-        self._groups = list(groups)
-        self._packer = zstandard.ZstdCompressor(level=1)
-
-    def run(self) -> None:
-        """Send them all."""
-        local = threading.local()
-        channels: list[Channel] = []
-
-        def leaves(group: int) -> list[bytes]:
-            if not hasattr(local, "channel"):
-                local.channel = self._receiver.image.channel()
-                channels.append(local.channel)
-            return leaves_of(local.channel, group, self._receiver.length)
-
-        with ThreadPoolExecutor(2) as pool:
-            ahead: list[Future[list[bytes]]] = []
-            for number, group in enumerate(self._groups):
-                while len(ahead) + number < len(self._groups) and len(ahead) < 4:
-                    ahead.append(pool.submit(leaves, self._groups[number + len(ahead)]))
-                own = ahead.pop(0).result()
-                self._receiver.crew.check()
-                if self._receiver.compared(group, own):
-                    body = self._packer.compress(b"".join(one[:SHORT] for one in own))
-                    self._replies.send(pack(Kind.LEAVES, group, len(own), len(body)), body)
-        for channel in channels:
-            channel.close()
-
-
-def leaves_of(channel: Channel, group: int, length: int) -> list[bytes]:
-    """The digests of the blocks of one group, as it lies on storage."""
-    start, count = group * GROUP_BLOCKS, blocks_of(group, length)
-    found = [ZERO_LEAF] * count
-    begin, end = start * BLOCK, min((start + count) * BLOCK, length)
-    for piece in _within(channel.extents(begin, end), begin, end):
-        data = channel.read(piece.start, piece.count)
-        view = memoryview(data)
-        for at in range(0, piece.count, BLOCK):
-            if not (piece.count - at >= BLOCK and data.startswith(ZERO_BLOCK, at)):
-                found[(piece.start + at) // BLOCK - start] = digest.leaf(view[at : at + BLOCK])
-    return found
-
-
-def _within(extents: Iterable[Any], begin: int, end: int) -> Iterable[Piece]:
-    """The parts with data, widened to whole blocks, in bytes, at most a piece each."""
-    covered = begin
-    for extent in extents:
-        if extent.zero:
-            continue
-        start = max(covered, extent.start // BLOCK * BLOCK)
-        last = min(end, -(-(extent.start + extent.length) // BLOCK) * BLOCK)
-        while start < last:
-            here = min(PIECE, last - start)
-            yield Piece(start, here, False)
-            start += here
-        covered = max(covered, last)
-
-
-__all__ = ["Receiver", "leaves_of", "pieces"]

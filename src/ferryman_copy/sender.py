@@ -12,11 +12,11 @@ from ferryman_copy import digest, frames
 from ferryman_copy.blocks import BLOCK, GROUP_BLOCKS, ZERO_BLOCK, Piece, blocks_of, bytes_of, groups_in, pieces
 from ferryman_copy.compression import Compression
 from ferryman_copy.digest import ZERO_GROUP, ZERO_LEAF
-from ferryman_copy.frames import SHORT, TOWARDS_SENDER, Coding, Kind, damaged, expand, pack
-from ferryman_copy.image import Channel, open_image
+from ferryman_copy.frames import DIGITS, TOWARDS_SENDER, Coding, Kind, damaged, expand, pack
+from ferryman_copy.image import Channel
 from ferryman_copy.pace import Pace
 from ferryman_copy.parallel import Crew
-from ferryman_copy.source import exact_length, fingerprint
+from ferryman_copy.source import dirty_blocks, exact_length, fingerprint, in_sectors, open_source
 from ferryman_copy.trouble import Trouble
 from ferryman_copy.wire import Connection
 
@@ -44,10 +44,17 @@ class Counts:
 class Sender:
     """One source, open for one copy."""
 
-    def __init__(self, location: str, kind: str, *, compress: str = "auto", bandwidth: int = 0) -> None:
-        self._sign = fingerprint(location, kind)
-        self.image = open_image(location, kind)
-        self.length = exact_length(self.image)
+    def __init__(self, location: str, kind: str, *, compress: str = "auto", bandwidth: int = 0, bitmap: str = "",
+                 moment: str = "") -> None:  # fmt: skip
+        """`bitmap`: names what was written since the last complete pass; `moment`: when this view of the source was frozen."""
+        self._sign, self._moment = fingerprint(location, kind), moment
+        self.image = open_source(location, kind, bitmap=bitmap, moment=moment)
+        self.length = in_sectors(self.image) if moment else exact_length(self.image)
+        try:
+            self._dirty = dirty_blocks(self.image, bitmap, self.length)
+        except Trouble:
+            self.image.close()
+            raise
         self.counts = Counts()
         self.crew = Crew()
         self.pace = Pace(bandwidth)
@@ -61,12 +68,14 @@ class Sender:
         self._plan: Iterator[Piece] = iter(())
         self._done: Callable[[int], bool] = lambda group: False
         self._compare: Callable[[int], bool] = lambda group: False
+        self._held: Callable[[int], bool] = lambda group: False
         self._connections: list[Connection] = []
 
     @property
     def plain(self) -> dict[str, Any]:
         """What the destination must know of the source."""
-        return {"length": self.length, "fingerprint": self._sign}
+        sign = f"{self._sign} at {self._moment}" if self._moment else self._sign
+        return {"length": self.length, "fingerprint": sign, "dirty": self._dirty.groups if self._dirty else None}
 
     @property
     def wire(self) -> int:
@@ -74,14 +83,17 @@ class Sender:
         return sum(connection.passed for connection in self._connections)
 
     def run(self, connections: Sequence[Connection], replies: Connection | None, done: Callable[[int], bool],
-            compare: Callable[[int], bool]) -> dict[str, Any]:  # fmt: skip
-        """Send everything that is not done. Returns what was sent, with the digest of the source. Raises Trouble."""
+            compare: Callable[[int], bool], held: Callable[[int], bool] = lambda group: False) -> dict[str, Any]:  # fmt: skip
+        """Send everything that is not done, of groups that are held only what is dirty. Returns what was sent, with the digest of the
+        source. Raises Trouble."""
         self._connections = [*connections, *([replies] if replies else [])]
-        self._done, self._compare = done, compare
+        self._done, self._compare, self._held = done, compare, held
         self.crew.closes(*self._connections)
         channels = [self.image.channel() for _ in connections]
         self._compression = Compression(self._compress, len(connections), self._waits)
         self._plan = pieces(self.image.first.extents(0, self.length), self.length, done)
+        if self._dirty:
+            self._plan = self._dirty.split(self._plan, held)
         for group in range(groups_in(self.length)):
             if done(group):
                 self.counts.covered += bytes_of(group * GROUP_BLOCKS, GROUP_BLOCKS, self.length)
@@ -95,7 +107,7 @@ class Sender:
                           "stop what writes to it, then ask for the copy again")  # fmt: skip
         return {
             "digest": digest.root(self.length, self.counts.groups),
-            "read": self.counts.read, "sent": self.counts.sent, "wire": self.wire, "watched": bool(self._sign),
+            "read": self.counts.read, "sent": self.counts.sent, "wire": self.wire, "watched": bool(self._sign or self._moment),
         }  # fmt: skip
 
     def close(self) -> None:
@@ -116,9 +128,18 @@ class Sender:
             if piece.zero:
                 connection.send(pack(Kind.ZERO, piece.start, piece.count))
                 self._tell(connection, self._note_zero(piece))
+            elif piece.clean:
+                self._leave(connection, piece)
             else:
                 self._send(connection, channel, piece)
         connection.send(pack(Kind.END))
+
+    def _leave(self, connection: Connection, piece: Piece) -> None:
+        """What is clean is not read: it is what the receiver says."""
+        group, first = divmod(piece.start, GROUP_BLOCKS)
+        leaves = self._their_leaves(group)[first : first + piece.count]
+        connection.send(pack(Kind.SAME, piece.start, piece.count))
+        self._tell(connection, self._note(piece.start, leaves))
 
     def _send(self, connection: Connection, channel: Channel, piece: Piece) -> None:
         size = bytes_of(piece.start, piece.count, self.length)
@@ -138,7 +159,7 @@ class Sender:
             theirs = self._their_leaves(group)
             first = piece.start % GROUP_BLOCKS
             for number, found in enumerate(leaves):
-                if theirs[first + number] == found[:SHORT]:
+                if found.startswith(theirs[first + number]):
                     what[number] = Kind.SAME
         for kind, begin, end in _runs(what):
             if kind is not Kind.DATA:
@@ -211,15 +232,18 @@ class Sender:
                     raise damaged(f"group {frame.start} is told to be done, and was not before")
                 self.counts.groups[frame.start] = digests[0]
                 continue
+            if (frame.kind is Kind.HELD) is not self._held(frame.start):
+                raise damaged(f"digests of group {frame.start} of another length than was said")
             if self._passed[frame.start]:
                 continue
-            short = expand(body, SHORT * frame.count)
+            digits = DIGITS[frame.kind]
+            told = expand(body, digits * frame.count)
             with self._arrived:
                 while len(self._theirs) >= DIGESTS_AHEAD and not self.crew.stopped.is_set():
                     self._arrived.wait(1.0)
                 if self._passed[frame.start]:
                     continue
-                self._theirs[frame.start] = [short[at : at + SHORT] for at in range(0, len(short), SHORT)]
+                self._theirs[frame.start] = [told[at : at + digits] for at in range(0, len(told), digits)]
                 self._arrived.notify_all()
 
     def _their_leaves(self, group: int) -> list[bytes]:

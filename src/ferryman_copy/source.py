@@ -1,16 +1,51 @@
-"""The source's image: its exact length, and a sign by which one sees that somebody wrote to it."""
+"""The source's image: its exact length, a sign by which one sees that somebody wrote to it, and bitmaps of what was written."""
 
 import contextlib
 import json
 import os
 import stat
 import subprocess
+from typing import Any
 
-from ferryman_copy.image import Image
-from ferryman_copy.qemu import named_for_qemu, translated
+from ferryman_copy.dirty import Dirty
+from ferryman_copy.image import Image, open_image
+from ferryman_copy.qemu import NbdImage, QemuImage, named_for_qemu, no_bitmap, translated
 from ferryman_copy.trouble import Trouble
 
 INFO_WITHIN = 30.0
+SECTOR = 512
+
+
+def open_source(location: str, kind: str, *, bitmap: str, moment: str) -> Image:
+    """A source for reading. Raises Trouble.
+
+    The frozen view of a running guest is read from the NBD server that has it, by several connections: a qemu-nbd between would not
+    pass its bitmaps on. Any other server is QEMU's to read, as it may let one client in only.
+    """
+    if kind == "raw" and location.startswith("nbd+unix:") and (bitmap or moment):
+        return NbdImage(location, kind)
+    if bitmap:
+        _check_bitmap(location, kind, bitmap)
+        return QemuImage(location, kind, bitmap=bitmap)
+    return open_image(location, kind)
+
+
+def dirty_blocks(image: Image, bitmap: str, length: int) -> Dirty | None:
+    """What was written, as that bitmap says; None without one. Raises Trouble."""
+    return Dirty(image.written(bitmap), length) if bitmap and isinstance(image, NbdImage) else None
+
+
+def _check_bitmap(location: str, kind: str, bitmap: str) -> None:
+    """qemu-nbd would take a bitmap of a backing file, which knows nothing of what was written since it is one, and one that is switched off."""
+    found = _info(location, kind)[0] if location.startswith("/") and kind == "qcow2" else {}
+    bitmaps = found.get("format-specific", {}).get("data", {}).get("bitmaps", ())
+    flags = next((one["flags"] for one in bitmaps if one["name"] == bitmap), None)
+    if flags is None:
+        raise no_bitmap(location, bitmap, "it has none of that name")
+    if "in-use" in flags:
+        raise no_bitmap(location, bitmap, "it is inconsistent: what wrote to the image did not end as it should")
+    if "auto" not in flags:
+        raise no_bitmap(location, bitmap, "it is switched off, and has not seen all that was written")
 
 
 def exact_length(image: Image) -> int:
@@ -18,6 +53,11 @@ def exact_length(image: Image) -> int:
     if image.kind == "raw" and os.path.isfile(image.location):
         return os.stat(image.location).st_size
     return image.size
+
+
+def in_sectors(image: Image) -> int:
+    """The bytes of the disk as a guest has it: all passes over it are of one length, whether QEMU shows it or the file is read."""
+    return -(-image.size // SECTOR) * SECTOR
 
 
 def fingerprint(location: str, kind: str) -> str:
@@ -36,9 +76,21 @@ def fingerprint(location: str, kind: str) -> str:
 def layers(location: str, kind: str) -> list[str]:
     """The files of a backing chain, the image first, with those that hold their data apart (qcow2's data file, vmdk's extents).
     Raises Trouble."""
+    found = _info(location, kind, "--backing-chain")
+    files = []
+    for number, one in enumerate(found):
+        image = str(one["filename"]) if number else location
+        inside = one.get("format-specific", {}).get("data", {})
+        apart = [inside.get("data-file", ""), *(extent["filename"] for extent in inside.get("extents", ()))]
+        files += [image, *(os.path.join(os.path.dirname(image), name) for name in apart if name)]
+    return list(dict.fromkeys(files))
+
+
+def _info(location: str, kind: str, *options: str) -> list[dict[str, Any]]:
+    """What qemu-img knows of an image, or of each of its chain. Raises Trouble."""
     try:
         done = subprocess.run(
-            ["qemu-img", "info", "--force-share", "--backing-chain", "--output=json", *named_for_qemu(location, kind)],
+            ["qemu-img", "info", "--force-share", "--output=json", *options, *named_for_qemu(location, kind)],
             capture_output=True, text=True, timeout=INFO_WITHIN, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except FileNotFoundError as error:
@@ -50,13 +102,7 @@ def layers(location: str, kind: str) -> list[str]:
     if done.returncode:
         raise translated(done.stderr.strip(), location)
     found = json.loads(done.stdout)
-    files = []
-    for number, one in enumerate(found):
-        image = str(one["filename"]) if number else location
-        inside = one.get("format-specific", {}).get("data", {})
-        apart = [inside.get("data-file", ""), *(extent["filename"] for extent in inside.get("extents", ()))]
-        files += [image, *(os.path.join(os.path.dirname(image), name) for name in apart if name)]
-    return list(dict.fromkeys(files))
+    return found if isinstance(found, list) else [found]
 
 
 def _sign(path: str) -> str:

@@ -1,20 +1,28 @@
 """A seeded mutator of whole streams: `python -m tests.copy.fuzz [COUNT [SEED]]`. Each is given to a real receiver over an image in memory; it ends
-in a Trouble, in a digest that is not the source's, or the image is exactly what the source sent. Heads are bent with their checksums made right again, too."""
+in a Trouble, in a digest that is not the source's, or the image is exactly what the source sent. Heads are bent with their checksums made right again, too.
+As many streams of replies are given to a real sender: it ends in a Trouble, or has of each group as many digests as it has blocks, each of its length."""
 
+import contextlib
 import random
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 
 import tests.copy.conftest  # noqa: F401  (where libnbd and zstandard are)
 from ferryman_copy import digest, frames
-from ferryman_copy.blocks import BLOCK, Extent
-from ferryman_copy.frames import HEAD, Coding, Kind, pack
+from ferryman_copy.blocks import BLOCK, GROUP_BLOCKS, Extent, blocks_of
+from ferryman_copy.comparison import Own
+from ferryman_copy.frames import DIGITS, HEAD, Coding, Kind, pack
 from ferryman_copy.journal import Group
 from ferryman_copy.receiver import Receiver
+from ferryman_copy.sender import Sender
 from ferryman_copy.trouble import Trouble
 
 LENGTH = 2 * BLOCK + 1000
+REPLIED = (
+    3 * GROUP_BLOCKS * BLOCK - 5 * BLOCK
+)  # bytes of the disk that replies speak of: its first group is done, of the second all digests are wanted whole
 
 
 class Memory:
@@ -53,6 +61,7 @@ class Notes:
 
     def __init__(self) -> None:
         self.done: dict[int, bytes] = {}
+        self.known: dict[int, bytes] = {}
         self.facts: dict[str, int] = {}
 
     def note_groups(self, groups: list[Group]) -> None:
@@ -90,16 +99,21 @@ def content(chance: random.Random) -> bytes:
     return b"".join(blocks) + chance.randbytes(1000)
 
 
-def stream(data: bytes) -> list[bytes]:
-    """The frames that a sender would send, each as its parts' bytes."""
+def leaves_of(data: bytes) -> list[bytes]:
+    """The digests of its blocks."""
+    return [digest.leaf(data[at : at + BLOCK]) for at in range(0, len(data), BLOCK)]
+
+
+def stream(data: bytes, there: bytes = b"") -> list[bytes]:
+    """The frames that a sender would send to a receiver that has `there`, each as its parts' bytes."""
     import zstandard
 
-    leaves = [digest.leaf(data[at : at + BLOCK]) for at in range(0, len(data), BLOCK)]
+    leaves, theirs = leaves_of(data), leaves_of(there)
     found = []
     for number, leaf in enumerate(leaves):
         block = data[number * BLOCK : (number + 1) * BLOCK]
-        if leaf == digest.ZERO_LEAF:
-            found.append(pack(Kind.ZERO, number, 1))
+        if leaf == digest.ZERO_LEAF or theirs[number : number + 1] == [leaf]:
+            found.append(pack(Kind.ZERO if leaf == digest.ZERO_LEAF else Kind.SAME, number, 1))
             continue
         packed = zstandard.compress(block, 1)
         coding = Coding.ZSTD if number % 2 and len(packed) < len(block) else Coding.PLAIN
@@ -153,15 +167,18 @@ def _other_head(part: bytes, chance: random.Random) -> bytes:
 
 def of(data: bytes) -> str:
     """The digest that the source tells."""
-    return digest.root(
-        LENGTH, {0: digest.group_digest([digest.leaf(data[at : at + BLOCK]) for at in range(0, len(data), BLOCK)])}
-    )
+    return digest.root(LENGTH, {0: digest.group_digest(leaves_of(data))})
 
 
-def receive(data: bytes, wanted: bytes) -> str:
-    """What a receiver makes of a stream: how it ended. Raises AssertionError when it took a wrong disk for a right one."""
+def receive(data: bytes, wanted: bytes, there: bytes = b"") -> str:
+    """What a receiver makes of a stream over what is there: how it ended. Raises AssertionError when it took a wrong disk for a right one."""
     image, notes = Memory(LENGTH), Notes()
-    receiver = Receiver(image, notes, LENGTH, compare=lambda group: False, zeroed=True, holes=True, suspect=False)  # type: ignore[arg-type]
+    receiver = Receiver(
+        image, notes, LENGTH, compare=lambda group: bool(there), zeroed=not there, holes=True, suspect=False
+    )  # type: ignore[arg-type]
+    if there:
+        image.data[:] = there
+        receiver.compared(0, Own(leaves_of(there), noted=True))
     connection = Bytes(data)
     try:
         receiver._work(connection, image)  # type: ignore[arg-type]
@@ -181,13 +198,53 @@ def fuzz(count: int, seed: int) -> dict[str, int]:
     """So many streams; how many ended how."""
     chance = random.Random(seed)
     ends: dict[str, int] = {}
-    data, parts = b"", list[bytes]()
+    data, there, parts = b"", b"", list[bytes]()
     for number in range(count):
         if number % 500 == 0:
             data = content(chance)
-            parts = stream(data)
-        end = receive(bent(parts, chance), data)
+            there = chance.choice((b"", data[:BLOCK] + content(chance)[BLOCK:]))  # nothing, or an older copy
+            parts = stream(data, there)
+        end = receive(bent(parts, chance), data, there)
         ends[end] = ends.get(end, 0) + 1
+    return ends
+
+
+def replies(chance: random.Random) -> list[bytes]:
+    """The frames that a receiver would reply with."""
+    import zstandard
+
+    found = [pack(Kind.DONE, 0) + chance.randbytes(32)]
+    for group, kind in ((1, Kind.HELD), (2, Kind.LEAVES)):
+        count = blocks_of(group, REPLIED)
+        body = zstandard.compress(chance.randbytes(DIGITS[kind] * count), 1)
+        found.append(pack(kind, group, count, len(body)) + body)
+    return [*found, pack(Kind.END)]
+
+
+def fuzz_replies(count: int, seed: int) -> dict[str, int]:
+    """So many streams of replies; how many ended how."""
+    chance = random.Random(seed)
+    ends: dict[str, int] = {}
+    with tempfile.NamedTemporaryFile() as file, contextlib.ExitStack() as stack:
+        file.truncate(REPLIED)
+        sender = Sender(file.name, "raw")
+        stack.callback(sender.image.close)
+        sender._done, sender._held, sender._compare = (
+            (lambda group: group == 0),
+            (lambda group: group == 1),
+            (lambda group: group > 0),
+        )
+        for _ in range(count):
+            sender._theirs.clear()
+            try:
+                sender._listen(Bytes(bent(replies(chance), chance)))  # type: ignore[arg-type]
+                end = "complete" if len(sender._theirs) == 2 else "incomplete"
+            except Trouble as error:
+                end = error.kind
+            for group, theirs in sender._theirs.items():
+                assert len(theirs) == blocks_of(group, REPLIED)
+                assert {len(one) for one in theirs} == {DIGITS[Kind.HELD if group == 1 else Kind.LEAVES]}
+            ends[end] = ends.get(end, 0) + 1
     return ends
 
 
@@ -196,11 +253,11 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
     began = time.monotonic()
-    print(fuzz(count, seed), f"{time.monotonic() - began:.0f} s")
+    print(fuzz(count, seed), fuzz_replies(count, seed), f"{time.monotonic() - began:.0f} s")
 
 
 if __name__ == "__main__":
     main()
 
 
-__all__ = ["frames", "fuzz", "receive", "stream"]
+__all__ = ["frames", "fuzz", "fuzz_replies", "receive", "stream"]

@@ -52,14 +52,19 @@ class End:
 
 def attempt(source: Path, target: Path, journals: Path, *, via: Callable[[int], int] = lambda port: port, connections: int = 2,
             publish: bool = True, bandwidth: int = 0, keep: bool = True, verify: str = "full", changed: str = "", hosts: tuple[tuple[str, ...], ...] = ((), ()),
-            address: str = "127.0.0.1", **more: object) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
+            address: str = "127.0.0.1", of: dict[str, str] | None = None, **more: object) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
     """One attempt without TLS, its data by way of the port that `via` answers with. What both ends said last.
-    `hosts`: what runs a program at the sender's host and at the receiver's."""
+    `of`: what else the sender is told of its source. `hosts`: what runs a program at the sender's host and at the receiver's."""
     with contextlib.closing(End(hosts[0], changed)) as sender, contextlib.closing(End(hosts[1], changed)) as receiver:
-        sender.say("source", location=str(source), format="raw", compress="off", bandwidth=bandwidth)
+        sender.say(
+            "source",
+            **{"location": str(source), "format": "raw", "compress": "off", "bandwidth": bandwidth, **(of or {})},
+        )
         told = sender.hear()
-        receiver.say("destination", copy="pair", location=str(target), kind="raw", directory=str(journals), length=told["length"],
-                     fingerprint=told["fingerprint"], **more)  # fmt: skip
+        if told["event"] != "source":
+            return told, {}
+        receiver.say("destination", **{"copy": "pair", "location": str(target), "kind": "raw", "directory": str(journals),
+                     "length": told["length"], "fingerprint": told["fingerprint"], "dirty": told["dirty"], **more})  # fmt: skip
         ready = receiver.hear()
         if ready["event"] != "ready":
             return told, ready
@@ -67,7 +72,8 @@ def attempt(source: Path, target: Path, journals: Path, *, via: Callable[[int], 
                                   "address": address}  # fmt: skip
         receiver.say("listen", ports=[0, 0], verify=verify, **common)
         port = via(receiver.hear()["port"])
-        sender.say("send", port=port, done=ready["done"], compare=ready["compare"], tunnels=False, **common)
+        sender.say("send", port=port, done=ready["done"], compare=ready["compare"], held=ready["held"],
+                   tunnels=False, **common)  # fmt: skip
         said: list[dict[str, Any]] = [{}, {}]
         wanted: tuple[tuple[End, tuple[str, ...]], ...] = ((sender, ("sent",)), (receiver, ("verified",)))
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import tests.copy.conftest  # noqa: F401
 from ferryman_copy.blocks import GROUP
+from ferryman_copy.comparison import Own
 from ferryman_copy.digest import ZERO_LEAF
 from ferryman_copy.journal import Journal
 from ferryman_copy.rawfile import RawFile
@@ -31,7 +32,7 @@ def test_a_group_that_turns_out_zero_just_as_it_was_compared_is_let_go_of(tmp_pa
     image, journal = RawFile(str(tmp_path / "older"), writable=True), Journal(str(tmp_path), "compared")
     receiver = Receiver(image, journal, GROUP, compare=lambda _: True, zeroed=False, holes=True, suspect=False)
     Interrupted(receiver)
-    receiver.compared(0, [ZERO_LEAF] * 256)
+    receiver.compared(0, Own([ZERO_LEAF] * 256))
     assert receiver._compared == set(), "512 that are never let go of hold the copy up for ever"
     image.close()
     journal.close()

@@ -65,7 +65,12 @@ def test_the_pieces_are_the_disk_in_order_and_no_data_is_taken_for_zero(
 
 def group(number: int) -> Group:
     """A group of which two blocks were written."""
-    return Group(number, bytes([number]) * 32, 0b101, (b"a" * 32, b"b" * 32))
+    return Group(
+        number,
+        bytes([number]) * 32,
+        0b101,
+        (b"a" * 32, digest.ZERO_LEAF, b"b" * 32) + (digest.ZERO_LEAF,) * (GROUP_BLOCKS - 3),
+    )
 
 
 @given(st.integers(0, 400), st.binary(max_size=20))

@@ -14,12 +14,26 @@ from ferryman_copy.blocks import BLOCK, GROUP_BLOCKS, Piece
 from ferryman_copy.frames import SHORT, TOWARDS_RECEIVER, TOWARDS_SENDER, Kind, pack, unpack
 from ferryman_copy.sender import DIGESTS_AHEAD, Sender
 from ferryman_copy.trouble import Trouble
-from tests.copy.fuzz import LENGTH, Bytes, content, fuzz, receive, stream
+from tests.copy.fuzz import LENGTH, Bytes, content, fuzz, fuzz_replies, receive, stream
 
 
 def test_an_unharmed_stream_is_the_disk() -> None:
     data = content(random.Random(1))
     assert receive(b"".join(stream(data)), data) == "complete"
+
+
+def test_an_unharmed_stream_over_an_older_copy_is_the_disk() -> None:
+    data, older = content(random.Random(1)), content(random.Random(2))
+    older = older[:BLOCK] + data[BLOCK:]
+    frames = stream(data, older)
+    assert any(frame == pack(Kind.SAME, 2, 1) for frame in frames)
+    assert receive(b"".join(frames), data, older) == "complete"
+
+
+def test_of_a_thousand_bent_replies_none_is_taken_for_digests_of_another_length_or_number() -> None:
+    ends = fuzz_replies(1000, seed=7)
+    assert set(ends) <= {"damaged", "cut", "incomplete", "complete"}, ends
+    assert ends["damaged"] > 300
 
 
 def test_of_a_thousand_bent_streams_none_is_taken_for_a_right_one() -> None:

@@ -169,7 +169,9 @@ class BackupCopies:
         return FakeFolder(self._world, host, path)
 
     def digest(self, image: Image, host: Host, *, progress: Callable[[CopyProgress], None], cancelled: Callable[[], bool]) -> Digest:  # fmt: skip
-        return Digest(GIB, f"d-{json.loads((root_of(self._world, host) / image.location.lstrip('/')).read_text())['content']}")
+        return Digest(
+            GIB, f"d-{json.loads((root_of(self._world, host) / image.location.lstrip('/')).read_text())['content']}"
+        )
 
     def into(self, task: CopyTask, source: Host, destination: Host, cancelled: Callable[[], bool]) -> CopyResult:
         """What the guest has, into a backup."""

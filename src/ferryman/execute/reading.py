@@ -231,7 +231,6 @@ def _task(ports: Ports, request: Request, plan: BackupPlan, disk: DiskToBackUp, 
         moment=moment,
         base=disk.base,
         backing=f"../{disk.upon}/{disk.file}" if disk.upon else "",
-        backing_format="qcow2" if disk.upon else "",
     )
 
 

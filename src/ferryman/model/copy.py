@@ -25,6 +25,18 @@ class CopyTask:
     second, 0 without limit. `via_ssh`: None lets the hosts' certificates and ports decide; `insecure`: unencrypted instead of TLS.
     `keep_journal`: a complete copy answers at once when it is asked for again, until it is forgotten. `as_file`: the bytes of the image
     file itself, without looking into its format.
+
+    A disk in use is copied in passes, each asked for with the same id and a `moment` of its own: the name of the moment at which its source
+    (a raw Image at nbd+unix:///EXPORT?socket=PATH, or the image file when nobody writes to it any more) was frozen. With the same moment a
+    pass goes on where it was; with another one a new pass begins, over what the one before left. `bitmap`: a dirty bitmap that
+    the source offers, over NBD or as a qcow2 file's persistent one: what is not dirty there is as the last pass under this id that became
+    complete left it, and is not read. If it is not there, or inconsistent: errors.NoBitmap. Without one everything is read, and compared
+    with what the passes before brought.
+
+    `backing`: an image made at the destination, which is qcow2 then, is made over this file, named as it shall stand there, of
+    `backing_format`; only what differs from that is written. `base`: the id of a copy, complete and not forgotten, whose image shows what lies
+    below (a made image's backing file; or an overlay that is updated, and holds nothing itself so far): nothing is read there to
+    compare, and `bitmap` counts from it.
     """
 
     id: str
@@ -44,7 +56,7 @@ class CopyTask:
     moment: str = ""
     base: str = ""
     backing: str = ""
-    backing_format: str = ""
+    backing_format: str = "qcow2"
 
 
 @dataclass(frozen=True)
@@ -59,7 +71,8 @@ class CopyProgress:
 
 @dataclass(frozen=True)
 class CopyResult:
-    """What a copy did. `way`: tls, plain, ssh (by way of this machine) or local (one host); `sent_again`: bytes of the disk that
+    """What a copy, or this pass of it, did. `read`: bytes of data read from the source; `written`: at the destination; `wire`: that crossed,
+    packed. The digests are of the whole disk. `way`: tls, plain, ssh (by way of this machine) or local (one host); `sent_again`: bytes of the disk that
     crossed more than once, because of cuts; digests as docs/digest.md defines them, empty when not asked for."""
 
     size: int

@@ -27,6 +27,7 @@ DISCARDED_WITHIN = 60.0
 OPENED_WITHIN = 900.0  # seconds for an image to be opened; one that is made with all of its storage may take any time, as long as it grows
 
 _CLASSES: dict[str, type[errors.DriverError]] = {
+    "bitmap": errors.NoBitmap,
     "changed": errors.SourceChanged,
     "differs": errors.Mismatch,
     "insecure": errors.Insecure,
@@ -210,12 +211,13 @@ class _Attempt:
         task, copier = self._task, self._copier
         sender, receiver = self._ends["source"], self._ends["destination"]
         sender.order("source", location=task.source.location, format=task.source.format, as_file=task.as_file,
-                     compress=task.compress, bandwidth=task.bandwidth)  # fmt: skip
+                     compress=task.compress, bandwidth=task.bandwidth, bitmap=task.bitmap, moment=task.moment)  # fmt: skip
         told = self._await("source", "source", before_data=True)
         receiver.order(
             "destination", copy=task.id, location=task.destination.location, kind=task.destination.format, length=told["length"],
             fingerprint=told["fingerprint"], size=task.size, preallocation=task.preallocation, existing=task.existing,
-            as_file=task.as_file, directory=copier._journals,
+            as_file=task.as_file, directory=copier._journals, dirty=told["dirty"], base=task.base, backing=task.backing,
+            backing_format=task.backing_format,
         )  # fmt: skip
         ready = self._await("destination", "ready", "finished", before_data=True)
         if ready["event"] == "finished":
@@ -236,7 +238,8 @@ class _Attempt:
             "listen", ports=(0, 0) if address == "127.0.0.1" else copier._ports, verify=task.verify, **common
         )
         port = self._await("destination", "listening", before_data=True)["port"]
-        sender.order("send", port=port, done=ready["done"], compare=ready["compare"], tunnels=way == "ssh", **common)
+        sender.order("send", port=port, done=ready["done"], compare=ready["compare"], held=ready["held"],
+                     tunnels=way == "ssh", **common)  # fmt: skip
         if way == "ssh":
             offered = self._await("source", "offering", before_data=True)["port"]
             self._tunnels += [Tunnel(source, offered, destination, port) for _ in range(count + 1)]  # one for replies
@@ -331,6 +334,7 @@ class _Attempt:
             told = self._ends["source"].progress
             self._sums.sent += int(told.get("sent", 0))
             self._sums.wire += int(told.get("wire", 0))
+            self._sums.read += int(told.get("read", 0))
         if "destination" in self._ends:
             self._sums.kept = max(self._sums.kept, int(self._ends["destination"].progress.get("kept", -1)))
 
@@ -340,7 +344,7 @@ class _Attempt:
         sums_sent = sums.sent + int(sent.get("sent", 0))
         return CopyResult(
             size=finished["size"],
-            read=int(sent.get("read", 0)),
+            read=sums.read + int(sent.get("read", 0)),
             written=finished["written"],
             wire=wire,
             sent_again=max(0, max(sums_sent, finished["received"]) - finished["data"]),
