@@ -4,17 +4,18 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench import cold, demo, live, prepare, start
+from bench import cold, demo, live, prepare, start, warm
 from bench.rows import Row, in_the_terminal, publish, write_rows
 
 BENCHES = {
     "live": live.measure,
     "cold": cold.measure,
+    "warm": warm.measure,
     "start": start.measure,
     "prepare": prepare.measure,
     "demo": demo.measure,
 }
-PAIRS = {"live": 9, "cold": 5, "start": 15, "prepare": 5, "demo": 5}
+PAIRS = {"live": 9, "cold": 5, "warm": 5, "start": 15, "prepare": 5, "demo": 5}
 
 
 def main() -> int:

@@ -70,6 +70,12 @@ class Counter:
         """What was seen up to now."""
         return read_record(self._path.read_bytes(), until=time.time())
 
+    def counted(self, begin: float, end: float) -> int:
+        """How many counts came between two moments, in seconds since the epoch."""
+        record = self._path.read_bytes()
+        rows = struct.iter_unpack(ROW.format, record[: len(record) // ROW.size * ROW.size])
+        return sum(int(last - first + 1) for at, first, last in rows if first and begin <= at < end)
+
 
 def read_record(record: bytes, *, until: float = 0.0) -> CountReport:
     """Judge a client's record: within a connection, each count must follow the one before.

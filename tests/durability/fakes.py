@@ -17,6 +17,7 @@ from typing import Any, cast
 from ferryman.app import Site
 from ferryman.drivers.database.records import DatabaseRecords
 from ferryman.errors import DriverError, Stopped, Unreachable
+from ferryman.model.backup_job import BackupJob
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask
 from ferryman.model.cpu import Cpu
 from ferryman.model.filesystem import FileSystem
@@ -147,7 +148,7 @@ class FakeHypervisor:
                     content["state"] = "off"
         if not content:
             return ABSENT
-        job = "outgoing migration" if world["job"] and self.host.name == "a" else ""
+        job = "outgoing migration" if world["job"] and self.host.name == "a" else content.get("backup", "")
         return Place(Where(content["state"]), True, content["autostart"], job)
 
     def mark(self, uuid: str) -> Mark | None:
@@ -214,6 +215,7 @@ class FakeHypervisor:
             if "obeys_late" in content:
                 content[self.host.name]["obeys_in"] = content.pop("obeys_late")
             elif not content.get("deaf"):
+                assert "backup" not in content[self.host.name], "it would end under the copy"
                 content[self.host.name].update(state="off")
                 content[self.host.name].pop("mark", None)  # live metadata
 
@@ -252,6 +254,50 @@ class FakeHypervisor:
 
     def image_chain(self, path: str, kind: str) -> tuple[ImageFile, ...]:
         return (ImageFile(path, kind, GIB),)
+
+    def begin_backup(self, uuid: str, job: BackupJob) -> str:
+        with self.world.opened() as content:
+            guest = content[self.host.name]
+            assert guest["state"] in ("running", "halted"), "nothing writes to it"
+            assert "backup" not in guest, "one job at a time"
+            for disk in job.disks:
+                if disk.since and (content.get("forgets") or disk.since not in guest.get("checkpoints", ())):
+                    content.pop("forgets", None)
+                    raise DriverError("guest web", f"bitmap {disk.since} is inconsistent")
+            guest["backup"] = "backup"
+            guest.setdefault("checkpoints", []).append(job.checkpoint)
+            content.setdefault("bitmaps", []).append(job.checkpoint)
+        return "/run/web.sock"
+
+    def backup_running(self, uuid: str) -> str:
+        return "/run/web.sock" if (self.world.read()[self.host.name] or {}).get("backup") else ""
+
+    def end_backup(self, uuid: str) -> None:
+        with self.world.opened() as content:
+            content[self.host.name].pop("backup", None)
+
+    def checkpoints(self, uuid: str) -> tuple[str, ...]:
+        return tuple(self.world.read()[self.host.name].get("checkpoints", ()))
+
+    def delete_checkpoint(self, uuid: str, name: str) -> None:
+        with self.world.opened() as content:
+            guest = content[self.host.name]
+            assert "backup" not in guest, "it waits for the job"
+            guest["checkpoints"].remove(name)
+            if not guest["checkpoints"]:
+                del guest["checkpoints"]
+            if guest["state"] != "off":
+                content["bitmaps"].remove(name)
+
+    def remove_bitmap(self, path: str, name: str) -> None:
+        with self.world.opened() as content:
+            assert (content[self.host.name] or {}).get("state", "off") == "off", "it is in use"
+            assert not content.get("held", {}).get(self.host.name), "it is held"
+            if name in content.get("bitmaps", ()):
+                content["bitmaps"].remove(name)
+
+    def room(self, directory: str) -> int | None:
+        return int(self.world.read().get("room", 100 * GIB))
 
     def rebase(self, path: str, backing: str, backing_format: str) -> None:
         pass
@@ -464,8 +510,14 @@ class FakeCopier:
         if cut:
             raise Unreachable("the copy", "no answer from b", "look at b")
         with self.world.opened() as content:
-            assert content["a"]["state"] == "off", "it writes to what is copied"
-            assert content.get("held", {}).get("a"), "nothing holds what is copied"
+            if task.moment:
+                assert content["a"].get("backup"), "nothing freezes what is copied"
+                assert not task.bitmap or "frozen" in content, "what was written since is told of nothing"
+                content["frozen"] = task.moment
+            else:
+                assert content["a"]["state"] == "off", "it writes to what is copied"
+                assert content.get("held", {}).get("a"), "nothing holds what is copied"
+                assert not content.get("frozen") or task.bitmap == content["frozen"], "it begins anew"
             assert content["b"] is None
             if content.get("copy_fails"):
                 raise DriverError("the copy", content["copy_fails"])

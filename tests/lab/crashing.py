@@ -2,7 +2,8 @@
 
 The moment is STEP:before, STEP:inside (the act is done, its result not yet stored), STEP:after, asked (between the
 note "asked" and the call to the hypervisor), bytes (at the first sample that says that bytes have moved), sampled (the
-transfer was seen to run) or paused:SECONDS (so long after the source's copy was seen to stand still). Alone it means
+transfer was seen to run), paused:SECONDS (so long after the source's copy was seen to stand still) or pass:NUMBER (data of that
+pass of a warm move cross). passes=NUMBER kills nobody: so many passes are made, however small they are. Alone a moment means
 SIGKILL, no handler, no clean-up. hold=MOMENT writes a file "held" into FERRYMAN_TEST_HOLD and waits for a file "go" there;
 a number in that file is by how many seconds the wall's clock leaps then, for this process alone.
 Only this wrapper knows; ferryman itself has no such switch.
@@ -38,6 +39,9 @@ def hold() -> None:
 
 def arm(moment: str, act: Callable[[], None] = die) -> None:
     """From now on the act befalls this process at that moment. To be called before the workflows are imported."""
+    if moment.startswith("passes="):
+        _make_passes(int(moment.removeprefix("passes=")))
+        return
     name, _, when = moment.partition(":")
     from ferryman.execute import runtime
 
@@ -73,8 +77,36 @@ def arm(moment: str, act: Callable[[], None] = die) -> None:
                 act()
 
         setattr(DatabaseRecords, noted, note_and_act)
+    if name == "pass":
+        _arm_pass(int(when), act)
     if name in ("sampled", "paused"):
         _arm_samples(float(when or 0), only_paused=name == "paused")
+
+
+def _arm_pass(number: int, act: Callable[[], None]) -> None:
+    from ferryman.drivers.copy import SshCopier
+
+    copy = SshCopier.copy
+
+    def copy_and_act(self: SshCopier, task: Any, *these: Any, progress: Callable[[Any], None], **more: Any) -> Any:
+        def seen(now: Any) -> None:
+            progress(now)
+            if task.moment.endswith(f"-{number}"):
+                act()
+
+        return copy(self, task, *these, progress=seen, **more)
+
+    SshCopier.copy = copy_and_act  # type: ignore[method-assign]
+
+
+def _make_passes(wanted: int) -> None:
+    from ferryman.execute import ahead
+    from ferryman.plan.ahead import More, Pass
+
+    def decide(done: list[Pass]) -> More:
+        return More(len(done) < wanted, f"{len(done)} of {wanted} passes")
+
+    ahead.decide = decide  # type: ignore[assignment,attr-defined]
 
 
 def _arm_samples(after: float, *, only_paused: bool) -> None:

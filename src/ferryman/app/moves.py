@@ -257,8 +257,8 @@ class Moves:
             raise Refused(f"request {request.id}", "it is being put back", f"ferryman follow {request.id}")
         if self.records.facts(request.id).get("plan", {}).get("method") == Method.DEFINITION:
             raise Refused(f"request {request.id}", "the guest is shut off: its definition alone moves, and nothing is transferred", f"ferryman follow {request.id}")  # fmt: skip
-        if self.records.facts(request.id).get("plan", {}).get("method") == Method.COLD:
-            raise Refused(f"request {request.id}", "a cold move keeps the limits that it was asked for with", f"ferryman cancel {request.id}, then ask again with others: a copy goes on where it was only within one request")  # fmt: skip
+        if self.records.facts(request.id).get("plan", {}).get("method") in (Method.COLD, Method.WARM):
+            raise Refused(f"request {request.id}", "a move that stops the guest keeps the limits that it was asked for with", f"ferryman cancel {request.id}, then ask again with others: a copy goes on where it was only within one request")  # fmt: skip
         wish = Wish(_somebody(), self.site.ports.clock.now(), bandwidth, max_downtime)
         self.records.ask_tune(request.id, wish)
         return request

@@ -239,12 +239,18 @@ class Site:
         """Raises BadInput when an option cannot be used."""
         from ferryman.drivers.address import parse
 
+        if options.cold and options.warm:
+            raise BadInput("--warm", "--cold says that nothing is copied before the stop", "leave one of them away")
         if options.rollback_loses_writes and not options.cold:
-            raise BadInput("--rollback-loses-writes", "the guest must be stopped for it", "add --cold")
-        if options.via_ssh and not options.cold:
-            raise BadInput("--via-ssh", "QEMU sends a running guest itself", "add --cold, or leave it away")
-        if options.cpu and not options.cold:
-            raise BadInput("--cpu", "a running guest keeps its CPU", "add --cold, or leave it away")
+            raise BadInput("--rollback-loses-writes", "the guest must be stopped for it, and nothing is copied ahead", "add --cold")  # fmt: skip
+        if options.scratch and not options.warm:
+            raise BadInput("--scratch", "only a warm move needs that room", "add --warm, or leave it away")
+        if options.scratch and not options.scratch.startswith("/"):
+            raise BadInput("--scratch", f"'{options.scratch}' does not begin with /", "name a directory of the source in full")  # fmt: skip
+        if options.via_ssh and not options.stops:
+            raise BadInput("--via-ssh", "QEMU sends a running guest itself", "add --cold or --warm, or leave it away")
+        if options.cpu and not options.stops:
+            raise BadInput("--cpu", "a running guest keeps its CPU", "add --cold or --warm, or leave it away")
         if options.probe:
             parse(options.probe)
         if options.checks:

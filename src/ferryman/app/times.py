@@ -17,8 +17,10 @@ def timed(options: Options, *, at: str, window: str, give_up_at: str) -> Options
     now, zone = clock.wall(), clock.zone()
     if at and window:
         raise BadInput("--at", "a window says already when it may begin", "leave --at or --window away")
-    if give_up_at and not options.cold:
-        raise BadInput("--give-up-at", "a live move is put back by its timeout", "add --cold, or use --timeout")
+    if give_up_at and not options.stops:
+        raise BadInput(
+            "--give-up-at", "a live move is put back by its timeout", "add --cold or --warm, or use --timeout"
+        )
     if at:
         begins = _read("--at", lambda: windows.moment(at, now, zone), zone)
         if begins <= now:

@@ -13,6 +13,7 @@ from ferryman.assess import (
     storage,
     transport,
     versions,
+    warm,
 )
 from ferryman.model.finding import Finding, by_weight
 from ferryman.model.plan import Method
@@ -40,5 +41,7 @@ def assess(site: Site, options: Options) -> tuple[Finding, ...]:
             return by_weight(definition.findings(site, options, found))
         case Method.COLD:
             return by_weight(cold.findings(site, options, found))
+        case Method.WARM:
+            return by_weight((*cold.findings(site, options, found), *warm.findings(site, options)))
         case Method.LIVE:
             return by_weight(found)

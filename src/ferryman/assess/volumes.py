@@ -34,14 +34,14 @@ def findings(site: Site, options: Options) -> Iterator[Finding]:
                       "--copy-storage auto leaves it where it is, for both hosts to use; or shut the guest down and copy the disk by hand: ferryman copy")  # fmt: skip
     for name, pool in pools.items():
         yield from _room(site, pool, wanted[name], options)
-    if wanted and options.bandwidth and not options.cold:
+    if wanted and options.bandwidth and not options.stops:
         yield note("cap-shared", f"guest {site.guest.name}", f"disks and memory together get {format_size(options.bandwidth)}/s; holes of sparse disks count too",
                    "shape the link instead if the disks are mostly empty")  # fmt: skip
 
 
 def _disk(site: Site, disk: Disk, pool: Pool, options: Options) -> Iterator[Finding]:
     what, at = _what(site, disk), site.destination.host.name
-    if options.cold:
+    if options.stops:
         carried = "it is copied while the guest stands still"
     elif disk.read_only:
         carried = "its bytes are carried over by way of this machine beforehand"
@@ -63,7 +63,7 @@ def _disk(site: Site, disk: Disk, pool: Pool, options: Options) -> Iterator[Find
     elif _fully_allocated(site, disk, pool, options):
         yield note("raw-allocated", what, f"QEMU {'.'.join(map(str, site.destination.qemu_version))} may allocate all {format_size(disk.capacity)} of a raw copy",
                    "leave that much room; afterwards fallocate --dig-holes makes it sparse again while the guest is shut off")  # fmt: skip
-    if not disk.read_only and not options.cold:
+    if not disk.read_only and not options.stops:
         yield note("no-image-lock", what, "its two copies have no lock in common: if a libvirtd dies in the switchover, nothing but libvirt stands between two running guests",
                    "do not restart libvirtd at either host during the move")  # fmt: skip
     if disk.sliced:
@@ -93,7 +93,7 @@ def _fully_allocated(site: Site, disk: Disk, pool: Pool, options: Options) -> bo
     """QEMU's mirror does it, and a logical volume is; the copy engine leaves holes where they are."""
     if pool.kind == "logical":
         return True
-    if options.cold:
+    if options.stops:
         return False
     return disk.format == "raw" and not disk.read_only and site.destination.qemu_version[:2] < SPARSE_RAW_SINCE
 

@@ -62,8 +62,9 @@ def before_move(ports: Ports, request: Request) -> None:
 
 
 def _move_on(ports: Ports, request: Request) -> None:
-    """The move is as young now as if it had just been asked for."""
-    ports.records.keep_facts(request.id, {"due_at": ports.clock.now()})
+    """The move is as young now as if it had just been asked for; a warm one may still have to wait for its stop."""
+    if not (request.options.warm and request.options.waits):
+        ports.records.keep_facts(request.id, {"due_at": ports.clock.now()})
     ports.records.enter(request.id, Phase.PREPARING)
 
 

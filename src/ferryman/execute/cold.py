@@ -1,4 +1,4 @@
-"""Moving a guest stopped: exactly the steps of plan/cold.py, each looking before it acts.
+"""Moving a guest stopped: exactly the steps of plan/cold.py, each looking before it acts. What goes ahead while it runs: execute/ahead.py.
 
 Until its network links go up at the destination everything is put back by the undo rows; from then on there is only forward.
 """
@@ -11,7 +11,7 @@ from pathlib import PurePath
 from typing import Any
 
 from ferryman.errors import DriverError, RecordsUnusable, Refused, Timeout
-from ferryman.execute import definition, hooks, layers, live, mark, storage, undo
+from ferryman.execute import ahead, definition, hooks, layers, live, mark, storage, undo
 from ferryman.execute.copying import copy_disks, copy_saved, copy_tpm, forget_journals, results, still_untouched
 from ferryman.execute.follow import TransferEnd, not_ours_any_more
 from ferryman.execute.inspection import inspect
@@ -34,8 +34,8 @@ GOOD = TransferEnd("")
 ANSWERS_WITHIN = 180.0  # seconds that a guest gets to boot until it answers as it did before
 
 
-def carry_out(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> tuple[TransferEnd, Verdict]:
-    """From the saved definition to a verdict on who owns the guest. Raises Refused when nothing was made."""
+def make_ready(ports: Ports, request: Request, plan: Plan) -> None:
+    """All that is made and looked at before anything is copied. Raises Refused when nothing was made."""
     step("save-definition", live.save_definition, ports, request)
     step("save-snapshots", save_snapshots, ports, request, plan)
     step("mark", mark.set_mark, ports, request)
@@ -46,11 +46,37 @@ def carry_out(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> tup
     if plan.new_disks:
         step("make-volumes", storage.make_volumes, ports, request, plan)
     step("try-definition", try_definition, ports, request, plan)
+
+
+def copy_ahead(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+    """Copy most of its disks while the guest runs."""
+    return _no_job_left(ports, request, step("copy-ahead", *_trial(ports, request, plan, ahead.copy_ahead)))
+
+
+def catch_up(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+    """The same of what was written while something was waited for."""
+    return _no_job_left(ports, request, step("catch-up", *_trial(ports, request, plan, ahead.catch_up)))
+
+
+def _no_job_left(ports: Ports, request: Request, plain: Any) -> TransferEnd:
+    """While a job of ours runs nobody can say who owns the guest."""
+    end = from_plain(TransferEnd, plain)
+    if end.reason:
+        step("end-passes", ahead.end_passes, ports, request)
+    return end
+
+
+def carry_out(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> tuple[TransferEnd, Verdict]:
+    """From a guest that is to be stopped to a verdict on who owns it. Raises Refused."""
     if plan.autostart:
         step("autostart-off", live.autostart_off, ports, request)
     if plan.starts:
         step("tell-before-stop", hooks.before_stop, ports, request, fresh)
-    end = _brought(ports, request, plan, fresh=fresh)
+    return concluded(ports, request, plan, _brought(ports, request, plan, fresh=fresh))
+
+
+def concluded(ports: Ports, request: Request, plan: Plan, end: TransferEnd) -> tuple[TransferEnd, Verdict]:
+    """What the pair of places says after that end; the last moment at which a cancel counts."""
     verdict = settled(ports, request, plan, put_back=bool(end.reason))
     if verdict.action is Action.FORWARD and (by := step("enter-completing", enter_completing, ports, request)):
         end = TransferEnd(f"cancelled by {by}", cancelled=True)
@@ -63,9 +89,7 @@ def carry_out(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> tup
 def _brought(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> TransferEnd:
     """From the running guest to one that runs unseen at the destination. An end with a reason ends the row of steps."""
 
-    def tried(act: Callable[..., TransferEnd], **more: Any) -> tuple[Any, ...]:
-        return _tried, ports, request, partial(act, ports, request, plan, **more)
-
+    tried = partial(_trial, ports, request, plan)
     end = GOOD
     if plan.starts:
         end = _then(end, lambda: step("stop", *tried(stop, fresh=fresh)))
@@ -85,6 +109,10 @@ def _brought(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> Tran
         end = _then(end, lambda: step("start", *tried(start)))
         end = _then(end, lambda: step("health", *tried(health)))
     return end
+
+
+def _trial(ports: Ports, request: Request, plan: Plan, act: Callable[..., TransferEnd], **more: Any) -> tuple[Any, ...]:
+    return _tried, ports, request, partial(act, ports, request, plan, **more)
 
 
 def _then(end: TransferEnd, following: Callable[[], Any]) -> TransferEnd:
@@ -115,6 +143,8 @@ def _why_back(ports: Ports, request: Request) -> TransferEnd:
 
 def left(ports: Ports, request: Request, plan: Plan, *, patience: float) -> tuple[TransferEnd, Verdict]:
     """The end of a move that an earlier process left: put back, unless its links were up already."""
+    if plan.ahead:
+        step("end-passes", ahead.end_passes, ports, request)
     verdict = settled(ports, request, plan, put_back=True, patience=patience)
     by = ports.records.cancel_asked(request.id)
     return TransferEnd(f"cancelled by {by}" if by else "left by an earlier process", cancelled=bool(by)), verdict
@@ -169,6 +199,10 @@ def try_definition(ports: Ports, request: Request, plan: Plan) -> None:
 def hold(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     """From here on a start of the guest at its source fails, whoever asks for it."""
     source = ports.hypervisor(request.source)
+    if (
+        plan.ahead
+    ):  # undone once the images are let go, and before the guest is started again: then nobody has them open
+        ports.records.register_undo(request.id, undo.END_PASSES, {"host": request.source, "again": True})
     ports.records.register_undo(request.id, undo.RELEASE_IMAGES, {"host": request.source})
     source.hold(request.id, plan.held)
     here = look(source, request.guest_uuid)
@@ -343,6 +377,8 @@ def forward(ports: Ports, request: Request, plan: Plan) -> None:
         step("autostart-on", live.autostart_on, ports, request)
     if plan.held:
         step("release", release, ports, request, plan)
+    if any(disk.remembers for disk in plan.ahead):
+        step("forget-passes", ahead.forget_passes, ports, request, plan)
     step("note-left", note_left, ports, request, plan)
     step("drop-undo", live.drop_undo, ports, request)
 
@@ -408,6 +444,7 @@ def figures(ports: Ports, request: Request) -> Figures:
     """The guest was not to be reached by our doing from its stop until its links went up."""
     facts, copied = ports.records.facts(request.id), results(ports, request).values()
     off = facts["opened_at"] - facts["stopped_at"] if {"opened_at", "stopped_at"} <= facts.keys() else None
-    return Figures(
-        off, sum(one.wire for one in copied), sum(one.seconds + one.verify_seconds for one in copied) or None
-    )
+    passes = [one for one in ahead.noted(ports, request) if one.complete]
+    wire = sum(one.wire for one in copied) + sum(one.wire for one in passes)
+    seconds = sum(one.seconds + one.verify_seconds for one in copied) + sum(one.seconds for one in passes)
+    return Figures(off, wire, seconds or None)

@@ -1,9 +1,13 @@
-"""The disks of a stopped guest, copied one after another; what is done is noted, so that a later process goes on behind it."""
+"""The disks of a stopped guest, copied one after another; what is done is noted, so that a later process goes on behind it.
+
+Of a disk that was copied ahead (execute/ahead.py) only what was written since its last pass is left.
+"""
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 
-from ferryman.errors import DriverError, Stopped
+from ferryman.errors import BitmapUnusable, DriverError, Stopped
 from ferryman.execute import layers, undo, windows
 from ferryman.execute.follow import TransferEnd
 from ferryman.execute.patience import Patience
@@ -29,12 +33,38 @@ def copy_disks(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     for number, (name, task) in enumerate(work, 1):
         if name not in results(ports, request):
             later = sum(disk.capacity for disk in plan.new_disks if disk.target in dict(work[number:]))
-            samples = Samples(ports, request, number, later, before=results(ports, request).values(), paused=True)
-            end = _copy(ports, request, task, name, samples.take)
+            end = _copy(ports, request, _rest(ports, request, plan, task, name), name, Samples(ports, request, number, later).take)  # fmt: skip
             if end.reason:
                 return end
     _join(ports, request, files)  # also of what was copied before a crash: it may lack this
     return still_untouched(ports, request, plan)
+
+
+def copy_unwritten(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+    """Copy the images that no guest writes to: they need not wait until it is stopped."""
+    for number, disk in enumerate(plan.new_disks, 1):
+        if disk.read_only and disk.travel is Travel.COPY and disk.target not in results(ports, request):
+            task = task_of(ports, request, plan, disk.target)
+            end = _copy(ports, request, task, disk.target, Samples(ports, request, number, 0, paused=False).take)
+            if end.reason:
+                return end
+    return TransferEnd("")
+
+
+def task_of(ports: Ports, request: Request, plan: Plan, target: str) -> CopyTask:
+    """The copy of that disk to the volume that was made for it."""
+    disk = next(one for one in plan.new_disks if one.target == target)
+    return _task(request, disk, from_plain(Volume, ports.records.facts(request.id)["volumes"][target]))
+
+
+def _rest(ports: Ports, request: Request, plan: Plan, task: CopyTask, name: str) -> CopyTask:
+    """What is left to be done of a copy: its image remembers what was written since the last pass, or all of it is compared."""
+    disk = next((one for one in plan.ahead if one.target == name), None)
+    last = ports.records.facts(request.id).get("last_pass", "")
+    if disk is None or not last:
+        return task
+    verify = "written" if task.verify == "full" else task.verify
+    return replace(task, bitmap=last if disk.remembers else "", verify=verify)
 
 
 def _work(ports: Ports, request: Request, plan: Plan, files: tuple[Layer, ...]) -> list[tuple[str, CopyTask]]:
@@ -107,10 +137,9 @@ def _copy(
         return TransferEnd(f"cancelled by {by}", cancelled=True)
     arguments = {"host": request.destination, "copy": task.id, "path": task.destination.location}
     ports.records.register_undo(request.id, undo.DISCARD_COPY, arguments)
-    source, destination = ports.hypervisor(request.source).host, ports.hypervisor(request.destination).host
     patience = Patience(ports, request, progress)
     try:
-        result = ports.copier.copy(task, source, destination, progress=patience.moved, cancelled=patience.ends)
+        result = _carried(ports, request, task, patience)
     except Stopped as error:
         if patience.over:
             return TransferEnd(f"{name} was not copied: {patience.over}", str(error), f"ask again once {request.destination} is back")  # fmt: skip
@@ -122,6 +151,19 @@ def _copy(
     done = ports.records.facts(request.id).get("copies", {})
     ports.records.keep_facts(request.id, {"copies": {**done, name: to_plain(result)}})
     return TransferEnd("")
+
+
+def _carried(ports: Ports, request: Request, task: CopyTask, patience: Patience) -> CopyResult:
+    source, destination = ports.hypervisor(request.source).host, ports.hypervisor(request.destination).host
+
+    def copied(task: CopyTask) -> CopyResult:
+        return ports.copier.copy(task, source, destination, progress=patience.moved, cancelled=patience.ends)
+
+    try:
+        return copied(task)
+    except BitmapUnusable as error:  # a QEMU that crashed leaves none that could be relied on
+        ports.records.keep_decision(request.id, f"{error.what}: {error.why}: all of it is compared")
+        return copied(replace(task, bitmap=""))
 
 
 def results(ports: Ports, request: Request) -> dict[str, CopyResult]:
@@ -176,12 +218,15 @@ def _task(request: Request, disk: NewDisk, volume: Volume) -> CopyTask:
 
 
 class Samples:
-    """The engine's progress as samples: one disk is one round."""
+    """The engine's progress as samples: one disk, or one pass over it, is one round."""
 
-    def __init__(self, ports: Ports, request: Request, number: int, later: int, *, before: Iterable[CopyResult], paused: bool) -> None:  # fmt: skip
-        """`before`, `later`: the disks that were copied before this one, and the bytes of those after it; `paused`: the guest stands still."""
+    def __init__(self, ports: Ports, request: Request, number: int, later: int, *, paused: bool = True, before: Iterable[CopyResult] | None = None) -> None:  # fmt: skip
+        """`later`: bytes of the disks that are copied after this one; `paused`: the guest stands still; `before`: what was copied already,
+        where that is not the disks of a move."""
         self._ports, self._request, self._number, self._later = ports, request, number, later
-        self._before, self._paused = sum(result.size for result in before), paused
+        self._paused = paused
+        done = results(ports, request).values() if before is None else before
+        self._before = sum(result.size for result in done)
         self._began = ports.clock.now()
         last = ports.records.last_sample(request.id)
         self._elapsed = last.elapsed if last else 0.0

@@ -4,9 +4,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from ferryman.execute.mark import is_over
+from ferryman.model.guest import Guest
 from ferryman.model.plan import Method
 from ferryman.model.request import Options
 from ferryman.model.site import KeptMove, Site
+from ferryman.plan.ahead import scratch_directory
 from ferryman.ports import Ports
 
 
@@ -16,7 +18,7 @@ def observe(ports: Ports, guest: str, source: str, destination: str, options: Op
     One that will be stopped counts as it is defined: that is what starts at the destination.
     """
     here, there = ports.hypervisor(source), ports.hypervisor(destination)
-    found = here.guest(guest, as_defined=options.cold)
+    found = here.guest(guest, as_defined=options.stops)
     with ThreadPoolExecutor() as pool:  # each look waits for a network, none for another
         looks: dict[str, Future[Any]] = {
             "source": pool.submit(here.facts),
@@ -31,8 +33,15 @@ def observe(ports: Ports, guest: str, source: str, destination: str, options: Op
         **seen,
         observed_at=ports.clock.now(),
         mark_is_over=is_over(ports.records, found.mark),
+        scratch={one: here.room(one) for one in _scratch_directories(found, options)},
         kept=_kept(ports, found.uuid, source, destination) if options.rollback_loses_writes else None,
     )
+
+
+def _scratch_directories(guest: Guest, options: Options) -> set[str]:
+    if not options.warm or guest.off:
+        return set()
+    return {scratch_directory(disk, options) for disk in guest.disks if disk.source and not disk.read_only}
 
 
 def _kept(ports: Ports, uuid: str, source: str, destination: str) -> KeptMove | None:
@@ -49,7 +58,7 @@ def _kept(ports: Ports, uuid: str, source: str, destination: str) -> KeptMove | 
     if last is None or (last.source, last.destination) != (destination, source):
         return None
     facts = records.facts(last.id)
-    if facts["plan"]["method"] != Method.COLD or facts["plan"].get("take_back"):
+    if not Method(facts["plan"]["method"]).stops or facts["plan"].get("take_back"):
         return None
     there = ports.hypervisor(destination)
     images = [disk["source"] for disk in facts["plan"]["new_disks"]]

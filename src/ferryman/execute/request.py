@@ -8,7 +8,7 @@ from typing import Any
 
 from ferryman.assess import assess
 from ferryman.errors import Blocked, DriverError, FerrymanError, NeedsAttention, RecordsUnusable, Refused
-from ferryman.execute import backup, cold, definition, hooks, live, restore, retry, undo, windows
+from ferryman.execute import ahead, backup, cold, definition, hooks, live, restore, retry, undo, windows
 from ferryman.execute.follow import TransferEnd
 from ferryman.execute.inspection import looked
 from ferryman.execute.observe import observe
@@ -69,32 +69,64 @@ class Fulfilment:
         step("admit", self.admit, request)
         if request.kind is not Kind.MOVE:
             return _CARRIED_OUT[request.kind](self.ports, request)
-        if not request.options.waits:
+        if not request.options.waits or request.options.warm:  # a warm move waits for its stop, not for its beginning
             return self._move(request)
         step("look-ahead", self.observe_assess_plan, request)  # what speaks against it is said now, not in the night
+        return self._in_its_time(request, lambda: self._move(request))
+
+    def _in_its_time(self, request: Request, act: Callable[[], Outcome]) -> Outcome:
         while True:
             step("wait", windows.wait, self.ports, request)
             with self._turn.taken(self.ports, request):
                 if step("begin", self._begin, request):
-                    return self._move(request)
+                    return act()
 
     def _begin(self, request: Request) -> bool:
         return windows.begin(self.ports, request, fresh=request.id in self.fresh)
 
     def _move(self, request: Request) -> Outcome:
         if request.options.backup_to:
-            if not request.options.waits:
+            if not request.options.waits or request.options.warm:
                 step("look-ahead", self.observe_assess_plan, request)  # a move that is refused needs no backup
             backup.before_move(self.ports, request)
         plan = from_plain(Plan, step("plan", self.observe_assess_plan, request))
-        fresh = request.id in self.fresh
-        if plan.method is Method.COLD and plan.starts and (request.options.window or request.options.give_up_at):
-            step("foresee", windows.foresee, self.ports, request, plan)
-        if plan.method is Method.LIVE or plan.starts:
+        if plan.method.stops:
+            return self._move_stopped(request, plan)
+        if plan.method is Method.LIVE:
             step("watch", self.watch, request)
-        carry_out = {Method.LIVE: live.carry_out, Method.DEFINITION: definition.carry_out, Method.COLD: cold.carry_out}
-        end, verdict = carry_out[plan.method](self.ports, request, plan, fresh=fresh)
+        carry_out = live.carry_out if plan.method is Method.LIVE else definition.carry_out
+        end, verdict = carry_out(self.ports, request, plan, fresh=request.id in self.fresh)
         return self.conclude(request, plan, end, verdict)
+
+    def _move_stopped(self, request: Request, plan: Plan) -> Outcome:
+        """Cold, or warm: then most is copied first, and what there is to wait for is waited for before the stop."""
+        if not plan.ahead:
+            self._foresee(request, plan, windows.foresee)
+            cold.make_ready(self.ports, request, plan)
+            return self._stopped_and_moved(request, plan)
+        cold.make_ready(self.ports, request, plan)
+        end = cold.copy_ahead(self.ports, request, plan)
+        if end.reason or not request.options.waits:
+            return self._stopped_and_moved(request, plan, end)
+        return self._in_its_time(request, lambda: self._caught_up_and_moved(request, plan))
+
+    def _caught_up_and_moved(self, request: Request, plan: Plan) -> Outcome:
+        end = cold.catch_up(self.ports, request, plan)
+        return self._stopped_and_moved(request, plan, end)
+
+    def _stopped_and_moved(self, request: Request, plan: Plan, end: TransferEnd = cold.GOOD) -> Outcome:
+        """`end`: of what went ahead; one with a reason means that the guest stays where it is."""
+        if end.reason:
+            return self.conclude(request, plan, *cold.concluded(self.ports, request, plan, end))
+        if plan.ahead:
+            self._foresee(request, plan, ahead.foresee)
+        if plan.starts:
+            step("watch", self.watch, request)
+        return self.conclude(request, plan, *cold.carry_out(self.ports, request, plan, fresh=request.id in self.fresh))
+
+    def _foresee(self, request: Request, plan: Plan, look_at: Callable[[Ports, Request, Plan], None]) -> None:
+        if plan.starts and (request.options.window or request.options.give_up_at):
+            step("foresee", look_at, self.ports, request, plan)
 
     def settle(self, request_id: str) -> Any:
         """The end of a request that was left: a job still running is watched, none is ever started."""
@@ -112,7 +144,7 @@ class Fulfilment:
         match plan.method:
             case Method.DEFINITION:
                 end, verdict = definition.left(self.ports, request, patience=patience)
-            case Method.COLD:
+            case Method.COLD | Method.WARM:
                 end, verdict = cold.left(self.ports, request, plan, patience=patience)
             case Method.LIVE:
                 end, verdict = live.watched(self.ports, request, plan, fresh=False, may_ask=False, patience=patience)
@@ -182,16 +214,16 @@ class Fulfilment:
             case Action.FORWARD if plan.method is Method.DEFINITION:
                 return definition.forward(self.ports, request, plan)
             case Action.FORWARD | Action.FORWARD_OVER_HUSK:
-                if plan.method is Method.COLD:
+                if plan.method.stops:
                     cold.forward(self.ports, request, plan)
                 else:
                     self._announce(request)
                     live.forward(self.ports, request, plan, verdict)
-                if plan.method is Method.COLD and not plan.starts:
+                if plan.method.stops and not plan.starts:
                     outcome = from_plain(Outcome, step("verify", definition.verify, self.ports, request, plan))
                 else:
                     outcome = from_plain(Outcome, step("verify", self.verify, request, plan))
-                if plan.method is Method.COLD:
+                if plan.method.stops:
                     outcome = cold.without_holds(self.ports, request, outcome)
                 if (
                     request.options.retire and outcome.status is Status.SUCCEEDED
@@ -210,7 +242,7 @@ class Fulfilment:
                         remedy=error.remedy,
                     )
                 status = Status.CANCELLED if end.cancelled else Status.FAILED
-                at = "" if plan.method is Method.COLD and not plan.starts else request.source
+                at = "" if plan.method.stops and not plan.starts else request.source
                 return Outcome(status, reason, at, remedy=end.remedy, error=end.kind)
             case Action.STOPPED_AT_SOURCE:
                 reason = verdict.reason
@@ -240,7 +272,7 @@ class Fulfilment:
         probe = facts.get("probe", "")
         announcing = self._announce(request)
         # What did not answer before the move says nothing about the move.
-        within = BOOTED_WITHIN if plan.method is Method.COLD else ANSWERS_WITHIN
+        within = BOOTED_WITHIN if plan.method.stops else ANSWERS_WITHIN
         answers = network.answers(probe, within) if probe and facts.get("answered_before") else None
         not_announced = announcing.result()
         del self._announcing[request.id]
@@ -250,7 +282,7 @@ class Fulfilment:
         watcher = self._watchers.pop(request.id, None)
         if watcher is not None:
             watcher.stop()
-        figures = cold.figures(self.ports, request) if plan.method is Method.COLD else self._figures(request)
+        figures = cold.figures(self.ports, request) if plan.method.stops else self._figures(request)
         blackout = watcher.blackout if watcher is not None else None
         findings = network_findings(
             answers=answers,

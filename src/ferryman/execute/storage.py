@@ -9,7 +9,7 @@ from typing import Any
 
 from ferryman.errors import FerrymanError, Refused
 from ferryman.execute import undo
-from ferryman.model.plan import Changes, Method, NewDisk, Plan, Travel, Volume
+from ferryman.model.plan import Changes, NewDisk, Plan, Travel, Volume
 from ferryman.model.request import Request
 from ferryman.plain import from_plain, to_plain
 from ferryman.plan.bandwidth import NO_LIMIT, Stage, shares
@@ -25,7 +25,7 @@ def changes(ports: Ports, request: Request, plan: Plan, *, links_down: bool = Fa
     volumes = tuple(from_plain(Volume, volume) for volume in facts.get("volumes", {}).values())
     paths = {layer["source"]: layer["path"] for layer in facts.get("layers", ())}
     # A cold move's definition was kept before the media were taken out; a way back has the one that the host had before.
-    ejected = plan.ejected if plan.method is Method.COLD and not plan.take_back else ()
+    ejected = plan.ejected if plan.method.stops and not plan.take_back else ()
     return Changes(volumes, plan.networks, links_down, plan.adaption, ejected, paths)
 
 

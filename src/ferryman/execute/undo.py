@@ -37,6 +37,10 @@ THAW = "thaw"
 END_BACKUP = "end-backup"
 DISCARD_BACKUP_COPY = "discard-backup-copy"
 REMOVE_FOLDER = "remove-folder"
+END_PASSES = "end-passes"
+
+
+SCRATCH = ".ferryman-{request}-{target}.scratch"  # what the guest overwrites during a pass
 
 
 def undo_all(ports: Ports, request: Request) -> list[str]:
@@ -406,6 +410,24 @@ def _remove_folder(ports: Ports, request: Request, arguments: dict[str, Any]) ->
     folder_at(ports, BackupPlace(arguments["host"], arguments["path"])).remove(arguments["name"], request.id)
 
 
+def _end_passes(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    """The backup job, our checkpoints with their bitmaps, and the scratch files that a QEMU which crashed leaves."""
+    source, facts = ports.hypervisor(arguments["host"]), ports.records.facts(request.id)
+    here = source.place(request.guest_uuid).where
+    if here is Where.ABSENT:
+        raise _look_at_both(f"checkpoints of {request.guest} at {arguments['host']}", "the guest is not defined there")
+    if here is not Where.OFF:
+        source.end_backup(request.guest_uuid)
+    for name in source.checkpoints(request.guest_uuid):
+        if name.startswith(f"ferryman-{request.id}-"):
+            source.delete_checkpoint(request.guest_uuid, name)
+    for disk in facts.get("plan", {}).get("ahead", ()):
+        if here is Where.OFF and disk["remembers"]:
+            for one in facts.get("passes", ()):
+                source.remove_bitmap(disk["source"], one["moment"])
+        source.remove_file(f"{disk['scratch'].rstrip('/')}/{SCRATCH.format(request=request.id, target=disk['target'])}")
+
+
 _ACTS: dict[str, Callable[[Ports, Request, dict[str, Any]], None]] = {
     RESTORE_AUTOSTART: _restore_autostart,
     REMOVE_NEW_DEFINITION: _remove_new_definition,
@@ -428,4 +450,5 @@ _ACTS: dict[str, Callable[[Ports, Request, dict[str, Any]], None]] = {
     END_BACKUP: _end_backup,
     DISCARD_BACKUP_COPY: _discard_backup_copy,
     REMOVE_FOLDER: _remove_folder,
+    END_PASSES: _end_passes,
 }

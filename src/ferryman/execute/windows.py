@@ -34,7 +34,8 @@ def wait(ports: Ports, request: Request) -> None:
                 return  # `begin` says so
             ports.clock.sleep(min(left, LOOK_EVERY))
         if found.closes is None:
-            _not_missed(ports, request, found)
+            if not _at_work(ports, request, found):
+                _not_missed(ports, request, found)
             return
         if ports.clock.wall() < found.closes:
             return  # else this machine slept
@@ -57,6 +58,12 @@ def _noted(ports: Ports, request: Request) -> Opening | None:
     return None if noted is None else from_plain(Opening, noted)
 
 
+def _at_work(ports: Ports, request: Request, found: Opening) -> bool:
+    """Whether its moment came while it was copied ahead: then nobody missed it."""
+    since = ports.records.facts(request.id).get("at_work_since")
+    return since is not None and since <= found.opens
+
+
 def _not_missed(ports: Ports, request: Request, found: Opening) -> None:
     if ports.clock.wall() - found.opens > TOO_OLD_TO_ASK:
         when = told(request.options, found)
@@ -73,7 +80,7 @@ def begin(ports: Ports, request: Request, *, fresh: bool) -> bool:
     if found.closes is not None and ports.clock.wall() >= found.closes:
         ports.records.keep_decision(request.id, "its turn did not come before the window closed")
         return False
-    if found.closes is None and not fresh:
+    if found.closes is None and not fresh and not _at_work(ports, request, found):
         _not_missed(ports, request, found)
     ports.records.keep_facts(request.id, {"due_at": ports.clock.now()})
     note_give_up(ports, request)
@@ -113,8 +120,10 @@ def note_give_up(ports: Ports, request: Request) -> None:
 def stop_asked(ports: Ports, request: Request) -> str:
     """Who wants it to end; empty when nobody does. Once its time is over the clock does, as a person would."""
     if request.options.give_up_at and not ports.records.cancel_asked(request.id):
-        at = ports.records.facts(request.id).get("give_up_at")
-        if at is not None and ports.clock.wall() >= at:
+        facts = ports.records.facts(request.id)
+        begun = not request.options.waits or "due_at" in facts  # what is copied ahead of that has another end
+        at = facts.get("give_up_at")
+        if begun and at is not None and ports.clock.wall() >= at:
             ports.records.ask_cancel(request.id, f"the clock (--give-up-at {request.options.give_up_at})")
     return ports.records.cancel_asked(request.id)
 

@@ -10,6 +10,7 @@ class Phase(StrEnum):
     WAITING = "waiting"  # for its moment or window; nothing is changed yet
     PREPARING = "preparing"
     BACKING_UP = "backing up"  # of a move: first of all
+    COPYING_AHEAD = "copying ahead"  # the guest runs
     STOPPING = "stopping"
     TRANSFERRING = "transferring"
     SWITCHING_OVER = "switching over"
@@ -31,6 +32,7 @@ FOLLOWS: dict[Phase, tuple[Phase, ...]] = {
     Phase.PREPARING: (
         Phase.WAITING,  # once it is known that nothing speaks against it now
         Phase.BACKING_UP,
+        Phase.COPYING_AHEAD,
         Phase.STOPPING,
         Phase.TRANSFERRING,
         Phase.STARTING,
@@ -43,6 +45,14 @@ FOLLOWS: dict[Phase, tuple[Phase, ...]] = {
     Phase.BACKING_UP: (
         Phase.PREPARING,  # of a move: the backup is complete
         Phase.COMPLETING,
+        Phase.ROLLING_BACK,
+        Phase.REFUSED,
+        Phase.CANCELLED,
+        Phase.NEEDS_ATTENTION,
+    ),
+    Phase.COPYING_AHEAD: (
+        Phase.WAITING,  # for the window of the stop
+        Phase.STOPPING,
         Phase.ROLLING_BACK,
         Phase.REFUSED,
         Phase.CANCELLED,

@@ -23,6 +23,12 @@ class Method(StrEnum):
     LIVE = "live"  # it runs, and goes on running
     DEFINITION = "definition"  # it is shut off and its disks are shared: only its definition moves
     COLD = "cold"  # it is stopped, its disks are copied, and it is started again
+    WARM = "warm"  # the same, but most of its disks is copied before it is stopped
+
+    @property
+    def stops(self) -> bool:
+        """Whether the guest, if it runs, is stopped for it."""
+        return self in (Method.COLD, Method.WARM)
 
 
 class Travel(StrEnum):
@@ -48,6 +54,17 @@ class NewDisk:
     travel: Travel
     directory: str = ""  # of the pool, where the copy itself makes the image
     converted_from: str = ""  # its format at the source, where that is another
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """A disk that is copied while its guest runs, pass by pass."""
+
+    target: str
+    source: str  # path of its image
+    scratch: str  # directory at the source for what the guest overwrites during a pass
+    remembers: bool  # its image keeps which blocks were written since a pass; else each pass reads all of it
 
 
 @dataclass(frozen=True)
@@ -168,6 +185,7 @@ class Plan:
         default_factory=dict
     )  # cold: images that stay at the source without a copy, by target
     saved: str = ""  # cold: path of the guest's saved memory (managed save); empty: none
+    ahead: tuple[Ahead, ...] = ()  # warm: what is copied while the guest runs
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,10 @@ class Options:
     handshake: Handshake | None = None  # None: peer where the source was seen to reach the destination, else carried
     probe: str = ""  # ADDRESS:PORT or ADDRESS that a client of the guest would use; empty: found by itself
     cold: bool = False  # stop the guest, copy its disks, start it at the destination
+    warm: bool = False  # the same, but most of its disks is copied before it is stopped
+    scratch: str = (
+        ""  # directory at the source for what the guest overwrites while it is copied; empty: beside each image
+    )
     stop_timeout: float = DEFAULT_STOP_TIMEOUT
     force_off: bool = False  # switch it off if it does not shut down within that time
     chain: Chain = Chain.FLATTEN
@@ -89,6 +93,11 @@ class Options:
     full: bool = False  # a backup: one that stands upon no other
     name: str = ""  # a restore: a second guest of that name; empty: the same guest
     start: bool = False  # a restore: start it
+
+    @property
+    def stops(self) -> bool:
+        """Whether the guest does not run while it gets to the other host."""
+        return self.cold or self.warm
 
     @property
     def waits(self) -> bool:

@@ -141,4 +141,7 @@ class Site:
     ground: Ground
     observed_at: float  # seconds since the epoch
     kept: KeptMove | None = None  # None: there is none, or nobody asked
+    scratch: dict[str, int | None] = field(
+        default_factory=dict
+    )  # bytes free in directories of the source, where a warm move needs them; None: there is no such directory
     mark_is_over: bool = False  # our own records know the request of the guest's mark, and that it has ended

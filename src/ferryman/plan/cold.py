@@ -1,15 +1,16 @@
 """The steps of a cold move: the guest is stopped, its disks are copied, and it starts at the destination with its links down.
 
-The workflow in execute/cold.py carries out exactly these. The point of no return is ours: the links go up.
+A warm one copies most of them before. The workflow in execute/cold.py carries out exactly these. The point of no return is ours: the links go up.
 """
 
 from ferryman.model.guest import Disk, Guest
-from ferryman.model.plan import Adaption, Held, Method, NewDisk, Plan, Step
+from ferryman.model.plan import Adaption, Ahead, Held, Method, NewDisk, Plan, Step
 from ferryman.model.request import Handshake, Options
 from ferryman.model.site import Site
 from ferryman.model.units import format_duration, format_size
 from ferryman.plan import disks, parts, snapshots
 from ferryman.plan.adaption import adaption
+from ferryman.plan.ahead import copied_ahead
 from ferryman.plan.way import Way, way_of_disks
 
 _HOLDABLE = ("file", "block")  # an image of these is opened by a path of the host
@@ -25,6 +26,9 @@ def cold_plan(site: Site, options: Options) -> Plan:
     steps = parts.first_steps(site, options, mark="the guest in its own metadata")
     steps += [*parts.eject_media(media), *(parts.volume(disk, destination) for disk in new)]
     steps.append(Step("try-definition", f"have libvirt at {destination} look through the definition, which it does not keep", ""))  # fmt: skip
+    ahead = copied_ahead(site, options)
+    if ahead:
+        steps += _ahead(ahead, site, options)
     if guest.autostart:
         steps.append(parts.autostart_off(source))
     if starts:
@@ -45,7 +49,7 @@ def cold_plan(site: Site, options: Options) -> Plan:
         steps.append(Step("copy-saved", f"copy the saved memory ({saved}) to {destination}", "remove the copy"))
     if new:
         beside = "; and the files that its snapshots keep" if snapshots.along(site, options) else ""
-        how = _how_it_is_copied(new, site, options) + beside
+        how = (_how_the_rest_is_copied(ahead, new) if ahead else _how_it_is_copied(new, site, options)) + beside
         steps.append(Step("copy-disks", how, "they are removed with their volumes"))
     down = ", its network links down" if starts else ", shut off"
     if kept:
@@ -62,9 +66,9 @@ def cold_plan(site: Site, options: Options) -> Plan:
     steps.append(
         Step("settle", "ask both hosts what they have of the guest, and let that pair decide: forward or back", "")
     )
-    steps += _past_return(site, options, starts=starts, held=held, new=new)
+    steps += _past_return(site, options, starts=starts, held=held, new=new, ahead=ahead)
     return Plan(
-        method=Method.COLD,
+        method=Method.WARM if options.warm else Method.COLD,
         guest=guest.name,
         source=source,
         destination=destination,
@@ -88,7 +92,20 @@ def cold_plan(site: Site, options: Options) -> Plan:
         stays={disk.target: disk.source for disk in guest.disks if _stays(disk, site)} if kept else {},
         tpm=tpm,
         saved=saved,
+        ahead=ahead,
     )
+
+
+def _ahead(ahead: tuple[Ahead, ...], site: Site, options: Options) -> list[Step]:
+    names = ", ".join(disk.target for disk in ahead)
+    by = " through ssh, by way of this machine" if way_of_disks(site, options)[0] is Way.SSH else ""
+    copied = f"copy {names}{by} while it runs, then what it wrote meanwhile, until little is left; read back what was written"
+    undo = "end the backup job, forget its checkpoints, remove the copies"
+    steps = [Step("copy-ahead", copied, undo)]
+    if options.waits:
+        steps.append(Step("wait", f"wait for {'the window ' + options.window if options.window else options.at}", ""))
+        steps.append(Step("catch-up", f"copy what it wrote to {names} while that was waited for", undo))
+    return steps
 
 
 _ON_KEPT_DISKS = ": from then on the disks that were left there are written to, also if the move is put back"
@@ -96,7 +113,13 @@ HEALTHY_FOR = 5.0  # seconds that a guest must run at the destination before its
 
 
 def _past_return(
-    site: Site, options: Options, *, starts: bool, held: tuple[Held, ...], new: tuple[NewDisk, ...]
+    site: Site,
+    options: Options,
+    *,
+    starts: bool,
+    held: tuple[Held, ...],
+    new: tuple[NewDisk, ...],
+    ahead: tuple[Ahead, ...],
 ) -> list[Step]:
     source, destination = site.source.host.name, site.destination.host.name
     steps = [
@@ -111,6 +134,8 @@ def _past_return(
             else ""
         )
         steps.append(Step("release", f"{first}let the images at {source} go", "", True))
+    if any(disk.remembers for disk in ahead):
+        steps.append(Step("forget-passes", f"take the record of what was written out of the images at {source}", "", True))  # fmt: skip
     if new or options.rollback_loses_writes or disks.local_nvram(site):
         steps.append(parts.note_left(source))
     if starts:
@@ -187,3 +212,17 @@ def _how_it_is_copied(new: tuple[NewDisk, ...], site: Site, options: Options) ->
     }[options.verify]
     by = " through ssh, by way of this machine" if way_of_disks(site, options)[0] is Way.SSH else ""
     return f"copy the content of {names} ({size} in use){by}; {proof}"
+
+
+def _how_the_rest_is_copied(ahead: tuple[Ahead, ...], new: tuple[NewDisk, ...]) -> str:
+    """What is left to be done while the guest stands still."""
+    kept = [disk.target for disk in ahead if disk.remembers]
+    read = [disk.target for disk in ahead if not disk.remembers]
+    before = {disk.target for disk in ahead}
+    whole = [disk.target for disk in new if disk.target not in before and not disk.read_only]
+    parts_of_it = [
+        f"what was written to {', '.join(kept)} since the last pass" if kept else "",
+        f"what differs in {', '.join(read)}, which is read as a whole for that" if read else "",
+        f"all of {', '.join(whole)}" if whole else "",
+    ]
+    return f"copy {'; '.join(one for one in parts_of_it if one)}; read back what is written now"

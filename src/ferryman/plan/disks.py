@@ -143,7 +143,7 @@ def _new_disks(site: Site, options: Options) -> Iterator[NewDisk]:
         names.add(name)
         yield NewDisk(
             disk.target, disk.source, pool.name, name, there, disk.capacity, disk.allocation,
-            _travel(disk, site, options), pool.path, disk.format if there != disk.format else "",
+            _travel(disk, site, options), pool.path, disk.format if there != disk.format else "", disk.read_only,
         )  # fmt: skip
 
 
@@ -156,11 +156,11 @@ def _name(disk: Disk, there: str) -> str:
 
 def keeps_chain(guest: Guest, options: Options) -> bool:
     """Whether the layers below a copied disk stay the files that they are: wanted, or named by snapshots."""
-    return options.cold and (options.chain is Chain.KEEP or bool(guest.external_snapshots))
+    return options.stops and (options.chain is Chain.KEEP or bool(guest.external_snapshots))
 
 
 def _travel(disk: Disk, site: Site, options: Options) -> Travel:
-    if not options.cold:
+    if not options.stops:
         return Travel.MEDIUM if disk.read_only else Travel.MIRROR
     # A snapshot inside an image is not in the content that the guest sees, nor is the border to a layer below.
     as_it_is = bool(site.guest.snapshots) or keeps_chain(site.guest, options)
@@ -171,7 +171,7 @@ def _travel(disk: Disk, site: Site, options: Options) -> Travel:
 def kept_as_it_is(disk: Disk, site: Site, options: Options) -> bool:
     """Whether another format was asked for a disk that travels as the bytes of its file."""
     other = options.format not in (Format.SAME, disk.format)
-    return other and not disk.read_only and options.cold and _travel(disk, site, options) is Travel.FILE
+    return other and not disk.read_only and options.stops and _travel(disk, site, options) is Travel.FILE
 
 
 def free_name(name: str, taken: Collection[str]) -> str:

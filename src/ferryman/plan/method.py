@@ -12,6 +12,8 @@ from ferryman.plan.steps import live_plan
 def method_for(guest: Guest, options: Options) -> Method:
     """As asked; otherwise a shut-off guest has nothing that could move live, and every other state is the live move's to
     accept or refuse."""
+    if options.warm:
+        return Method.WARM
     if options.cold:
         return Method.COLD
     return Method.DEFINITION if guest.off else Method.LIVE
@@ -20,7 +22,7 @@ def method_for(guest: Guest, options: Options) -> Method:
 def plan_for(site: Site, options: Options) -> Plan:
     """The plan of the method that fits the guest."""
     match method_for(site.guest, options):
-        case Method.COLD:
+        case Method.COLD | Method.WARM:
             return cold_plan(site, options)
         case Method.DEFINITION:
             return definition_plan(site, options)

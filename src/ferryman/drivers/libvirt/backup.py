@@ -61,9 +61,10 @@ def checkpoints(domain: libvirt.virDomain) -> tuple[str, ...]:
 
 
 def delete_checkpoint(domain: libvirt.virDomain, name: str) -> None:
-    """With its bitmaps, of a running guest. Gone already: nothing happens."""
+    """With its bitmaps; of a guest that is off libvirt can forget it only, and its bitmaps stay in the images. Gone already: nothing happens."""
+    flags = 0 if domain.isActive() else libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY
     try:
-        domain.checkpointLookupByName(name).delete()
+        domain.checkpointLookupByName(name).delete(flags)
     except libvirt.libvirtError as error:
         if code(error) != libvirt.VIR_ERR_NO_DOMAIN_CHECKPOINT:
             raise

@@ -16,7 +16,9 @@ from ferryman.surfaces.cli.cold import (
     CpuChoice,
     ForceOff,
     FormatChoice,
+    Scratch,
     ViaSsh,
+    Warm,
     WayBack,
     check_format,
 )
@@ -98,6 +100,8 @@ def assess(
     eject: Eject = False,
     handshake: Handshakes = HandshakeChoice.AUTO,
     cold: Cold = False,
+    warm: Warm = False,
+    scratch: Scratch = "",
     force_off: ForceOff = False,
     chain: ChainChoice = Chain.FLATTEN,
     rollback_loses_writes: WayBack = False,
@@ -108,11 +112,11 @@ def assess(
     json: Json = False,
 ) -> int:
     """Say what speaks against moving a guest. Exit code 0: it may go; 3: it may not."""
-    check_format(format, cold=cold)
+    check_format(format, stops=cold or warm)
     here = application()
     options = Options(
         bandwidth=here.settings.bandwidth, timeout=here.settings.timeout, insecure=insecure,
-        replace_definition=replace_definition, copy_storage=copy_storage, eject=eject, handshake=handshake.wanted, cold=cold, force_off=force_off, cpu=cpu, format=format,
+        replace_definition=replace_definition, copy_storage=copy_storage, eject=eject, handshake=handshake.wanted, cold=cold, warm=warm, scratch=scratch, force_off=force_off, cpu=cpu, format=format,
         chain=chain, rollback_loses_writes=rollback_loses_writes, via_ssh=via_ssh,
         map_pool=pairs(map_pool, "--map-pool"), map_network=pairs(map_network, "--map-network"),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The options of a cold move, which `migrate` and `assess` share."""
+"""The options of a move that stops the guest, which `migrate` and `assess` share."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -12,6 +12,18 @@ Cold = Annotated[
     bool,
     typer.Option(
         "--cold", help="Stop the guest, copy its disks, start it at the destination; one that is off stays off."
+    ),
+]
+Warm = Annotated[
+    bool,
+    typer.Option("--warm", help="Like --cold, but copy most of its disks while it still runs: the stop is short."),
+]
+Scratch = Annotated[
+    str,
+    typer.Option(
+        "--scratch",
+        metavar="DIRECTORY",
+        help="At the source, for what the guest overwrites while a warm move copies. Default: beside each image.",
     ),
 ]
 StopTimeout = Annotated[
@@ -53,10 +65,10 @@ Checks = Annotated[
 ]
 
 
-def check_format(wanted: Format, *, cold: bool) -> None:
-    """Raises BadInput for a conversion that only a cold move makes."""
-    if wanted is not Format.SAME and not cold:
-        raise BadInput("--format", "a disk that is copied while its guest runs keeps its format", "add --cold, or leave --format away")  # fmt: skip
+def check_format(wanted: Format, *, stops: bool) -> None:
+    """Raises BadInput for a conversion that only a move makes which stops the guest."""
+    if wanted is not Format.SAME and not stops:
+        raise BadInput("--format", "a disk that QEMU copies along with a running guest keeps its format", "add --cold or --warm, or leave --format away")  # fmt: skip
 
 
 class VerifyChoice(StrEnum):

@@ -19,10 +19,12 @@ from ferryman.surfaces.cli.cold import (
     CpuChoice,
     ForceOff,
     FormatChoice,
+    Scratch,
     StopTimeout,
     Verify,
     VerifyChoice,
     ViaSsh,
+    Warm,
     WayBack,
     check_format,
 )
@@ -76,6 +78,8 @@ def migrate(
     ] = False,
     handshake: Handshakes = HandshakeChoice.AUTO,
     cold: Cold = False,
+    warm: Warm = False,
+    scratch: Scratch = "",
     stop_timeout: StopTimeout = "",
     force_off: ForceOff = False,
     chain: ChainChoice = Chain.FLATTEN,
@@ -108,9 +112,9 @@ def migrate(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON event a line.")] = False,
 ) -> int:
-    """Move guests to another host: running ones live, shut-off ones by their definition, any of them cold if asked."""
+    """Move guests to another host: running ones live, shut-off ones by their definition, any of them cold or warm if asked."""
     _check(guests or [], source, everything, dry_run and detach)
-    check_format(format, cold=cold)
+    check_format(format, stops=cold or warm)
     here = application()
     options = Options(
         bandwidth=size(bandwidth, "--bandwidth") if bandwidth else here.settings.bandwidth,
@@ -126,6 +130,8 @@ def migrate(
         handshake=handshake.wanted,
         probe=probe,
         cold=cold,
+        warm=warm,
+        scratch=scratch,
         stop_timeout=duration(stop_timeout, "--stop-timeout") if stop_timeout else DEFAULT_STOP_TIMEOUT,
         force_off=force_off,
         chain=chain,

@@ -83,6 +83,7 @@ _RETURN = {
     Method.LIVE: "the guest runs at the destination",
     Method.DEFINITION: "the source's definition is gone",
     Method.COLD: "the guest's network links are up at the destination",
+    Method.WARM: "the guest's network links are up at the destination",
 }
 
 
@@ -93,19 +94,21 @@ def plan(planned: Plan, *, begins: str = "") -> None:
         print(f"  memory goes to {planned.migration_uri}, {'encrypted' if planned.encrypted else 'NOT ENCRYPTED'}")
         if planned.handshake is Handshake.CARRIED:
             print("  ferryman carries the handshake between the two libvirtds: it must run until the end")
-    elif planned.method is Method.COLD:
+    elif planned.method.stops:
         how = "stopped, and started again there" if planned.starts else "which is shut off and stays so"
-        print(f"plan: move {planned.guest} cold ({how}) from {planned.source} to {planned.destination}")
+        print(f"plan: move {planned.guest} {planned.method} ({how}) from {planned.source} to {planned.destination}")
         if not planned.encrypted:
             print("  disks go NOT ENCRYPTED")
     else:
         print(
             f"plan: move the definition of {planned.guest}, which is shut off, from {planned.source} to {planned.destination}"
         )
-    if begins:
+    if begins and planned.ahead:
+        print(f"  copying begins at once; the guest is stopped at {begins}")
+    elif begins:
         print(f"  begins at {begins}; both hosts are looked at again then")
     forward = _RETURN[planned.method]
-    if planned.method is Method.COLD and not planned.starts:
+    if planned.method.stops and not planned.starts:
         forward = _RETURN[Method.DEFINITION]
     steps(planned.steps, forward)
 

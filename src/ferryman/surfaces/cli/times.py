@@ -21,6 +21,6 @@ GiveUpAt = Annotated[
     typer.Option(
         "--give-up-at",
         metavar="TIME",
-        help="A cold move that is not copied by then is put back, and the guest started.",
+        help="A cold or warm move that is not copied by then is put back, and the guest started.",
     ),
 ]

@@ -1,26 +1,19 @@
-"""What the outside world can do for us: drivers implement these Protocols, execute uses them, only app joins them."""
+"""What a host's hypervisor can do for us."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 
 from ferryman.model.backup_job import BackupJob
-from ferryman.model.copy import CopyProgress, CopyResult, CopyTask, Digest, Image
 from ferryman.model.cpu import Cpu
 from ferryman.model.filesystem import FileSystem
-from ferryman.model.finding import Finding
 from ferryman.model.guest import Guest, Snapshot
-from ferryman.model.hook import Answer, Hook
-from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, ImageUsers, Machine
+from ferryman.model.host import GuestOnHost, Host, HostFacts, ImageUsers, Machine
 from ferryman.model.mark import Mark
-from ferryman.model.outcome import Outcome, PhaseEntry, Report, UndoEntry, Versions
-from ferryman.model.phase import Phase
 from ferryman.model.place import Place
 from ferryman.model.plan import Changes, Held, ImageFile, NewDisk, Order, Soundness, Volume
-from ferryman.model.request import Request, Wish
 from ferryman.model.sample import Sample
-from ferryman.model.site import CpuComparison, Ground, LinkSpeed
+from ferryman.model.site import CpuComparison
 
 NO_CHANGES = Changes()
 
@@ -164,7 +157,7 @@ class Hypervisor(Protocol):
         ...
 
     def delete_checkpoint(self, uuid: str, name: str) -> None:
-        """Forget it, with its bitmaps, of a running guest. Gone already: nothing happens."""
+        """Forget it, with its bitmaps where the guest runs (else: `remove_bitmap`). Gone already: nothing happens."""
         ...
 
     def volume_names(self, pool: str) -> tuple[str, ...]:
@@ -343,238 +336,3 @@ class Hypervisor(Protocol):
     def abort(self, uuid: str) -> None:
         """Ask the running job to stop. An answer proves nothing."""
         ...
-
-
-class Between(Protocol):
-    """What can only be looked at from both hosts at once."""
-
-    def look(self, guest: Guest, source: Hypervisor, destination: Hypervisor) -> Ground:
-        """Each disk's reach, proved by a marker where one can be made, the ways, the bridges; nothing is left behind."""
-        ...
-
-    def carry(self, source: Hypervisor, path: str, destination: Hypervisor, volume: Volume) -> int:
-        """Carry a read-only image's bytes to a volume made for them, by way of this machine; returns how many."""
-        ...
-
-    def measure(self, source: Hypervisor, destination: Hypervisor) -> LinkSpeed:
-        """How fast data gets from one to the other's migration address, by a transfer of a second at most: it disturbs."""
-        ...
-
-    def check(self, host: Hypervisor, others: Sequence[Hypervisor], *, measure_link: bool = False) -> tuple[Check, ...]:
-        """What `host check` prints: what the host lacks to be a source or a destination."""
-        ...
-
-
-class Watcher(Protocol):
-    """A client's view of the guest, taken all through a transfer."""
-
-    def stop(self) -> None: ...
-    @property
-    def blackout(self) -> float | None:
-        """The longest time without an answer, in seconds; None when nothing ever answered."""
-        ...
-
-
-class Network(Protocol):
-    """Looking at guests from outside, telling the network where they are, and operators what becomes of them."""
-
-    def watch(self, probe: str) -> Watcher: ...
-    def answers(self, probe: str, within: float) -> bool | None:
-        """Whether ADDRESS[:PORT] answers within that many seconds; None: this machine may not send echoes."""
-        ...
-
-    def check(self, check: str, within: float) -> str:
-        """Try an operator's check (tcp:, http:, command:) until it is good; empty when it was, else what was seen last."""
-        ...
-
-    def tell(self, hook: Hook, facts: Mapping[str, Any]) -> Answer:
-        """Try an operator's hook once, with those facts as JSON. Never raises, and never takes longer than its time limit."""
-        ...
-
-    def address_of(self, macs: Sequence[str]) -> str:
-        """An IP address that this machine's own neighbour table knows for one of those MACs; empty when none."""
-        ...
-
-    def mac_of(self, probe: str) -> str:
-        """The MAC that this machine's own neighbour table has for the probe's address; empty when it is not on its link."""
-        ...
-
-    def announce(self, host: Host, macs_by_bridge: Sequence[tuple[str, str]]) -> str:
-        """Send the guest's MACs out of the host's bridges so that switches learn it; empty when done, else why not."""
-        ...
-
-
-class Records(Protocol):
-    """The database of this machine. Times are seconds since the epoch. Every write is durable when the call returns."""
-
-    def hosts(self) -> tuple[Host, ...]: ...
-    def add_host(self, host: Host) -> None: ...
-    def remove_host(self, name: str) -> None: ...
-
-    def keep_maps(self, source: str, destination: str, pools: Mapping[str, str], networks: Mapping[str, str]) -> None:
-        """Remember names for these two hosts."""
-        ...
-
-    def add_request(self, request: Request, slot: str) -> None: ...
-    def add_retry(self, request: Request) -> None:
-        """One that tries another again: that one names it from now on. Written down already: nothing happens."""
-        ...
-
-    def request(self, id_or_prefix: str) -> Request: ...
-    def requests(self, *, limit: int = 50, open_only: bool = False) -> tuple[Request, ...]:
-        """Newest first; `open_only`: not ended, or needing attention."""
-        ...
-
-    def slot(self, request_id: str) -> str: ...
-    def enter(self, request_id: str, phase: Phase) -> None: ...
-    def phase(self, request_id: str) -> Phase: ...
-    def phases(self, request_id: str) -> tuple[PhaseEntry, ...]:
-        """All that were entered, in order."""
-        ...
-
-    def take_lease(self, guest_uuid: str, request_id: str) -> str:
-        """Take it, or keep it if it is ours; returns the id of the request that holds it."""
-        ...
-
-    def lease(self, guest_uuid: str) -> str: ...
-    def drop_lease(self, guest_uuid: str, request_id: str) -> None: ...
-
-    def mark_asked(self, request_id: str) -> None: ...
-    def asked_at(self, request_id: str) -> float | None: ...
-    def ask_cancel(self, request_id: str, by: str) -> None: ...
-    def cancel_asked(self, request_id: str) -> str:
-        """Who asked for cancel; empty when nobody did."""
-        ...
-
-    def ask_tune(self, request_id: str, wish: Wish) -> None: ...
-    def wishes(self, request_id: str) -> tuple[Wish, ...]:
-        """All that were asked for, the oldest first."""
-        ...
-
-    def mark_applied(self, wish: Wish) -> None: ...
-
-    def register_undo(self, request_id: str, act: str, arguments: Mapping[str, Any]) -> None:
-        """Written before the act. Registering the same act with the same arguments again changes nothing."""
-        ...
-
-    def undo_acts(self, request_id: str) -> tuple[tuple[int, str, dict[str, Any]], ...]:
-        """(number, act, arguments) of those still registered or failed, last first."""
-        ...
-
-    def close_undo(self, number: int, state: str, error: str = "") -> None: ...
-    def undo_entries(self, request_id: str) -> tuple[UndoEntry, ...]: ...
-
-    def keep_sample(self, request_id: str, sample: Sample) -> None: ...
-    def samples(self, request_id: str) -> tuple[Sample, ...]: ...
-    def last_sample(self, request_id: str) -> Sample | None: ...
-    def keep_definition(self, request_id: str, host: str, xml: str) -> None: ...
-    def definition(self, request_id: str, host: str) -> str: ...
-    def keep_findings(self, request_id: str, moment: str, findings: Sequence[Finding]) -> None: ...
-    def keep_versions(self, request_id: str, versions: Versions) -> None: ...
-    def keep_decision(self, request_id: str, text: str) -> None: ...
-    def keep_facts(self, request_id: str, facts: Mapping[str, Any]) -> None:
-        """Merge plain values observed at admission (persistence, autostart, bridges, addresses) that later steps need."""
-        ...
-
-    def facts(self, request_id: str) -> dict[str, Any]: ...
-    def keep_outcome(self, request_id: str, outcome: Outcome) -> None: ...
-    def report(self, request_id: str, *, with_samples: bool = True) -> Report: ...
-
-
-class Folder(Protocol):
-    """A directory that backups are kept in; all names are below it, and need not be there."""
-
-    def manifests(self) -> dict[str, tuple[bytes, dict[str, int]]]:
-        """The manifests in it, up to two folders deep, each with the bytes of the files beside it, by their folders; none: it is not there."""
-        ...
-
-    def make(self, name: str) -> None:
-        """Make a folder, which others may not enter. There already: nothing happens."""
-        ...
-
-    def read(self, name: str) -> bytes | None:
-        """A small file; None when there is none."""
-        ...
-
-    def write(self, name: str, content: bytes) -> None:
-        """Make or replace a small file; it is on storage when this returns."""
-        ...
-
-    def sizes(self, name: str) -> dict[str, int]:
-        """The bytes of each file in a folder."""
-        ...
-
-    def layers(self, name: str) -> tuple[str, ...]:
-        """The paths of a qcow2 image and of what it stands upon, the uppermost first. Raises DriverError for what is none."""
-        ...
-
-    def publish(self, partial: str, name: str) -> None:
-        """Give a folder its name for good. Done already: nothing happens."""
-        ...
-
-    def remove(self, partial: str, request: str) -> None:
-        """Remove a folder that is under way for that request; another is refused. None there: nothing happens."""
-        ...
-
-    def room(self) -> int | None:
-        """Bytes that are free there; None: the host does not tell."""
-        ...
-
-
-class Copier(Protocol):
-    """Copying a disk from host to host. A copy's id names it: what was done of it stays, and asked for again it goes on."""
-
-    def copy(
-        self,
-        task: CopyTask,
-        source: Host,
-        destination: Host,
-        *,
-        progress: Callable[[CopyProgress], None],
-        cancelled: Callable[[], bool],
-    ) -> CopyResult:
-        """Carry it out, or on, until source and destination are proved to be the same; a complete one answers at once. Cuts are
-        survived. Raises errors.DriverError: Stopped, SourceChanged, Mismatch, Insecure, NoWay, Unreachable among them."""
-        ...
-
-    def discard(self, task: CopyTask, destination: Host) -> None:
-        """Remove the journal, and the image, complete or not, unless it was there before this copy."""
-        ...
-
-    def forget(self, task: CopyTask, destination: Host) -> None:
-        """Remove the journal of a copy: the image stays, and the id is free for another."""
-        ...
-
-    def digest(
-        self, image: Image, host: Host, *, progress: Callable[[CopyProgress], None], cancelled: Callable[[], bool]
-    ) -> Digest:
-        """Read an image, with all that it stands upon, past the page cache. Raises errors.DriverError, Stopped among them."""
-        ...
-
-    def folder(self, host: Host, path: str) -> Folder:
-        """A directory of a host, or of this machine; nothing is asked yet."""
-        ...
-
-
-class Clock(Protocol):
-    """Time, so that tests need not wait."""
-
-    def now(self) -> float: ...
-    def wall(self) -> float:
-        """The machine's clock as it stands, which may have been set since: moments that people name are held against it."""
-        ...
-
-    def sleep(self, seconds: float) -> None: ...
-
-
-@dataclass(frozen=True)
-class Ports:
-    """All of the outside world that a workflow may touch."""
-
-    records: Records
-    hypervisor: Callable[[str], Hypervisor]  # by registered host name; raises NotFound
-    between: Between
-    network: Network
-    clock: Clock
-    copier: Copier
-    hooks: tuple[Hook, ...] = ()  # those of the operator's settings here and now

@@ -1,0 +1,290 @@
+"""Copying disks ahead while their guest runs: pass after pass over what the hypervisor froze, each of what was written since the one before.
+
+A pass is a backup job of the hypervisor. It outlives ferryman, so a crash only interrupts it; what is noted says how far the passes are.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ferryman.errors import AlreadyRunning, BitmapUnusable, DriverError, Refused, Stopped, Timeout, Unreachable
+from ferryman.execute import undo, windows
+from ferryman.execute.copying import Samples, copy_unwritten, task_of
+from ferryman.execute.follow import TOO_OLD_TO_ASK, TransferEnd, due_at
+from ferryman.execute.settle import look
+from ferryman.model.backup_job import BackupDisk, BackupJob
+from ferryman.model.copy import CopyProgress, CopyResult, Image
+from ferryman.model.phase import Phase
+from ferryman.model.place import Place, Where
+from ferryman.model.plan import Ahead, Plan
+from ferryman.model.request import Request
+from ferryman.model.units import MIB, format_duration, format_size
+from ferryman.plain import from_plain, to_plain
+from ferryman.plan.ahead import Pass, decide
+from ferryman.plan.cold import HEALTHY_FOR
+from ferryman.ports import Ports
+
+LOOK_EVERY = 3.0  # seconds between two looks at the guest and the room of scratch files
+LEFT = (
+    64 * MIB
+)  # bytes: a pass whose scratch directory has no more room than this is given up, before the guest notices
+_ALIVE = (Where.RUNNING, Where.PAUSED, Where.HALTED)
+
+
+def copy_ahead(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+    """Pass after pass, until what is left is small or grows no smaller. An end with a reason means: the guest shall stay where it is."""
+    ports.records.enter(request.id, Phase.COPYING_AHEAD)
+    end = copy_unwritten(ports, request, plan)
+    return end if end.reason else _passes(ports, request, plan, begin_with=0)
+
+
+def catch_up(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+    """The same once more, of what was written while something was waited for."""
+    facts = ports.records.facts(request.id)
+    if "caught_up_from" not in facts:
+        ports.records.keep_facts(request.id, {"caught_up_from": len(noted(ports, request))})
+    return _passes(ports, request, plan, begin_with=ports.records.facts(request.id)["caught_up_from"])
+
+
+def _passes(ports: Ports, request: Request, plan: Plan, *, begin_with: int) -> TransferEnd:
+    records = ports.records
+    records.enter(request.id, Phase.COPYING_AHEAD)
+    records.register_undo(request.id, undo.END_PASSES, {"host": request.source})
+    _note_at_work(ports, request)
+    while True:
+        more = decide([one for one in noted(ports, request)[begin_with:] if one.complete])
+        if not more.again:
+            records.keep_decision(request.id, more.reason)
+            _note_due(ports, request)
+            return TransferEnd("")
+        if (end := _pass(ports, request, plan)).reason:
+            return end
+
+
+def _note_at_work(ports: Ports, request: Request) -> None:
+    """Since when it is worked at without a break. Copying goes on after any; but nobody expects the stop any more after a long one."""
+    records, now = ports.records, ports.clock.now()
+    facts = records.facts(request.id)
+    seen = facts.get("at_work_at", due_at(ports, request))
+    broken = facts.get("left_alone", False) or now - seen > TOO_OLD_TO_ASK
+    since = {} if "at_work_since" in facts and not broken else {"at_work_since": ports.clock.wall()}
+    records.keep_facts(request.id, {"left_alone": broken, "at_work_at": now, **since})
+
+
+def _note_due(ports: Ports, request: Request) -> None:
+    """The stop is due now, unless it waits for its own time, or all was left alone for so long that nobody expects it."""
+    if not request.options.waits and not ports.records.facts(request.id)["left_alone"]:
+        ports.records.keep_facts(request.id, {"due_at": ports.clock.now()})
+
+
+def noted(ports: Ports, request: Request) -> list[Pass]:
+    """All passes so far; one that is not complete was given up, or is the last and under way."""
+    return [from_plain(Pass, one) for one in ports.records.facts(request.id).get("passes", ())]
+
+
+def complete(ports: Ports, request: Request) -> Pass | None:
+    """The last one that was."""
+    return next((one for one in reversed(noted(ports, request)) if one.complete), None)
+
+
+def _note(ports: Ports, request: Request, passes: Sequence[Pass]) -> None:
+    ports.records.keep_facts(request.id, {"passes": to_plain(list(passes))})
+
+
+def _pass(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+    """One pass from its freeze to its end; one that an earlier process began is carried on while its job runs."""
+    records, source = ports.records, ports.hypervisor(request.source)
+    found = noted(ports, request)
+    socket = source.backup_running(request.guest_uuid)
+    if socket and (not found or found[-1].complete):  # all was copied, and its end was not noted any more
+        source.end_backup(request.guest_uuid)
+        socket = ""
+    if not socket:
+        here = look(source, request.guest_uuid)
+        if here.where not in _ALIVE:
+            return TransferEnd(f"it is {here.where.words} at the source by now: nothing that runs could be copied")
+        socket = _begin(ports, request, plan)
+    this, began = noted(ports, request)[-1], ports.clock.now()
+    watch = _Watch(ports, request, plan)
+    sums: list[CopyResult] = []
+    for disk in plan.ahead:
+        copied = _copy(ports, request, plan, disk, this, socket, watch)
+        if isinstance(copied, TransferEnd):
+            return copied
+        sums.append(copied)
+    source.end_backup(request.guest_uuid)
+    done = replace(
+        this, complete=True, seconds=ports.clock.now() - began, read=sum(one.read for one in sums),
+        written=sum(one.written for one in sums), wire=sum(one.wire for one in sums),
+    )  # fmt: skip
+    passes = to_plain([*noted(ports, request)[:-1], done])
+    records.keep_facts(request.id, {"passes": passes, "last_pass": done.moment})
+    _forget_all_but(ports, request, done.moment)
+    told = f"{format_size(done.read)} read, {format_size(done.written)} written, {format_duration(done.seconds)}"
+    records.keep_decision(request.id, f"pass {done.number}: {told}")
+    return TransferEnd("")
+
+
+def _begin(ports: Ports, request: Request, plan: Plan) -> str:
+    """Freeze what the disks hold; the socket where that is offered. What cannot tell what was written since is compared as a whole."""
+    records, source = ports.records, ports.hypervisor(request.source)
+    found, last = noted(ports, request), complete(ports, request)
+    number = len(found) + 1
+    this = Pass(number, f"ferryman-{request.id}-{number}", last.moment if last else "")
+    _note(ports, request, [*found, this])
+    try:
+        return source.begin_backup(request.guest_uuid, _job(request, plan, this))
+    except (Unreachable, Timeout, AlreadyRunning):
+        raise
+    except DriverError as error:
+        if not this.since:
+            raise
+        records.keep_decision(request.id, f"what was written since pass {last.number if last else 0} is not known any more ({error.why}): all of it is compared")  # fmt: skip
+    _forget_all_but(ports, request, "")
+    this = replace(this, since="")
+    _note(ports, request, [*found, this])
+    return source.begin_backup(request.guest_uuid, _job(request, plan, this))
+
+
+def _job(request: Request, plan: Plan, this: Pass) -> BackupJob:
+    disks = tuple(
+        BackupDisk(disk.target, scratch_file(request, disk), this.since if disk.remembers else "", disk.remembers)
+        for disk in plan.ahead
+    )
+    return BackupJob(disks, this.moment if any(disk.remembers for disk in disks) else "")
+
+
+def scratch_file(request: Request, disk: Ahead) -> str:
+    """What the guest overwrites during a pass."""
+    return f"{disk.scratch.rstrip('/')}/{undo.SCRATCH.format(request=request.id, target=disk.target)}"
+
+
+def _copy(
+    ports: Ports, request: Request, plan: Plan, disk: Ahead, this: Pass, socket: str, watch: "_Watch"
+) -> CopyResult | TransferEnd:
+    number = [one.target for one in plan.ahead].index(disk.target)
+    later = {one.target for one in plan.ahead[number + 1 :]}
+    task = task_of(ports, request, plan, disk.target)
+    offered = Image(f"nbd+unix:///{disk.target}?socket={socket}")
+    verify = "written" if this.since and task.verify == "full" else task.verify
+    task = replace(task, source=offered, moment=this.moment, verify=verify, bitmap=f"backup-{disk.target}" if this.since and disk.remembers else "")  # fmt: skip
+    left = sum(one.capacity for one in plan.new_disks if one.target in later)
+    samples = Samples(ports, request, this.number, left, paused=False)
+    arguments = {"host": request.destination, "copy": task.id, "path": task.destination.location}
+    ports.records.register_undo(request.id, undo.DISCARD_COPY, arguments)
+    source, destination = ports.hypervisor(request.source).host, ports.hypervisor(request.destination).host
+    watch.shows = samples.take
+
+    def copied(**changes: Any) -> CopyResult:
+        return ports.copier.copy(replace(task, **changes), source, destination, progress=watch.moved, cancelled=watch.ends)  # fmt: skip
+
+    try:
+        try:
+            return copied()
+        except BitmapUnusable as error:
+            ports.records.keep_decision(request.id, f"disk {disk.target}: {error.why}: all of it is compared")
+            return copied(bitmap="")
+    except Stopped as error:
+        if watch.over:
+            return TransferEnd(f"{disk.target} was not copied ahead: {watch.over}", str(error), watch.remedy)
+        return TransferEnd(f"cancelled by {ports.records.cancel_asked(request.id)}", str(error), cancelled=True)
+
+
+class _Watch:
+    """Looks, while a pass is copied, whether it has to end: cancelled, the guest gone, or no room for what it overwrites."""
+
+    def __init__(self, ports: Ports, request: Request, plan: Plan) -> None:
+        self._ports, self._request = ports, request
+        self._directories = {disk.scratch for disk in plan.ahead}
+        self._looked_at = ports.clock.now()
+        self._stood_still = look(ports.hypervisor(request.source), request.guest_uuid).where is not Where.RUNNING
+        self.shows: Callable[[CopyProgress], None] = lambda _: None
+        self.over = self.remedy = ""  # why the pass ends, and what helps; empty: it goes on
+
+    def moved(self, now: CopyProgress) -> None:
+        """Something has arrived."""
+        self.shows(now)
+
+    def ends(self) -> bool:
+        """Whether the copy shall end."""
+        if windows.stop_asked(self._ports, self._request):
+            return True
+        now = self._ports.clock.now()
+        if now - self._looked_at < LOOK_EVERY:
+            return False
+        self._looked_at = now
+        self._ports.records.keep_facts(self._request.id, {"at_work_at": now})
+        source = self._ports.hypervisor(self._request.source)
+        here = look(source, self._request.guest_uuid)
+        if here.where in (Where.OFF, Where.ABSENT):
+            self.over, self.remedy = (
+                f"the guest is {here.where.words} at the source by now",
+                "ask again, with --cold if it is to stay off",
+            )
+        elif full := self._full():
+            self.over = f"{full} has no room left for what the guest overwrites"
+            self.remedy = "make room there, or name another directory: --scratch DIRECTORY"
+            self._end_at_once(here)
+        return bool(self.over)
+
+    def _full(self) -> str:
+        source = self._ports.hypervisor(self._request.source)
+        try:
+            rooms = {one: source.room(one) for one in sorted(self._directories)}
+        except DriverError:  # a look that failed tells nothing
+            return ""
+        return ", ".join(one for one, room in rooms.items() if room is not None and room < LEFT)
+
+    def _end_at_once(self, here: Place) -> None:
+        """The guest comes first. One whose own write found no room stands still; it goes on, and writes that again."""
+        ports, request = self._ports, self._request
+        source = ports.hypervisor(request.source)
+        source.end_backup(request.guest_uuid)
+        if here.where is not Where.HALTED or self._stood_still:
+            return
+        source.resume(request.guest_uuid)
+        ports.records.keep_decision(
+            request.id, "the guest stood still, since what it overwrote found no room: it goes on now"
+        )
+
+
+def _forget_all_but(ports: Ports, request: Request, moment: str) -> None:
+    """Only what was written since the last complete pass is still of use."""
+    source = ports.hypervisor(request.source)
+    for name in source.checkpoints(request.guest_uuid):
+        if name.startswith(f"ferryman-{request.id}-") and name != moment:
+            source.delete_checkpoint(request.guest_uuid, name)
+
+
+# After the passes
+
+
+def end_passes(ports: Ports, request: Request) -> None:
+    """End the job, if one of ours still runs: until then nobody can say who owns the guest."""
+    source = ports.hypervisor(request.source)
+    if look(source, request.guest_uuid).where in _ALIVE:
+        source.end_backup(request.guest_uuid)
+
+
+def foresee(ports: Ports, request: Request, plan: Plan) -> None:
+    """Say whether what is left gets over in the time there is. Raises Refused when it does not: the guest is not stopped then."""
+    facts, last = ports.records.facts(request.id), complete(ports, request)
+    ends = [end for end in (facts.get("window", {}).get("closes"), facts.get("give_up_at")) if end is not None]
+    if not ends or last is None:
+        return
+    needed, rest = last.seconds + HEALTHY_FOR, min(ends) - ports.clock.wall()
+    told = f"what is left needs about {format_duration(needed)} (pass {last.number} took {format_duration(last.seconds)}); there are {format_duration(max(rest, 0.0))}"  # fmt: skip
+    if needed > rest:
+        raise Refused(f"guest {request.guest}", f"it was not stopped: {told}", "give it a longer --window or a later --give-up-at, or a time at which it writes less")  # fmt: skip
+    ports.records.keep_decision(request.id, told)
+
+
+def forget_passes(ports: Ports, request: Request, plan: Plan) -> None:
+    """Take what the images at the source remember of the passes out of them. What cannot be is no harm, and is told."""
+    source = ports.hypervisor(request.source)
+    for disk in plan.ahead:
+        for one in noted(ports, request) if disk.remembers else ():
+            try:
+                source.remove_bitmap(disk.source, one.moment)
+            except DriverError as error:
+                ports.records.keep_decision(request.id, f"bitmap {one.moment} stays in {disk.source} at {request.source}: {error.why}; {error.remedy}")  # fmt: skip

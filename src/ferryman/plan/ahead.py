@@ -1,0 +1,72 @@
+"""Which disks of a running guest are copied before it is stopped, and when there have been enough passes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from ferryman.model.guest import Disk
+from ferryman.model.plan import Ahead, Travel
+from ferryman.model.request import Options
+from ferryman.model.site import Site
+from ferryman.model.units import format_duration
+from ferryman.plan import disks
+
+SMALL = 3.0  # seconds: after a pass that short, what is left takes about as long as stopping the guest
+SHRINKS = 0.75  # of the pass before: one that takes longer than this tells that another gains nothing
+MOST = 10  # passes
+ELSEWHERE = "/var/lib/libvirt/images"  # scratch files of disks that are no files
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass over the disks, as it is noted. Its checkpoint bears the name of its moment."""
+
+    number: int
+    moment: str
+    since: str  # the moment of the last complete pass before it; empty: everything is looked at
+    complete: bool = False
+    seconds: float = 0.0
+    read: int = 0  # bytes, of all disks
+    written: int = 0
+    wire: int = 0
+
+
+@dataclass(frozen=True)
+class More:
+    """Whether one more pass is worth it, and why."""
+
+    again: bool
+    reason: str
+
+
+def decide(done: Sequence[Pass]) -> More:
+    """Pure. What the guest writes during a pass is what the next has to copy, so passes shrink until its writing keeps pace."""
+    if not done:
+        return More(True, "nothing is copied yet")
+    last, took = done[-1], format_duration(done[-1].seconds)
+    if last.seconds <= SMALL:
+        return More(False, f"pass {last.number} took {took}: what is left is as small")
+    if len(done) > 1 and last.seconds > SHRINKS * done[-2].seconds:
+        return More(False, f"pass {last.number} took {took}, the one before {format_duration(done[-2].seconds)}: it grows no smaller")  # fmt: skip
+    if len(done) >= MOST:
+        return More(False, f"pass {last.number} took {took}; {MOST} passes are enough")
+    return More(True, f"pass {last.number} took {took}: another is shorter")
+
+
+def copied_ahead(site: Site, options: Options) -> tuple[Ahead, ...]:
+    """The disks whose content QEMU can offer while it runs. What travels as a file, or is shared, is not among them."""
+    if not options.warm:
+        return ()
+    wanted = {new.target for new in disks.new_disks(site, options) if new.travel is Travel.COPY and not new.read_only}
+    return tuple(
+        Ahead(disk.target, disk.source, scratch_directory(disk, options), disk.format == "qcow2")
+        for disk in site.guest.disks
+        if disk.target in wanted
+    )
+
+
+def scratch_directory(disk: Disk, options: Options) -> str:
+    """Beside the image, where room for guests' data is; or as asked."""
+    if options.scratch:
+        return options.scratch
+    return str(PurePosixPath(disk.source).parent) if disk.kind == "file" else ELSEWHERE

@@ -1,0 +1,129 @@
+"""A guest most of which is copied while it runs: killed at every step, failed at every step, and nothing of the passes stays in it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ferryman.drivers.database.records import open_records
+from ferryman.model.request import Options
+from ferryman.model.units import GIB
+from ferryman.plain import to_plain
+from tests.durability.fakes import World
+from tests.durability.killing import every_moment, killed_and_recovered, told
+from tests.durability.processes import carry
+from tests.durability.test_cold import AT_HOME, arrived, at_home, change, mostly_whole, world
+
+WARM = Options(warm=True, eject=True, retire=True, stop_timeout=5.0)
+STEPS = ("admit", "plan", "save-definition", "save-snapshots", "mark", "eject-media", "make-volumes", "try-definition", "copy-ahead", "watch", "autostart-off", "tell-before-stop",
+         "stop", "hold", "copy-disks", "arrive", "leave", "start", "health", "settle", "enter-completing", "open", "autostart-on", "release", "forget-passes", "note-left",
+         "drop-undo", "verify", "retire", "tell-end", "report")  # fmt: skip
+BEFORE_OPEN = STEPS[STEPS.index("copy-ahead") : STEPS.index("settle")]
+
+
+def ask(**changes: Any) -> str:
+    return f"ask:{json.dumps(to_plain(WARM) | changes)}"
+
+
+def nothing_remembered(state: Path) -> None:
+    assert not world(state).get("bitmaps")
+
+
+def test_a_guest_goes_over_and_only_the_rest_is_copied_while_it_stands_still(tmp_path: Path) -> None:
+    World.with_local_disks(tmp_path / "world.json")
+    assert carry(tmp_path, ask()).returncode == 0
+    arrived(tmp_path)
+    nothing_remembered(tmp_path)
+    phases = [entry.phase for entry in told(tmp_path).phases]
+    assert phases.index("copying ahead") < phases.index("stopping") < phases.index("transferring")
+
+
+@pytest.mark.parametrize(("step", "moment"), every_moment(STEPS, turn=1))
+def test_killed_at_each_step(tmp_path: Path, step: str, moment: str) -> None:
+    World.with_local_disks(tmp_path / "world.json")
+    killed_and_recovered(tmp_path, ask(), f"{step}:{moment}")
+    arrived(tmp_path)
+    nothing_remembered(tmp_path)
+
+
+@pytest.mark.parametrize("step", mostly_whole(BEFORE_OPEN, "copy-ahead", "copy-disks", "leave"))
+def test_cancelled_after_any_step_before_the_links_are_up_it_runs_at_home_and_remembers_nothing(
+    tmp_path: Path, step: str
+) -> None:
+    World.with_local_disks(tmp_path / "world.json")
+    carry(tmp_path, ask(), f"{step}:inside")
+    records = open_records(tmp_path)
+    records.ask_cancel(records.requests()[0].id, "somebody")
+    records.engine.dispose()
+    assert carry(tmp_path, "recover").returncode == 0
+    at_home(tmp_path, "cancelled")
+    nothing_remembered(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"copy_fails": "no space left"}, "no space left"),
+        ({"deaf": True}, "did not shut down"),
+        ({"befalls": "it rebooted"}, "it rebooted"),
+    ],
+)
+def test_what_fails_is_put_back_and_named(tmp_path: Path, changes: dict[str, Any], why: str) -> None:
+    World.with_local_disks(tmp_path / "world.json")
+    change(tmp_path, **changes)
+    assert carry(tmp_path, ask()).returncode == 0
+    report = at_home(tmp_path, "failed")
+    assert report.outcome is not None
+    assert why in report.outcome.reason
+    nothing_remembered(tmp_path)
+
+
+def test_without_room_for_what_it_overwrites_nothing_begins(tmp_path: Path) -> None:
+    World.with_local_disks(tmp_path / "world.json")
+    change(tmp_path, room=GIB // 100)
+    assert carry(tmp_path, ask()).returncode == 0
+    report = at_home(tmp_path, "refused")
+    assert report.outcome is not None
+    assert "/srv/shared" in report.outcome.reason
+
+
+def test_what_was_written_and_is_not_known_any_more_is_compared_as_a_whole(tmp_path: Path) -> None:
+    """A QEMU that crashed leaves an inconsistent bitmap: said, and nothing relied upon."""
+    World.with_local_disks(tmp_path / "world.json")
+    carry(tmp_path, ask(at=_soon(4.0)), "wait:inside")
+    change(tmp_path, forgets=True)
+    assert carry(tmp_path, "recover").returncode == 0
+    arrived(tmp_path)
+    nothing_remembered(tmp_path)
+    assert any("all of it is compared" in one for one in told(tmp_path).decisions)
+
+
+def test_it_is_copied_before_its_moment_and_stopped_then(tmp_path: Path) -> None:
+    World.with_local_disks(tmp_path / "world.json")
+    assert carry(tmp_path, ask(at=_soon(4.0))).returncode == 0
+    arrived(tmp_path)
+    report = told(tmp_path)
+    phases = [(entry.phase, entry.at) for entry in report.phases]
+    names = [name for name, _ in phases]
+    first, waited, again = names.index("copying ahead"), names.index("waiting"), len(names) - 1 - names[::-1].index("copying ahead")  # fmt: skip
+    assert first < waited < again < names.index("stopping")
+    assert phases[names.index("stopping")][1] - phases[first][1] > 2.0
+
+
+def test_a_stop_that_would_not_fit_does_not_happen(tmp_path: Path) -> None:
+    """Less is left of the time than it takes to see whether the guest is well."""
+    World.with_local_disks(tmp_path / "world.json")
+    assert carry(tmp_path, ask(give_up_at=_soon(4.0))).returncode == 0
+    report = told(tmp_path)
+    assert report.outcome is not None
+    assert "it was not stopped" in report.outcome.reason
+    now = world(tmp_path)
+    assert (now["a"], now["b"]) == (AT_HOME, None)
+    nothing_remembered(tmp_path)
+
+
+def _soon(seconds: float) -> str:
+    from datetime import UTC, datetime, timedelta
+
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="seconds")
