@@ -1,91 +1,18 @@
-"""Backups in the fake world: the job that offers a guest's disks, its checkpoints, folders that keep files, and copies into and out of them.
+"""Backups in the fake world: folders that keep files, and copies into and out of them.
 
 A disk's content is one word; an image in a backup holds the word and what it stands upon.
 """
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from ferryman.errors import AlreadyRunning, DriverError, Mismatch, NoBitmap, Stopped
+from ferryman.errors import DriverError, Mismatch, NoBase, NoBitmap, Stopped
 from ferryman.model.backup import MANIFEST, PARTIAL
-from ferryman.model.backup_job import BackupJob
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask, Digest, Image
 from ferryman.model.host import Host
 from ferryman.model.units import GIB
-
-SOCKET = "/run/ferryman-backup.sock"
-
-
-class Opened(Protocol):
-    """The file of the world."""
-
-    def opened(self) -> Any: ...
-    def read(self) -> dict[str, Any]: ...
-
-
-class FakeBackupJobs:
-    """The part of ports.Hypervisor that backups use."""
-
-    host: Host
-    world: Any
-
-    @contextmanager
-    def _guest(self) -> Iterator[dict[str, Any]]:
-        with self.world.opened() as content:
-            yield content[self.host.name]
-
-    def freeze(self, uuid: str) -> int:
-        with self._guest() as guest:
-            if guest.pop("agent_hangs", False):
-                raise DriverError("agent", "it does not answer", "look at it")
-            guest["frozen"] = True
-            return 2
-
-    def thaw(self, uuid: str) -> None:
-        with self._guest() as guest:
-            guest.pop("frozen", None)
-
-    def begin_backup(self, uuid: str, job: BackupJob) -> str:
-        with self._guest() as guest:
-            assert guest["state"] != "off", "nobody offers the disks of one that is off"
-            if guest.get("offered"):
-                raise AlreadyRunning("guest web", "a job runs on it", "wait")
-            for disk in job.disks:
-                if disk.since and disk.since not in guest.get("checkpoints", {}):
-                    raise DriverError("guest web", "its bitmap is inconsistent", "full")
-            guest["offered"] = {disk.target: guest["content"] for disk in job.disks}
-            guest["since"] = {disk.target: disk.since for disk in job.disks if disk.since}
-            guest["scratch"] = [disk.scratch for disk in job.disks]
-            guest["was_frozen"] = bool(guest.get("frozen"))
-            if job.checkpoint:
-                guest.setdefault("checkpoints", {})[job.checkpoint] = guest["content"]
-        return SOCKET
-
-    def backup_running(self, uuid: str) -> str:
-        with self._guest() as guest:
-            return SOCKET if guest.get("offered") else ""
-
-    def end_backup(self, uuid: str) -> None:
-        with self._guest() as guest:
-            for name in ("offered", "since", "scratch"):
-                guest.pop(name, None)
-
-    def checkpoints(self, uuid: str) -> tuple[str, ...]:
-        with self._guest() as guest:
-            return tuple(guest.get("checkpoints", {}))
-
-    def delete_checkpoint(self, uuid: str, name: str) -> None:
-        with self._guest() as guest:
-            guest.get("checkpoints", {}).pop(name, None)
-
-    def remove_bitmap(self, path: str, name: str) -> None:
-        pass
-
-    def room(self, directory: str) -> int | None:
-        return int(self.world.read().get("scratch_room", 100 * GIB))
 
 
 class FakeFolder:
@@ -177,23 +104,22 @@ class BackupCopies:
         """What the guest has, into a backup."""
         with self._world.opened() as content:
             guest = content[source.name]
-            if guest["state"] == "off":
-                assert content.get("held", {}).get(source.name), "nothing holds what is copied"
-                holds = guest["content"]
+            assert not guest.get("frozen"), "it is frozen all through the copy"
+            if task.moment:
+                assert guest.get("backup"), "nothing offers what is copied"
             else:
-                if not guest.get("offered"):
-                    raise DriverError("copy", "connection refused", "ask again")
-                target = task.source.location.partition("///")[2].partition("?")[0]
-                holds = guest["offered"][target]
-                assert not guest.get("frozen"), "it is frozen all through the copy"
-                if task.bitmap:
-                    assert guest["since"][target], "no bitmap is offered"
+                assert guest["state"] == "off", "it writes to what is copied"
+                assert content.get("held", {}).get(source.name), "nothing holds what is copied"
             if content.get("bitmap_lost") and task.bitmap:
                 raise NoBitmap("bitmap", "it is inconsistent", "compare")
+            if content.get("base_lost") and task.base:
+                raise NoBase("copy", "there is no journal of it", "compare")
             if content.get("copy_fails"):
                 raise DriverError("the copy", content["copy_fails"], "make room")
-            content.setdefault("copied", []).append({"bitmap": task.bitmap, "base": task.base, "backing": task.backing, "verify": task.verify})  # fmt: skip
+            told = {"bitmap": task.bitmap, "base": task.base, "backing": task.backing, "verify": task.verify}
+            content.setdefault("copied", []).append(told)
             content.setdefault("journals", {})[task.id] = task.destination.location
+            holds = guest.get("content", "c0")
         while self._world.read().get("copy_lasts"):
             if cancelled():
                 raise Stopped("the copy", "it was asked to end")
@@ -203,7 +129,7 @@ class BackupCopies:
         file.write_text(json.dumps({"content": holds, "upon": task.backing}))
         return CopyResult(GIB, GIB, GIB, GIB, 0, 1.0, 1.0, f"d-{holds}", f"d-{holds}", "tls")
 
-    def out_of(self, task: CopyTask, source: Host, destination: Host, cancelled: Callable[[], bool]) -> CopyResult:
+    def out_of(self, task: CopyTask, source: Host, destination: Host) -> CopyResult:
         """A backup's image into a volume."""
         holds = json.loads((root_of(self._world, source) / task.source.location.lstrip("/")).read_text())["content"]
         with self._world.opened() as content:

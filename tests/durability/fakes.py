@@ -33,6 +33,7 @@ from ferryman.model.site import CpuComparison, DiskReach, Ground, LinkSpeed, Rea
 from ferryman.model.units import GIB
 from ferryman.plain import from_plain, to_plain
 from ferryman.ports import NO_CHANGES, Clock, Console, Hypervisor, Ports, StopWay
+from tests.durability.fake_backups import BackupCopies
 from tests.unit.sites import UUID, good_guest, good_site, host_facts
 
 JOB_SECONDS = 0.6
@@ -128,10 +129,11 @@ class FakeHypervisor:
     def guest(self, name_or_uuid: str, *, as_defined: bool = False) -> Guest:
         world = self.world.read()
         guest = replace(
-            good_guest(), host=self.host.name, autostart=world[self.host.name]["autostart"], mark=self.mark(UUID)
-        )
+            good_guest(), host=self.host.name, autostart=world[self.host.name]["autostart"], mark=self.mark(UUID), agent=bool(world.get("agent"))
+        )  # fmt: skip
         if world[self.host.name]["state"] == "off":
-            return replace(guest, state=State.SHUT_OFF, nvram=NVRAM)
+            disks = tuple(replace(disk, capacity=GIB) for disk in guest.disks)
+            return replace(guest, state=State.SHUT_OFF, nvram=NVRAM, disks=disks, checkpoints=self.checkpoints(UUID))
         if not world["local"]:
             return guest
         image = "/srv/shared/web-2.qcow2" if self.host.name == "b" else "/srv/shared/web.qcow2"
@@ -182,6 +184,9 @@ class FakeHypervisor:
             content[self.host.name].pop("links", None)
             if changes.links_down:
                 content[self.host.name]["links"] = False
+
+    def described(self, definition: str) -> Guest:
+        return replace(good_guest(), host=self.host.name, state=State.SHUT_OFF, nvram=NVRAM)
 
     def try_definition(self, definition: str, changes: Changes) -> None:
         if why := self.world.read().get("refuses"):
@@ -240,7 +245,7 @@ class FakeHypervisor:
         return str(self.world.read().get("befalls", ""))
 
     def agent_answers(self, uuid: str) -> bool:
-        return False
+        return bool(self.world.read().get("agent"))
 
     def console(self, uuid: str, *, starting: bool) -> Console:
         world = self.world.read()
@@ -255,9 +260,24 @@ class FakeHypervisor:
     def image_chain(self, path: str, kind: str) -> tuple[ImageFile, ...]:
         return (ImageFile(path, kind, GIB),)
 
+    def freeze(self, uuid: str) -> int:
+        with self.world.opened() as content:
+            if content.get("agent_hangs"):
+                raise DriverError("agent of guest web", "it does not answer")
+            content[self.host.name]["frozen"] = True
+        return 2
+
+    def thaw(self, uuid: str) -> None:
+        with self.world.opened() as content:
+            if content.get("agent_gone"):
+                raise DriverError("agent of guest web", "it is not connected")
+            content[self.host.name].pop("frozen", None)
+
     def begin_backup(self, uuid: str, job: BackupJob) -> str:
         with self.world.opened() as content:
             guest = content[self.host.name]
+            if content.get("offers_nothing"):
+                raise DriverError("guest web", content["offers_nothing"])
             assert guest["state"] in ("running", "halted"), "nothing writes to it"
             assert "backup" not in guest, "one job at a time"
             for disk in job.disks:
@@ -297,7 +317,10 @@ class FakeHypervisor:
                 content["bitmaps"].remove(name)
 
     def room(self, directory: str) -> int | None:
-        return int(self.world.read().get("room", 100 * GIB))
+        world = self.world.read()
+        if world.get("scratch_fills") and "backup" in (world[self.host.name] or {}):
+            return 0
+        return int(world.get("room", 100 * GIB))
 
     def rebase(self, path: str, backing: str, backing_format: str) -> None:
         pass
@@ -492,19 +515,24 @@ class FakeBetween:
         return ()
 
 
-class FakeCopier:
+class FakeCopier(BackupCopies):
     """Implements ports.Copier: a copy is there at once; what it was made of is whatever the source has.
 
     In a world that "dies_under_the_copy" the destination's power goes as soon as the copy has begun, and it waits until it is told to end.
     """
 
     def __init__(self, world: World, clock: Clock) -> None:
+        super().__init__(world)
         self.world, self.clock = world, clock
 
     def copy(
         self, task: CopyTask, source: Host, destination: Host, *, progress: Callable[[CopyProgress], None],
         cancelled: Callable[[], bool],
     ) -> CopyResult:  # fmt: skip
+        if task.id.startswith("backup-"):
+            return self.into(task, source, destination, cancelled)
+        if task.source.location.startswith("/backups"):
+            return self.out_of(task, source, destination)
         with self.world.opened() as content:
             cut, content["cuts"] = content.get("cuts", 0), max(content.get("cuts", 0) - 1, 0)
         if cut:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from ferryman.errors import AlreadyRunning, Busy, DriverError, NoBitmap, Refused, Stopped, Timeout, Unreachable
+from ferryman.errors import AlreadyRunning, Busy, DriverError, NoBase, NoBitmap, Refused, Stopped, Timeout, Unreachable
 from ferryman.execute import undo
 from ferryman.execute.copying import Samples
 from ferryman.execute.settle import look
@@ -48,13 +48,15 @@ def begin_backup(ports: Ports, request: Request, plan: BackupPlan) -> None:
         if not ours:
             raise Busy(f"guest {request.guest}", "another ferryman makes a backup of it now", f"wait for its end: virsh domjobinfo {request.guest}")  # fmt: skip
         return
-    files = [scratch(disk, request.id) for disk in plan.disks if disk.exported]
-    records.register_undo(request.id, undo.END_BACKUP, {"host": request.source, "checkpoint": _made(plan), "scratch": files})  # fmt: skip
+    offered = [disk for disk in plan.disks if disk.exported]
+    arguments = {
+        "host": request.source,
+        "checkpoint": plan.checkpoint,
+        "images": [disk.source for disk in offered if disk.remembers],
+        "scratch": [scratch(disk, request.id) for disk in offered],
+    }
+    records.register_undo(request.id, undo.END_BACKUP, arguments)
     _begin(ports, request, plan, since=any(disk.since for disk in plan.disks if disk.exported))
-
-
-def _made(plan: BackupPlan) -> str:
-    return plan.checkpoint if plan.running else ""
 
 
 def _begin(ports: Ports, request: Request, plan: BackupPlan, *, since: bool) -> None:
@@ -175,9 +177,7 @@ def copied(ports: Ports, request: Request) -> dict[str, CopyResult]:
 
 
 def _copied(ports: Ports, request: Request, plan: BackupPlan, disk: DiskToBackUp, progress: Callable[[CopyProgress], None]) -> CopyResult:  # fmt: skip
-    facts = ports.records.facts(request.id)
-    bitmaps = facts.get("backup_bitmaps", True) and disk.target not in facts.get("backup_compared", ())
-    task = _task(ports, request, plan, disk, bitmap=bitmaps)
+    task = _task(ports, request, plan, disk)
     arguments = {"host": plan.place.host, "copy": task.id, "path": task.destination.location}
     ports.records.register_undo(request.id, undo.DISCARD_BACKUP_COPY, arguments)
     watch = _Watch(ports, request, plan)
@@ -187,12 +187,26 @@ def _copied(ports: Ports, request: Request, plan: BackupPlan, disk: DiskToBackUp
     except Stopped:
         stopped_by(ports, request)
         raise Refused(f"disk {disk.target} of {request.guest}", watch.over, "make room there, and ask again") from None
-    except NoBitmap as error:
-        if not task.bitmap:
+    except (NoBitmap, NoBase) as error:
+        lost = _NO_BITMAP if isinstance(error, NoBitmap) else _NO_BASE
+        before = ports.records.facts(request.id).get(lost, ())
+        if disk.target in before:
             raise
-        ports.records.keep_facts(request.id, {"backup_compared": [*facts.get("backup_compared", ()), disk.target]})
-        ports.records.keep_decision(request.id, f"all of {disk.target} is read and compared: {error.why}")
+        ports.records.keep_facts(request.id, {lost: [*before, disk.target]})
+        ports.records.keep_decision(request.id, f"all of {disk.target} is read and compared: {error.what}: {error.why}")
         return _copied(ports, request, plan, disk, progress)
+
+
+# Facts that name the disks of which less is known than was planned with.
+_NO_BITMAP, _NO_BASE = "backup_without_bitmap", "backup_without_base"
+
+
+def _lost(ports: Ports, request: Request, disk: DiskToBackUp) -> tuple[bool, bool]:
+    """Whether it cannot be told what was written, nor what the earlier backup holds."""
+    facts = ports.records.facts(request.id)
+    no_base = disk.target in facts.get(_NO_BASE, ())
+    told = facts.get("backup_bitmaps", True) or not disk.exported
+    return not told or no_base or disk.target in facts.get(_NO_BITMAP, ()), no_base
 
 
 SECTOR = 512  # bytes
@@ -202,14 +216,18 @@ def _as_it_lies(ports: Ports, request: Request, plan: BackupPlan, disk: DiskToBa
     """A raw file may end within a sector, a qcow2 image does not: then the digest is that of the image in the backup."""
     if result.size % SECTOR == 0:
         return result
-    image = _task(ports, request, plan, disk, bitmap=False).destination
+    image = _destination(plan, request, disk)
     found = ports.copier.digest(image, host_of(ports, plan.place.host), progress=lambda _: None, cancelled=lambda: bool(ports.records.cancel_asked(request.id)))  # fmt: skip
     return replace(result, size=found.size, source_digest=found.digest, destination_digest=found.digest)
 
 
-def _task(ports: Ports, request: Request, plan: BackupPlan, disk: DiskToBackUp, *, bitmap: bool) -> CopyTask:
-    partial = plan.place.below(partial_name(plan.name, request.id))
-    wanted, moment, told = request.options, "", ""
+def _destination(plan: BackupPlan, request: Request, disk: DiskToBackUp) -> Image:
+    return Image(plan.place.below(f"{partial_name(plan.name, request.id)}/{disk.file}").path, "qcow2")
+
+
+def _task(ports: Ports, request: Request, plan: BackupPlan, disk: DiskToBackUp) -> CopyTask:
+    no_bitmap, no_base = _lost(ports, request, disk)
+    wanted, moment = request.options, ""
     if disk.exported:
         socket = ports.hypervisor(request.source).backup_running(request.guest_uuid)
         if not socket:
@@ -222,23 +240,21 @@ def _task(ports: Ports, request: Request, plan: BackupPlan, disk: DiskToBackUp, 
     return CopyTask(
         id=f"backup-{request.id}-{disk.target}",
         source=image,
-        destination=Image(f"{partial.path}/{disk.file}", "qcow2"),
+        destination=_destination(plan, request, disk),
         verify="written" if disk.upon else "full",
         bandwidth=wanted.bandwidth,
         via_ssh=wanted.via_ssh or None,
         insecure=wanted.insecure,
-        bitmap=told if bitmap else "",
+        bitmap="" if no_bitmap else told,
         moment=moment,
-        base=disk.base,
+        base="" if no_base else disk.base,
         backing=f"../{disk.upon}/{disk.file}" if disk.upon else "",
     )
 
 
 def reading(ports: Ports, request: Request, disk: DiskToBackUp) -> Reading:
     """How it was read in the end."""
-    facts = ports.records.facts(request.id)
-    told = facts.get("backup_bitmaps", True) if disk.exported else True
-    lost = not told or disk.target in facts.get("backup_compared", ())
+    lost = _lost(ports, request, disk)[0]
     return Reading.DIGESTS if disk.reading is Reading.BITMAP and lost else disk.reading
 
 

@@ -386,17 +386,15 @@ def thaw(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
 
 
 def _end_backup(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
-    """The job, the checkpoint that it made, and the scratch files, should libvirt have lost sight of them."""
-    source = ports.hypervisor(arguments["host"])
+    """The job, the checkpoint that it made with its bitmaps, and the scratch files that a QEMU which crashed leaves."""
+    source, name = ports.hypervisor(arguments["host"]), arguments["checkpoint"]
     here = source.place(request.guest_uuid).where
-    if here is not Where.ABSENT:
+    if here not in (Where.ABSENT, Where.OFF):
         source.end_backup(request.guest_uuid)
-        name = arguments["checkpoint"]
-        if name and name in source.checkpoints(request.guest_uuid):
-            if here is Where.OFF:  # QEMU alone takes bitmaps out of the images that it had
-                ports.records.keep_decision(request.id, f"checkpoint {name} stays for now: {request.guest} is off; its next backup removes it")  # fmt: skip
-            else:
-                source.delete_checkpoint(request.guest_uuid, name)
+    if name and here is not Where.ABSENT and name in source.checkpoints(request.guest_uuid):
+        source.delete_checkpoint(request.guest_uuid, name)
+    for image in arguments["images"] if name and here is Where.OFF else ():
+        source.remove_bitmap(image, name)
     for path in arguments["scratch"]:
         source.remove_file(path)
 

@@ -27,6 +27,7 @@ DISCARDED_WITHIN = 60.0
 OPENED_WITHIN = 900.0  # seconds for an image to be opened; one that is made with all of its storage may take any time, as long as it grows
 
 _CLASSES: dict[str, type[errors.DriverError]] = {
+    "base": errors.NoBase,
     "bitmap": errors.NoBitmap,
     "changed": errors.SourceChanged,
     "differs": errors.Mismatch,
