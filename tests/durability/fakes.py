@@ -135,7 +135,7 @@ class FakeHypervisor:
             disks = tuple(replace(disk, capacity=GIB) for disk in guest.disks)
             return replace(guest, state=State.SHUT_OFF, nvram=NVRAM, disks=disks, checkpoints=self.checkpoints(UUID))
         if not world["local"]:
-            return guest
+            return replace(guest, disks=tuple(replace(disk, capacity=GIB) for disk in guest.disks))
         image = "/srv/shared/web-2.qcow2" if self.host.name == "b" else "/srv/shared/web.qcow2"
         disk = replace(guest.disks[0], source=image, capacity=GIB, allocation=GIB)
         return replace(guest, disks=(disk, Disk("sda", "cdrom", "file", world["medium"], "raw", "", True, False)))
