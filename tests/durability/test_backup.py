@@ -197,7 +197,11 @@ def test_the_next_one_reads_what_was_written_since_and_keeps_one_checkpoint(tmp_
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"forgets": True}, "QEMU cannot tell"), ({"bitmap_lost": True}, "inconsistent"), ({"base_lost": True}, "no journal")],
+    [
+        ({"forgets": True}, "QEMU cannot tell"),
+        ({"bitmap_lost": True}, "inconsistent"),
+        ({"base_lost": True}, "no journal"),
+    ],
 )
 def test_where_it_cannot_be_told_what_was_written_everything_is_compared_and_that_is_said(
     tmp_path: Path, changes: dict[str, Any], said: str
@@ -282,7 +286,9 @@ def test_a_backup_that_fails_refuses_the_move_and_nothing_was_touched(tmp_path: 
     assert (world(tmp_path)["b"], world(tmp_path)["calls"]) == (None, 0)
 
 
-@pytest.mark.parametrize(("step", "moment"), every_moment(("look-ahead", "copy-to-backup", "finish-backup", "move-on"), turn=2))
+@pytest.mark.parametrize(
+    ("step", "moment"), every_moment(("look-ahead", "copy-to-backup", "finish-backup", "move-on"), turn=2)
+)
 def test_killed_while_it_is_backed_up_before_its_move(tmp_path: Path, step: str, moment: str) -> None:
     made(tmp_path)
     killed_and_recovered(tmp_path, 'ask:{"backup_to": "/backups"}', f"{step}:{moment}")
