@@ -12,7 +12,7 @@ from lab import guests, witness
 from lab.digest import documented_digest
 from lab.guests import Guest, GuestSpec
 from lab.host import Lab
-from tests.lab.operators import PUT_BACK, REFUSED, SUCCEEDED, Operator
+from tests.lab.operators import SUCCEEDED, Operator
 
 pytestmark = pytest.mark.lab
 
