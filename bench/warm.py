@@ -20,6 +20,7 @@ SMALL = GuestSpec(
     writes_per_s=400, count_every_ms=2,
 )  # fmt: skip
 ROOM = "16G"  # of memory for the images of a host
+MIB = 2**20
 BEFORE = 8.0  # seconds in which the guest's undisturbed work is counted
 
 
@@ -74,7 +75,7 @@ class Bench:
         for number in range(pairs):
             for name in [*ways][:: 1 if number % 2 == 0 else -1]:
                 run = ways[name]()
-                print(f"{number + 1}/{pairs} {name}: still {run.still:.1f} s of {run.seconds:.1f} s, {run.sent / 2**20:.0f} MiB, {run.working:.0f} counts/s ({run.before:.0f} before)", flush=True)  # fmt: skip
+                print(f"{number + 1}/{pairs} {name}: still {run.still:.1f} s of {run.seconds:.1f} s, {run.sent / MIB:.0f} MiB, {run.working:.0f} counts/s ({run.before:.0f} before)", flush=True)  # fmt: skip
                 runs[name].append(run)
         still = {name: [run.still for run in found] for name, found in runs.items()}
         work = ([run.working for run in runs["warm"]], [run.before for run in runs["warm"]])
@@ -83,8 +84,8 @@ class Bench:
             paired("standing still, 20 GiB beside 2 GiB, both warm", "s", still["warm"], still["small, warm"], 1.3),
             paired("standing still, warm beside cold, 20 GiB with 5 GiB of data", "s", still["warm"], still["cold"], 0.2),
             at_least(slowed, 0.8),
-            paired("seconds in all, warm beside cold", "s", *([run.seconds for run in runs[one]] for one in ("warm", "cold")), None),
-            paired("bytes sent, warm beside cold", "MiB", *([run.sent / 2**20 for run in runs[one]] for one in ("warm", "cold")), None),
+            paired("seconds in all, warm beside cold", "s", [run.seconds for run in runs["warm"]], [run.seconds for run in runs["cold"]], None),
+            paired("bytes sent, warm beside cold", "MiB", [run.sent / MIB for run in runs["warm"]], [run.sent / MIB for run in runs["cold"]], None),
         ]  # fmt: skip
 
     def move(self, guest: Guest, way: str) -> Run:

@@ -115,16 +115,18 @@ def remove(lab: Lab, guest: Guest) -> None:
         if not host.up:
             continue
         host.run(["virsh", "destroy", guest.name], check=False)
-        undefine = [
-            "virsh",
-            "undefine",
-            guest.name,
-            "--nvram",
-            "--managed-save",
-            "--snapshots-metadata",
-            "--checkpoints-metadata",
-        ]
-        host.run(undefine, check=False)
+        host.run(
+            [
+                "virsh",
+                "undefine",
+                guest.name,
+                "--nvram",
+                "--managed-save",
+                "--snapshots-metadata",
+                "--checkpoints-metadata",
+            ],
+            check=False,
+        )
         # libvirt leaves the variable store where a guest moved away, and would give it to the next guest of that name.
         files = [guest.disk_path(number) for number in range(len(guest.spec.disks))]
         host.run(["rm", "-f", nvram_path(guest), *files])

@@ -22,6 +22,7 @@ from lab.host import Lab
 from lab.topology import CONTROL, MIGRATION
 
 GAP = 0.05  # seconds; shorter silences are not listed
+ANSWERS_WITHIN = 1.0  # seconds, of an ARP request
 AT_REST = 0.003  # seconds of processor: a vCPU thread that starts and runs nothing uses up to 0.001, a paused one none
 
 # ---- counts ----
@@ -117,15 +118,18 @@ class Copy:
 
 
 def copies(lab: Lab, guest: Guest, *, look: float = 0.5) -> tuple[Copy, ...]:
-    """Every QEMU of that guest by its UUID on the command line, and whether it executes: asked of the process tables."""
+    """Every QEMU of that guest by its UUID on the command line, and whether it executes: asked of the process tables.
+
+    That one executes is seen as soon as it does; that one does not takes all of `look`, in seconds.
+    """
     found = [(host.name, pid) for host in lab.hosts for pid in host.processes() if _is_qemu_of(pid, guest.uuid)]
-    before = {pid: _vcpu_time(pid) for _, pid in found}
-    if found:
-        time.sleep(look)
+    at_rest = {pid: _vcpu_time(pid) + AT_REST for _, pid in found}
+    deadline = time.monotonic() + look
+    while at_rest and time.monotonic() < deadline:
+        time.sleep(0.01)
+        at_rest = {pid: used for pid, used in at_rest.items() if _vcpu_time(pid) <= used}
     return tuple(
-        Copy(host, pid, _vcpu_time(pid) > before[pid] + AT_REST)
-        for host, pid in found
-        if process.state(pid) not in ("", "Z")
+        Copy(host, pid, look > 0 and pid not in at_rest) for host, pid in found if process.state(pid) not in ("", "Z")
     )
 
 
@@ -279,8 +283,10 @@ def who_answers(lab: Lab, guest: Guest) -> tuple[str, str]:
     controller = lab.topology.namespace("controller")
     netns.ip("neighbour", "flush", "to", guest.address, namespace=controller)
     lab.controller.run(["/usr/bin/python3", "-c", _ASK, guest.address], check=False)
-    entries = json.loads(netns.ip("-json", "neighbour", "show", "to", guest.address, namespace=controller) or "[]")
-    mac = next((entry.get("lladdr", "") for entry in entries), "")
+    mac, deadline = "", time.monotonic() + ANSWERS_WITHIN
+    while not mac and time.monotonic() < deadline:
+        entries = json.loads(netns.ip("-json", "neighbour", "show", "to", guest.address, namespace=controller) or "[]")
+        mac = next((entry.get("lladdr", "") for entry in entries), "")
     table = json.loads(
         netns.tool("bridge", "-json", "fdb", "show", "br", CONTROL, namespace=lab.topology.namespace("switch"))
     )
@@ -293,5 +299,4 @@ _ASK = """
 import socket, sys
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.sendto(b"", (sys.argv[1], 9))
-import time; time.sleep(0.5)
 """

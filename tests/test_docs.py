@@ -12,6 +12,7 @@ import typer
 
 from ferryman.config import Settings
 from ferryman.surfaces.cli import program
+from tests.sources import parsed
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -39,7 +40,7 @@ def finding_codes() -> set[str]:
     return {
         node.args[0].value
         for path in (ROOT / "src/ferryman").rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
         and node.func.id in ("blocker", "warning", "note")
@@ -132,7 +133,7 @@ def sentences() -> list[tuple[str, str]]:
     """(file, text) of every string in the source that is no docstring; what is filled in is an X."""
     found = []
     for path in (ROOT / "src/ferryman").rglob("*.py"):
-        tree = ast.parse(path.read_text())
+        tree = parsed(path)
         docstrings = {
             id(node.body[0].value)
             for node in ast.walk(tree)
@@ -178,7 +179,7 @@ def test_every_error_names_a_remedy() -> None:
              "AlreadyRunning", "Insecure", "FerrymanError", "RecordsUnusable"}  # fmt: skip
     checked = 0
     for path in (ROOT / "src/ferryman").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if not isinstance(node, ast.Call):
                 continue
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")

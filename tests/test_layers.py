@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.sources import parsed
+
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src/ferryman"
 
@@ -45,7 +47,7 @@ LIBRARIES = {
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
     for path in sorted(SOURCE.rglob("*.py")):
-        yield str(path.relative_to(SOURCE)), ast.parse(path.read_text())
+        yield str(path.relative_to(SOURCE)), parsed(path)
 
 
 def imports(tree: ast.Module) -> Iterator[str]:
@@ -102,7 +104,7 @@ def test_each_library_lives_where_it_should() -> None:
 @pytest.mark.parametrize("outsider", ["lab"])
 def test_the_witness_shares_no_code_with_the_product(outsider: str) -> None:
     for path in (ROOT / outsider).rglob("*.py"):
-        assert not [name for name in imports(ast.parse(path.read_text())) if name.split(".")[0] == "ferryman"], path
+        assert not [name for name in imports(parsed(path)) if name.split(".")[0] == "ferryman"], path
     assert not [
         name for name, tree in modules() for one in imports(tree) if one.split(".")[0] in ("lab", "bench", "tests")
     ]
@@ -111,7 +113,7 @@ def test_the_witness_shares_no_code_with_the_product(outsider: str) -> None:
 def test_the_copy_engine_needs_nothing_but_what_every_host_has() -> None:
     allowed = {*sys.stdlib_module_names, "nbd", "zstandard", "ferryman_copy"}
     for path in (ROOT / "src/ferryman_copy").glob("*.py"):
-        assert {name.split(".")[0] for name in imports(ast.parse(path.read_text()))} <= allowed, path
+        assert {name.split(".")[0] for name in imports(parsed(path))} <= allowed, path
     assert not [name for name, tree in modules() for one in imports(tree) if one.split(".")[0] == "ferryman_copy"]
 
 

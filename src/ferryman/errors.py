@@ -111,10 +111,6 @@ class SourceChanged(DriverError):
     """A disk was written to while it was copied."""
 
 
-class BitmapUnusable(DriverError):
-    """The record of what was written since an earlier pass is not there, or cannot be relied on."""
-
-
 class Mismatch(DriverError):
     """What lies at the destination is not what the source sent."""
 

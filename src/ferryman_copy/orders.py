@@ -19,7 +19,7 @@ from ferryman_copy.trouble import Trouble
 
 def source(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
     """Open a source."""
-    sender = Sender(order["location"], "raw" if order.get("as_file") else order["format"],
+    sender = Sender(order["location"], order["format"], as_file=bool(order.get("as_file")),
                     compress=order.get("compress", "auto"), bandwidth=int(order.get("bandwidth", 0)),
                     bitmap=order.get("bitmap", ""), moment=order.get("moment", ""))  # fmt: skip
     sides["sender"] = sender
@@ -105,7 +105,7 @@ def _receive(
 
     def facts() -> dict[str, object]:
         return {"phase": "copying", "done": receiver.covered, "total": wanted.length, "moved": receiver.received + cleared[0],
-                "kept": len(journal.done), "wire": sum(one.passed for one in everything)}  # fmt: skip
+                "kept": len(journal.done), "wire": sum(one.passed for one in everything), **wire.standing(everything)}  # fmt: skip
 
     def told(count: int) -> None:
         cleared[0] = count
@@ -124,7 +124,7 @@ def _receive(
     how = order.get("verify", "full")
     digests = dict(journal.done)
     if how != "none":
-        digests = _verify(endpoint, found, how)
+        digests = _verify(endpoint, found, how, everything)
     data = sum(group.data for group in journal.groups(journal.facts.get("pass_at", 0))) * BLOCK
     received = journal.facts.get("received", 0)
     result = {
@@ -144,7 +144,7 @@ def publish(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None
     endpoint.say("finished", **sides["result"])
 
 
-def _verify(endpoint: Any, found: Destination, how: str) -> dict[int, bytes]:
+def _verify(endpoint: Any, found: Destination, how: str, connections: list[wire.Connection]) -> dict[int, bytes]:
     wanted = found.wanted
     image = readback.open_uncached(found.path, "raw" if wanted.as_file else wanted.kind)
     seen = [0]
@@ -155,7 +155,7 @@ def _verify(endpoint: Any, found: Destination, how: str) -> dict[int, bytes]:
     try:
         with endpoint.telling(
             lambda: {"phase": "verifying", "done": seen[0], "total": max(wanted.length, image.size), "wire": 0,
-                     "kept": len(found.journal.done)}
+                     "kept": len(found.journal.done), **wire.standing(connections)}
         ):  # fmt: skip
             return readback.read_back(image, found.journal, wanted.length, how, told)
     finally:
@@ -196,6 +196,7 @@ def send(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
                 "wire": sender.wire,
                 "sent": sender.counts.sent,
                 "read": sender.counts.read,
+                **wire.standing(found),
             }
 
         try:

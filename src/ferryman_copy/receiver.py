@@ -93,7 +93,7 @@ class Receiver:
             flusher.join()
         self.crew.check()
         if replies:  # not earlier: by this connection the sender's kernel asks whether this host is still there
-            replies.send(pack(Kind.END))
+            replies.send(pack(Kind.END), last=True)
 
     def close(self) -> None:
         """End it early; what is complete is still flushed and noted."""

@@ -44,12 +44,13 @@ class Counts:
 class Sender:
     """One source, open for one copy."""
 
-    def __init__(self, location: str, kind: str, *, compress: str = "auto", bandwidth: int = 0, bitmap: str = "",
-                 moment: str = "") -> None:  # fmt: skip
-        """`bitmap`: names what was written since the last complete pass; `moment`: when this view of the source was frozen."""
+    def __init__(self, location: str, kind: str, *, as_file: bool = False, compress: str = "auto", bandwidth: int = 0,
+                 bitmap: str = "", moment: str = "") -> None:  # fmt: skip
+        """`as_file`: its bytes, whatever its format; `bitmap`: names what was written since the last complete pass; `moment`: when this view of the source was frozen."""
+        kind = "raw" if as_file else kind
         self._sign, self._moment = fingerprint(location, kind), moment
         self.image = open_source(location, kind, bitmap=bitmap, moment=moment)
-        self.length = in_sectors(self.image) if moment else exact_length(self.image)
+        self.length = in_sectors(self.image) if moment and not as_file else exact_length(self.image)
         try:
             self._dirty = dirty_blocks(self.image, bitmap, self.length)
         except Trouble:
@@ -132,7 +133,7 @@ class Sender:
                 self._leave(connection, piece)
             else:
                 self._send(connection, channel, piece)
-        connection.send(pack(Kind.END))
+        connection.send(pack(Kind.END), last=True)
 
     def _leave(self, connection: Connection, piece: Piece) -> None:
         """What is clean is not read: it is what the receiver says."""

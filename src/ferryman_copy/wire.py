@@ -10,6 +10,7 @@ import socket
 import ssl
 import struct
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ferryman_copy.trouble import Trouble
@@ -19,10 +20,8 @@ HELLO_WITHIN = 10.0  # seconds for the TLS handshake, and for the token
 KEEPALIVE = (5, 5, 4)
 LONGEST_HELLO = 1024
 PROOF = 32  # bytes
-TCP_INFO_SIZE, TCP_BUSY_TIME = (
-    192,
-    168,
-)  # bytes: of struct tcp_info up to what is read of it, and where tcpi_busy_time is
+# Bytes of struct tcp_info up to what is read of it, and where tcpi_last_data_recv and tcpi_busy_time are.
+TCP_INFO_SIZE, TCP_LAST_DATA_RECEIVED, TCP_BUSY_TIME = 192, 52, 168
 PATHS = (  # authority, server pair, client pair; QEMU's own certificates first, then libvirt's
     ("/etc/pki/qemu/ca-cert.pem", "/etc/pki/qemu/server-cert.pem", "/etc/pki/qemu/server-key.pem",
      "/etc/pki/qemu/client-cert.pem", "/etc/pki/qemu/client-key.pem"),
@@ -72,18 +71,25 @@ class Connection:
     def __init__(self, plain: socket.socket) -> None:
         self._socket = plain
         self.passed = 0
+        self._giving_since = (
+            0.0  # when the last call to send began that has not ended, or that gave all there is; 0: none
+        )
+        self._taking = False
         # One packet for what belongs together, one call for what is awaited; TLS knows neither.
         secured = isinstance(plain, ssl.SSLSocket)
         self._more, self._whole = (0, 0) if secured else (socket.MSG_MORE, socket.MSG_WAITALL)
 
-    def send(self, *parts: bytes | bytearray | memoryview) -> None:
-        """Send all of it."""
+    def send(self, *parts: bytes | bytearray | memoryview, last: bool = False) -> None:
+        """Send all of it. `last`: nothing follows."""
+        self._giving_since = time.monotonic()
         try:
             for part in parts:
                 self._socket.sendall(part, self._more if part is not parts[-1] else 0)
                 self.passed += len(part)
         except (OSError, ValueError) as error:
             raise cut(error) from error
+        if not last:
+            self._giving_since = 0.0
 
     def take(self, count: int) -> bytes:
         """Exactly so many bytes."""
@@ -95,6 +101,7 @@ class Connection:
         """Fill all of it."""
         at, end = 0, len(view)
         receive = self._socket.recv_into
+        self._taking = True
         try:
             while at < end:
                 if not (got := receive(view[at:], end - at, self._whole)):
@@ -102,18 +109,33 @@ class Connection:
                 at += got
         except (OSError, ValueError) as error:
             raise cut(error) from error
+        self._taking = False
         self.passed += end
+
+    @property
+    def gives(self) -> float:
+        """Seconds for which it has had something to deliver while whoever sends does nothing else; 0.0 while they do."""
+        return time.monotonic() - self._giving_since if self._giving_since else 0.0
+
+    @property
+    def lacks(self) -> float:
+        """Seconds in which nothing has arrived while something is waited for; 0.0 while nothing is."""
+        return self._told("I", TCP_LAST_DATA_RECEIVED)[0] / 1e3 if self._taking else 0.0
 
     @property
     def waits(self) -> tuple[float, float]:
         """Seconds in which data was under way so far, and those of them in which the other end had no room for more: the link was
         not what held it up then. (0, 0) where the kernel does not tell (fields of struct tcp_info in linux/tcp.h)."""
+        busy, no_room = self._told("QQ", TCP_BUSY_TIME)
+        return busy / 1e6, no_room / 1e6
+
+    def _told(self, what: str, at: int) -> tuple[int, ...]:
+        """Fields of struct tcp_info; zeroes where the kernel does not tell."""
         try:
             told = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_SIZE)
-            busy, no_room = struct.unpack_from("QQ", told, TCP_BUSY_TIME)
+            return struct.unpack_from(what, told, at)
         except (OSError, struct.error):
-            return 0.0, 0.0
-        return busy / 1e6, no_room / 1e6
+            return (0,) * len(what)
 
     def close(self) -> None:
         """Let go of it, whoever reads or writes it."""
@@ -121,6 +143,11 @@ class Connection:
             # The plain socket's own: TLS's would leave the encryption away first, and a thread that is sending would go on without.
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
         self._socket.close()
+
+
+def standing(connections: Sequence[Connection]) -> dict[str, object]:
+    """How each stands, for whoever hears both ends: what one gives for long and the other lacks for as long gets lost between."""
+    return {"gives": [one.gives for one in connections], "lacks": [one.lacks for one in connections]}
 
 
 def cut(why: object) -> Trouble:

@@ -173,9 +173,8 @@ def of(data: bytes) -> str:
 def receive(data: bytes, wanted: bytes, there: bytes = b"") -> str:
     """What a receiver makes of a stream over what is there: how it ended. Raises AssertionError when it took a wrong disk for a right one."""
     image, notes = Memory(LENGTH), Notes()
-    receiver = Receiver(
-        image, notes, LENGTH, compare=lambda group: bool(there), zeroed=not there, holes=True, suspect=False
-    )  # type: ignore[arg-type]
+    receiver = Receiver(image, notes, LENGTH, compare=lambda group: bool(there), zeroed=not there, holes=True,  # type: ignore[arg-type]
+                        suspect=False)  # fmt: skip
     if there:
         image.data[:] = there
         receiver.compared(0, Own(leaves_of(there), noted=True))

@@ -35,7 +35,7 @@ class Disk:
     def view(self, bitmap: str = BITMAP) -> Iterator[str]:
         """The URI of a server of several clients that shows what is in it now."""
         socket = self._directory / "view"
-        server = subprocess.Popen(
+        self.server = server = subprocess.Popen(
             ["qemu-nbd", "--persistent", "--read-only", "--shared=0", "--export-name=vda", "-f", "qcow2", "-k", socket,
              *([f"--bitmap={bitmap}"] if bitmap else []), self.path]
         )  # fmt: skip

@@ -20,6 +20,16 @@ def write(*what):
     os._exit(9)
 RawChannel.write = write
 """
+DIES_HAVING_NOTED = """
+import os
+really = journal.Journal.note_groups
+def note_groups(self, groups):
+    really(self, found := list(groups))
+    self.sync()
+    if found:
+        os._exit(9)
+journal.Journal.note_groups = note_groups
+"""
 ONE_BY_ONE = "from ferryman_copy import receiver\nreceiver.HORIZON = 1\n"
 DEATHS = pytest.mark.parametrize("death", [DIES_BEFORE_NOTING, DIES_WRITING], ids=["unnoted", "writing"])
 
@@ -76,6 +86,15 @@ def test_a_pass_that_died_goes_on_with_its_moment(passes: Passes, bitmap: str, d
     assert told["event"] == "finished"
     assert passes.right
     assert told["attempts"] == 2
+
+
+def test_a_bitmap_is_not_believed_over_a_first_pass_that_was_abandoned(tmp_path: Path) -> None:
+    passes = Passes(tmp_path)
+    assert passes.copy("one", "", changed=DIES_HAVING_NOTED)["event"] == "gone"
+    passes.disk.write(*(f"write -P 7 {group * GROUP} 64k" for group in range(5)))
+    passes.disk.begin_anew()  # as if it counted from there
+    assert passes.copy("two")["event"] == "finished"
+    assert passes.right
 
 
 @pytest.mark.parametrize("bitmap", [BITMAP, ""], ids=["bitmap", "no bitmap"])

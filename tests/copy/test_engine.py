@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ferryman_copy import digest
-from ferryman_copy.blocks import BLOCK, GROUP_BLOCKS, Extent, blocks_in, groups_in, pieces, ranges
+from ferryman_copy.blocks import BLOCK, GROUP_BLOCKS, Extent, Piece, blocks_in, groups_in, pieces, ranges
+from ferryman_copy.dirty import Dirty
 from ferryman_copy.journal import Group, Journal
 from ferryman_copy.trouble import Trouble
 from lab.digest import documented_digest
@@ -61,6 +62,73 @@ def test_the_pieces_are_the_disk_in_order_and_no_data_is_taken_for_zero(
         piece.zero or piece.start // GROUP_BLOCKS == (piece.start + piece.count - 1) // GROUP_BLOCKS for piece in found
     )
     assert sum(count for _, count in ranges(sorted(told))) == len(told)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5 * GROUP_BLOCKS * BLOCK), st.integers(1, 20 * BLOCK)), max_size=8),
+    st.lists(st.tuples(st.integers(0, 5 * GROUP_BLOCKS - 1), st.integers(1, 400), st.booleans()), max_size=8),
+    st.sets(st.integers(0, 4)),
+)
+def test_of_a_plan_exactly_what_is_not_dirty_of_groups_that_are_held_is_clean(
+    parts: list[tuple[int, int]], plan: list[tuple[int, int, bool]], held: set[int]
+) -> None:
+    length = 5 * GROUP_BLOCKS * BLOCK
+    whole = blocks_in(length)
+    wanted = {at // BLOCK for start, count in parts for at in range(start // BLOCK * BLOCK, start + count, BLOCK)}
+    dirty = Dirty(iter(parts), length)
+    assert dirty.groups == ranges(sorted({block // GROUP_BLOCKS for block in wanted if block < whole}))
+    pieces = [Piece(start, min(count, whole - start), zero) for start, count, zero in plan]
+    for before in pieces:
+        after = list(dirty.split([before], lambda group: group in held))
+        blocks = [(block, piece) for piece in after for block in range(piece.start, piece.start + piece.count)]
+        assert [block for block, _ in blocks] == list(range(before.start, before.start + before.count))
+        for block, piece in blocks:
+            assert piece.clean is (block // GROUP_BLOCKS in held and block not in wanted)
+            assert piece.clean or piece.zero is before.zero
+        for piece in after:
+            assert not piece.clean or piece.start // GROUP_BLOCKS == (piece.start + piece.count - 1) // GROUP_BLOCKS
+
+
+STEPS = st.sampled_from(("group", "zeroes", "doubt", "restore", "bad", "unchanged"))
+
+
+@given(st.lists(st.tuples(STEPS, st.integers(0, 9), st.integers(0, 200)), max_size=30))
+def test_a_journal_that_is_opened_again_knows_what_it_knew(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, int]]
+) -> None:
+    made = Journal(str(tmp_path_factory.mktemp("journal")), "one")
+    leaves: dict[int, tuple[bytes, ...]] = {}
+    for step, number, seed in steps:
+        match step:
+            case "group":
+                leaves[number] = tuple(hashlib.sha256(b"%d" % (seed * block)).digest() if seed % (block + 2) else digest.ZERO_LEAF
+                                       for block in range(GROUP_BLOCKS))  # fmt: skip
+                made.note_groups([Group(number, digest.group_digest(leaves[number]), seed, leaves[number])])
+            case "zeroes":
+                leaves[number] = (digest.ZERO_LEAF,) * GROUP_BLOCKS
+                made.note_zeroes([number])
+            case "bad":
+                leaves.pop(number, None)
+                made.note_bad(number)
+            case "unchanged" if number in made.known:
+                made.note_groups([Group(number, made.known[number], 0, leaves[number])])
+            case "doubt":
+                made.doubt(one for one in sorted(made.done) if one >= number)
+            case "restore":
+                made.restore(one for one in sorted(made.known) if one >= number)
+        assert {one: made.leaves(one) for one in range(10)} == {one: leaves.get(one) for one in range(10)}
+    made.sync()
+    made.close()
+    again = Journal(str(Path(made.path).parent), "one")
+    assert (again.done, again.known) == (made.done, made.known)
+    assert not set(again.done) & set(again.known)
+    assert {one: again.leaves(one) for one in range(10)} == {one: leaves.get(one) for one in range(10)}
+    other = Journal(str(Path(made.path).parent), "two")
+    other.take_over(again, 7)
+    assert other.known == {one: found for one, found in again.done.items() if one < 7}
+    assert {one: other.leaves(one) for one in other.known} == {one: leaves[one] for one in other.known}
+    for journal in (again, other):
+        journal.remove()
 
 
 def group(number: int) -> Group:

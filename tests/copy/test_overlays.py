@@ -75,7 +75,8 @@ def test_with_a_base_and_a_bitmap_the_new_file_holds_what_changed_and_only_that_
 
 def test_nothing_is_read_of_what_lies_below_when_its_journal_knows_it(increments: Increments) -> None:
     """Rot there stays unseen."""
-    data = next(at for at in range(SIZE - BLOCK, 0, -BLOCK) if any(increments.disk.content()[at : at + BLOCK]))
+    content = increments.disk.content()
+    data = next(at for at in range(SIZE - BLOCK, 0, -BLOCK) if any(content[at : at + BLOCK]))
     with open(increments.full, "r+b") as file:
         file.seek(data)
         file.write(b"rot")

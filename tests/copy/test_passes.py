@@ -12,7 +12,7 @@ import pytest
 
 from ferryman import errors
 from ferryman.model.copy import CopyResult, CopyTask, Image
-from tests.copy.conftest import Copies, fill, run
+from tests.copy.conftest import DESTINATION, SOURCE, Copies, fill, run
 from tests.copy.moving import BITMAP, BLOCK, MIB, Disk, content_of
 
 SIZE = 80 * MIB
@@ -73,7 +73,8 @@ def test_without_a_bitmap_all_is_read_at_the_source_and_nothing_at_the_destinati
 ) -> None:
     task = to(tmp_path / "target", compress="off", verify="written")
     first = over(copies, disk, task, "one")
-    data = next(at for at in range(0, SIZE, BLOCK) if any(disk.content()[at : at + BLOCK]))
+    content = disk.content()
+    data = next(at for at in range(0, SIZE, BLOCK) if any(content[at : at + BLOCK]))
     with open(tmp_path / "target", "r+b") as file:
         file.seek(data)
         file.write(b"rot")
@@ -122,6 +123,17 @@ def test_passes_over_a_raw_file_of_an_odd_size_are_of_one_length(copies: Copies,
     assert copies.copy(replace(task, source=Image(str(source)), moment="two")).written == 0
     assert (tmp_path / "target").stat().st_ino == identity
     assert (tmp_path / "target").read_bytes() == source.read_bytes() + bytes(412)
+    copies.copy(
+        replace(
+            task,
+            id="file",
+            source=Image(str(source)),
+            destination=Image(f"{tmp_path}/file"),
+            as_file=True,
+            moment="two",
+        )
+    )
+    assert (tmp_path / "file").read_bytes() == source.read_bytes(), "a file is its bytes, not a guest's disk"
 
 
 def test_asked_for_again_with_its_moment_a_complete_pass_answers_what_it_answered(
@@ -199,3 +211,22 @@ def test_what_became_zero_is_zeroed_and_what_was_is_left_alone(copies: Copies, t
     result = over(copies, disk, task, "three")
     assert (tmp_path / "target").read_bytes() == bytes(SIZE)
     assert result.destination_digest == disk.digest()
+
+
+def test_a_view_that_ends_under_way_is_named_and_with_the_same_moment_the_pass_goes_on(
+    copies: Copies, tmp_path: Path
+) -> None:
+    disk = Disk(tmp_path, SIZE, parts=0)
+    disk.write("write -P 1 0 20M")
+    task = to(tmp_path / "target", compress="off")
+    over(copies, disk, task, "one")
+    disk.begin_anew()
+    disk.write("write -P 2 0 20M")
+    with disk.view() as uri:
+        slow = replace(task, source=Image(uri), moment="two", bitmap=BITMAP, bandwidth=10 * MIB)
+        with pytest.raises(errors.DriverError, match=r"vda\?socket"):
+            copies.copier().copy(
+                slow, SOURCE, DESTINATION, progress=lambda _: disk.server.kill(), cancelled=lambda: False
+            )
+    over(copies, disk, task, "two", BITMAP)
+    assert (tmp_path / "target").read_bytes() == disk.content()

@@ -1,6 +1,7 @@
 """Random writes between random passes, with and without a bitmap, some of them killed and taken up or abandoned: the destination is always
 the frozen view."""
 
+import contextlib
 import os
 import random
 import threading
@@ -17,7 +18,7 @@ from tests.copy.moving import BITMAP, BLOCK, MIB, Disk, content_of
 from tests.copy.test_killed import kill_endpoint
 
 SIZE = 72 * MIB
-SEEDS = [seed if seed < 3 else pytest.param(seed, marks=pytest.mark.whole) for seed in range(30)]
+SEEDS = [seed if seed < 2 else pytest.param(seed, marks=pytest.mark.whole) for seed in range(30)]
 
 
 class Story:
@@ -49,8 +50,7 @@ class Story:
 
     def copy(self, task: CopyTask, *, killed: str, abandoned: bool) -> CopyResult:
         """Carry it out; `killed`: the end that dies under way; `abandoned`: it is given up then."""
-        at, struck, reached = self.chance.random(), threading.Event(), threading.Event()
-        over = threading.Event()
+        at, struck, reached, over = self.chance.random(), threading.Event(), threading.Event(), threading.Event()
 
         def progress(one: CopyProgress) -> None:
             if one.done >= at * one.total or one.phase == "verifying":
@@ -59,7 +59,12 @@ class Story:
         def strike() -> None:
             reached.wait(20)
             time.sleep(self.chance.random() * 0.2)
-            if not over.is_set() and killed and kill_endpoint(os.getpid(), killed):
+            with contextlib.suppress(OSError):  # it ended just now
+                if over.is_set() or not killed or not kill_endpoint(os.getpid(), killed):
+                    return
+                print(
+                    f"{killed} died {at:.2f} into pass {task.moment}, which is {'abandoned' if abandoned else 'taken up'}"
+                )
                 struck.set()
 
         striker = threading.Thread(target=strike, daemon=True)
@@ -78,6 +83,7 @@ class Story:
         content = self.disk.content()
         assert content_of(self.target, self.kind) == content
         assert result.source_digest == result.destination_digest == self.disk.digest()
+        assert result.sent_again <= 16 * MIB
         if self.arrived is not None and undisturbed:
             changed = [at for at in range(0, SIZE, BLOCK) if content[at : at + BLOCK] != self.arrived[at : at + BLOCK]]
             data = [at for at in changed if any(content[at : at + BLOCK])]

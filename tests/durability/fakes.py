@@ -21,7 +21,7 @@ from ferryman.model.backup_job import BackupJob
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask
 from ferryman.model.cpu import Cpu
 from ferryman.model.filesystem import FileSystem
-from ferryman.model.guest import Disk, Guest, Snapshot, State
+from ferryman.model.guest import Checkpoint, Disk, Guest, Snapshot, State
 from ferryman.model.hook import Answer, Ended, Hook
 from ferryman.model.host import Check, GuestOnHost, Host, HostFacts, ImageUsers, Machine
 from ferryman.model.mark import Mark
@@ -257,6 +257,12 @@ class FakeHypervisor:
     def make_known(self, uuid: str, snapshots_of_it: Sequence[Snapshot], changes: Changes = NO_CHANGES) -> None:
         pass
 
+    def checkpoints_known(self, uuid: str) -> tuple[Checkpoint, ...]:
+        return ()
+
+    def make_checkpoints_known(self, uuid: str, checkpoints_of_it: Sequence[Checkpoint]) -> None:
+        pass
+
     def image_chain(self, path: str, kind: str) -> tuple[ImageFile, ...]:
         return (ImageFile(path, kind, GIB),)
 
@@ -384,7 +390,7 @@ class FakeHypervisor:
 
     def remove_file(self, path: str) -> None:
         with self.world.opened() as world:
-            world["files"][self.host.name].pop(path, None)
+            world.get("files", {}).get(self.host.name, {}).pop(path, None)
 
     def hold(self, request: str, images: Sequence[Held]) -> None:
         with self.world.opened() as content:

@@ -16,7 +16,7 @@ from ferryman.execute.patience import Patience
 from ferryman.execute.retire import retire
 from ferryman.execute.stop import stop
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask
-from ferryman.model.guest import Snapshot
+from ferryman.model.guest import Checkpoint, Snapshot
 from ferryman.model.host import Host
 from ferryman.model.plan import Changes, Held, Layer, Method, NewDisk, Plan, Travel, Volume
 from ferryman.model.request import Handshake, Options, Request
@@ -142,6 +142,23 @@ def test_a_source_that_takes_no_definition_leaves_the_destinations_and_all_is_pu
     assert definition.made(site, REQUEST)
     assert undo.undo_all(site, REQUEST) == []
     assert (seen(tmp_path)["a"], seen(tmp_path)["b"]) == (RUNNING | {"autostart": True}, None)
+
+
+def test_checkpoints_are_kept_before_the_definition_goes_and_made_known_again_with_it(
+    records: DatabaseRecords, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Checkpoint("first", "<domaincheckpoint/>"), Checkpoint("second", "<domaincheckpoint/>")
+    known: list[Checkpoint] = []
+    monkeypatch.setattr(FakeHypervisor, "checkpoints_known", lambda *_: (first, second))
+    monkeypatch.setattr(FakeHypervisor, "make_checkpoints_known", lambda _, _uuid, those: known.extend(those))
+    monkeypatch.setattr(FakeHypervisor, "undefine", lambda *_, **_more: 1 / 0)
+    registered(records, undo.REMOVE_NEW_DEFINITION)
+    with pytest.raises(ZeroDivisionError):
+        cold.leave(
+            ports(records, tmp_path, OFF, OFF, held={"a": ["vda"]}), REQUEST, PLAN
+        )  # dies where the definition would go
+    assert undo.undo_all(ports(records, tmp_path, None, OFF), REQUEST) == []
+    assert known == [first, second]
 
 
 def test_snapshots_are_made_known_again_after_a_crash_between_that_and_the_definition(

@@ -15,8 +15,17 @@ from tests.lab.scene import IMAGES, Scene
 Act = Callable[[Scene], None]
 # In a cold move: while the guest is off, and once it has started at the destination.
 _OFF = ("hold", "copy-tpm", "copy-saved", "copy-disks", "arrive", "leave", "start")
-_SEEN_THERE = ("health", "open", "release")
-_ODD_ENDS = ("enter-rolling-back", "resume-source", "undo", "undo-refused", "retry", "read-facts", "destroy-husk")
+_SEEN_THERE = ("health", "open", "release", "forget-passes")
+_ODD_ENDS = (
+    "end-passes",
+    "enter-rolling-back",
+    "resume-source",
+    "undo",
+    "undo-refused",
+    "retry",
+    "read-facts",
+    "destroy-husk",
+)
 
 
 def _nothing(scene: Scene) -> None:
@@ -54,7 +63,7 @@ def _while_volumes_are_written(step: str) -> bool:
 
 def _while_a_copy_runs(step: str) -> bool:
     """Only there are endpoints, and ssh sessions that stay."""
-    return step == "copy-disks"
+    return step in ("copy-ahead", "copy-disks")
 
 
 def _while_nothing_is_open(step: str) -> bool:

@@ -140,6 +140,23 @@ def _copying(scene: Scene) -> tuple[str, ...]:
     return scene.asked("--cold", "--bandwidth", "12M")
 
 
+def _warm(scene: Scene) -> tuple[str, ...]:
+    """Slow enough that what befalls it befalls it during the first pass."""
+    return scene.asked("--warm", "--bandwidth", "12M")
+
+
+def _warm_waiting(scene: Scene) -> tuple[str, ...]:
+    return scene.asked("--warm", "--at", _in(20))
+
+
+def _warm_given_up(scene: Scene) -> tuple[str, ...]:
+    """Left in its first pass by another version: its backup job still runs, and is ended before anything is judged."""
+    scene.operator.run(*scene.asked("--warm", "--bandwidth", "4M"), crash="pass:1")
+    with closing(sqlite3.connect(scene.operator.state / "dbos.sqlite")) as database, database:
+        database.execute("UPDATE workflow_status SET application_version = 'of yesterday'")
+    return ("recover",)
+
+
 def _asleep(scene: Scene) -> tuple[str, ...]:
     """Put to sleep with its memory saved; it stays asleep."""
     scene.virsh(scene.source, "managedsave", scene.guest.name)
@@ -168,6 +185,7 @@ def _husk_destroyed(scene: Scene) -> None:
     assert any("destroyed the stalled copy" in text for text in told), (told, scene.notes)
 
 
+_FILLED = replace(SPEC, filled_mib=48)
 USUAL = Course(_usual, frozenset())
 ODD = (
     Course(_waiting, frozenset({"look-ahead", "wait", "begin"})),
@@ -205,7 +223,10 @@ ODD = (
         ),
         cold=True,
     ),
-    Course(_copying, frozenset({"copy-disks"}), spec=replace(SPEC, filled_mib=48), cold=True),
+    Course(_copying, frozenset({"copy-disks"}), spec=_FILLED, cold=True),
+    Course(_warm, frozenset({"copy-ahead", "forget-passes"}), spec=_FILLED, cold=True),
+    Course(_warm_waiting, frozenset({"catch-up"}), spec=_FILLED, cold=True),
+    Course(_warm_given_up, frozenset({"end-passes"}), spec=_FILLED, cold=True),
     Course(
         _asleep,
         frozenset({"copy-tpm", "copy-saved"}),

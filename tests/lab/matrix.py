@@ -8,7 +8,7 @@ from tests.lab.courses import course_of
 
 _SOON_OVER = 2.0  # seconds
 MOMENTS = ("before", "inside", "after")
-_FLOWING = ("transfer", "copy-disks")  # steps while bytes flow
+_FLOWING = ("transfer", "copy-ahead", "copy-disks")  # steps while bytes flow
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def covering(cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
     return tuple(sorted(chosen, key=lambda cell: WORKFLOW_STEPS.index(cell.step)))
 
 
-# A cold move takes half a minute: in each run its steps meet one fault each, every time another, and the copy those that are
+# A cold or warm move takes half a minute: in each run its steps meet one fault each, every time another, and the copy those that are
 # its own; tests/durability kills ferryman at each step.
 _COLD = {
     "link cut at the destination at foresee",
@@ -80,6 +80,11 @@ _COLD = {
     "QEMU killed at the destination at health",
     "hosts parted from each other at open",
     "link cut at the source at release",
+    "receiver killed at copy-ahead",
+    "libvirtd killed at the source at copy-ahead",
+    "link flapping at catch-up",
+    "libvirtd restarted at the source at end-passes",
+    "ferryman killed at forget-passes",
 }
 _FIRST_MOMENTS = tuple({(cell.step, cell.fault): cell for cell in reversed(WHOLE)}.values())[::-1]
 ONCE = (

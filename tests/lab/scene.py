@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
+from ferryman.plain import to_plain
 from lab import faults, guests, process, witness
 from lab.guests import POOL_PATHS, Guest, GuestSpec
 from lab.host import Host, Lab
@@ -199,8 +200,8 @@ def _nothing_is_left_unsaid(scene: Scene, at: str) -> None:
     """A volume that no guest uses is named by a report, at its host."""
     said = ""
     for request in scene.operator.records.requests():
-        report = json.loads(scene.operator.run("show", request.id, "--json").stdout)
-        said += json.dumps([report["left_to_retire"], report["decisions"]])
+        report = scene.operator.records.report(request.id, with_samples=False)  # what ferryman show prints
+        said += json.dumps(to_plain([report.left_to_retire, report.decisions]))
     for host in scene.lab.hosts:
         used = set(scene.disks(at).values()) if host.name == at else set()
         for path in scene.images(host.name) - used:

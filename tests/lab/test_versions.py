@@ -116,7 +116,7 @@ def test_uefi_variables_and_tpm_state_made_at_13_go_to_12_and_a_new_start_there_
 def test_what_12_does_not_have_is_adapted_in_a_cold_move_and_the_guest_runs_there(
     mixed: Lab, operator: Operator
 ) -> None:
-    """An emulator under a path of its own, a machine type of QEMU 10, another CPU when it is asked for."""
+    """An emulator under a path of its own, a machine type of QEMU 10, libvirt's own watchdog, another CPU when it is asked for. And back."""
     mixed.host(NEW).run(["ln", "-sf", "/usr/bin/qemu-system-x86_64", EMULATOR])
     spec = GuestSpec(name="adapted", address="10.77.0.116", disks=("local",), disk_mib=64, machine="pc-q35-10.0")
     guest = guests.define(mixed, NEW, spec)
@@ -133,15 +133,24 @@ def test_what_12_does_not_have_is_adapted_in_a_cold_move_and_the_guest_runs_ther
         assert "/usr/bin/qemu-system-x86_64" in told["emulator-adapted"]
         assert "pc-q35-7.2" in told["machine-adapted"]
         assert "Nehalem" in told["cpu-adapted"]
+        assert "does not know that model" in told["watchdog-left"]
         text = mixed.host(OLD).run(["virsh", "dumpxml", "--inactive", guest.name]).stdout
         assert "<emulator>/usr/bin/qemu-system-x86_64</emulator>" in text
         assert "machine='pc-q35-7.2'" in text
         assert ">Nehalem</model>" in text
         guests.wait_healthy(mixed, guest)
-        image = mixed.host(OLD).run(["virsh", "domblklist", guest.name]).stdout.split()[-1]
-        judge(mixed, guest, at=OLD, operator=operator, image=image)
+        judge(mixed, guest, at=OLD, operator=operator, image=image_of(mixed, guest, OLD))
+        back = operator.migrate(guest, NEW, "--cold")
+        assert back.returncode == SUCCEEDED, back.stdout + back.stderr
+        guests.wait_healthy(mixed, guest)
+        judge(mixed, guest, at=NEW, operator=operator, image=image_of(mixed, guest, NEW))
     finally:
         guests.remove(mixed, guest)
+
+
+def image_of(lab: Lab, guest: Guest, host: str) -> str:
+    """Its only disk there."""
+    return lab.host(host).run(["virsh", "domblklist", guest.name]).stdout.split()[-1]
 
 
 @pytest.mark.whole

@@ -18,6 +18,19 @@ APART = DiskReach("vda", Reach.DIFFERENT, "a marker was not seen")
 LOCAL = replace(with_disk(APART), scratch={"/srv/shared": 10 * GIB})
 
 
+OF_WARM = {
+    "warm-off",
+    "warm-unknown",
+    "warm-nothing",
+    "warm-after-the-stop",
+    "warm-reads-all",
+    "scratch-room",
+    "scratch-missing",
+    "scratch-tight",
+    "scratch",
+}
+
+
 def passes(*seconds: float) -> list[Pass]:
     return [Pass(number, f"m{number}", "", True, took) for number, took in enumerate(seconds, 1)]
 

@@ -32,6 +32,7 @@ from tests.unit.sites import (
     with_machine,
     with_transport,
 )
+from tests.unit.test_ahead import OF_WARM
 from tests.unit.test_assess_definition import OF_DEFINITIONS
 from tests.unit.test_cold import OF_COLD
 
@@ -219,6 +220,7 @@ def test_no_finding_is_without_a_test() -> None:
         | AFTERWARDS
         | set(OF_DEFINITIONS)
         | OF_COLD
+        | OF_WARM
         | {"disk-not-shared", "version-trouble", "copy-impossible"}
     )
     assert documented == finding_codes()

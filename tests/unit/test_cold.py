@@ -50,7 +50,7 @@ OF_COLD = {
     "nvram-stays", "nvram-network",
     "chain-kept", "live-only", "defined-only", "defined-otherwise", "size-unknown",
     "encrypted-copied", "encrypted-layers", "format-changed", "not-converted",
-    "snapshots-along", "nothing-kept", "loses-writes", "emulator-adapted", "machine-adapted", "cpu-adapted", "transient-cold", "cannot-answer", "may-be-forced-off", "not-held", "saved-memory", "checkpoints-left", "link-without-switch",
+    "snapshots-along", "nothing-kept", "loses-writes", "emulator-adapted", "machine-adapted", "cpu-adapted", "watchdog-left", "transient-cold", "cannot-answer", "may-be-forced-off", "not-held", "saved-memory", "checkpoints-left", "link-without-switch",
 }  # fmt: skip
 REFUSED: dict[str, tuple[Site, Options]] = {
     "defined-otherwise": (with_guest(unlike=(Unlike("disk", "vda", "/srv/new.qcow2", "/srv/old.qcow2"),)), COLD),
@@ -354,6 +354,20 @@ def test_what_the_destination_does_not_have_is_adapted_and_said() -> None:
     assert [one.code for one in assess(unfit, Options(cold=True, cpu="Haswell"))] == ["cpu-adapted"]
 
 
+@pytest.mark.parametrize(
+    ("version", "watchdogs", "left"),
+    [((9, 0, 0), ("itco",), "itco"), ((9, 1, 0), ("itco",), ""), ((9, 0, 0), ("i6300esb",), ""), ((9, 0, 0), (), "")],
+    ids=["not known there", "known there", "one that all know", "none"],
+)
+def test_the_watchdog_that_libvirt_adds_by_itself_is_left_away_where_it_is_not_known(
+    version: tuple[int, int, int], watchdogs: tuple[str, ...], left: str
+) -> None:
+    site = with_guest(watchdogs=watchdogs)
+    site = replace(site, destination=replace(site.destination, libvirt_version=version))
+    assert plan_for(site, COLD).adaption == Adaption(watchdog=left)
+    assert [one.code for one in assess(site, COLD)] == (["watchdog-left"] if left else [])
+
+
 BACK = Options(cold=True, rollback_loses_writes=True)
 
 
@@ -399,6 +413,12 @@ def test_a_machine_is_adapted_and_what_is_not_named_stays() -> None:
     assert '<cpu mode="host-model"' in adapted(
         "<domain><devices /></domain>", Changes(adaption=Adaption(cpu="host-model"))
     )
+
+
+def test_only_the_watchdog_is_left_away_that_resets_and_is_of_that_model() -> None:
+    others = '<watchdog model="itco" action="pause" /><watchdog model="i6300esb" action="reset" />'
+    text = f"<domain><devices>{others}<watchdog model='itco' action='reset'><alias name='w' /></watchdog></devices></domain>"
+    assert adapted(text, Changes(adaption=Adaption(watchdog="itco"))) == f"<domain><devices>{others}</devices></domain>"
 
 
 def test_a_volume_is_held_and_copied_by_the_path_of_its_image() -> None:

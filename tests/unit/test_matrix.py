@@ -22,8 +22,11 @@ def test_each_run_takes_each_step_and_each_fault_at_least_once_and_little_more()
 
 
 def test_each_run_takes_another_fault_at_each_step_of_a_cold_move() -> None:
-    cold = [cell for cell in matrix.ONCE if courses.course_of(cell.step).cold]
-    assert len({cell.fault for cell in cold}) == len(cold)
+    ahead = ("copy-ahead", "catch-up", "end-passes", "forget-passes")
+    stopped = [cell for cell in matrix.ONCE if courses.course_of(cell.step).cold]
+    for warm in (True, False):
+        cells = [cell for cell in stopped if (cell.step in ahead) is warm]
+        assert len({cell.fault for cell in cells}) == len(cells)
 
 
 def test_a_step_is_come_to_by_one_course_and_none_claims_a_step_that_is_gone() -> None:

@@ -28,6 +28,7 @@ PLANS = {
     "live": live_plan(good_site(), Options()),
     "restart": cold_plan(good_site(), STOPPED),
     "copy": cold_plan(good_site(), ALL),
+    "ahead": cold_plan(good_site(), replace(ALL, cold=False, warm=True)),
     "off": definition_plan(OFF, Options()),
     "off, copied": cold_plan(OFF, ALL),
 }
@@ -62,6 +63,12 @@ def test_how_long_a_copy_takes_is_not_made_up() -> None:
     assert "cannot be forecast" in english
     assert not re.search(r"\d+ minutes?", english)
     assert "无法预估" in told(PLANS["copy"], Language.ZH)
+
+
+def test_what_is_copied_ahead_costs_minutes_and_no_copy_is_waited_for() -> None:
+    assert "Expect a few minutes" in told(PLANS["ahead"], Language.EN)
+    assert "cannot be forecast" not in told(PLANS["ahead"], Language.EN)
+    assert "预计几分钟" in told(PLANS["ahead"], Language.ZH)
 
 
 def test_where_nothing_is_copied_it_is_the_time_to_shut_down_and_to_start() -> None:

@@ -69,7 +69,8 @@ def apply(ports: Ports, applied: int, caps: Caps | None = None) -> int:
 def test_tune_is_accepted_until_the_switchover(records: DatabaseRecords, tmp_path: Path, phase: Phase) -> None:
     records.enter("r1", phase)
     moves = Moves(Site(records), tmp_path)
-    if phase in (Phase.QUEUED, Phase.WAITING, Phase.PREPARING, Phase.STOPPING, Phase.TRANSFERRING, Phase.STARTING):
+    early = (Phase.QUEUED, Phase.WAITING, Phase.PREPARING, Phase.COPYING_AHEAD, Phase.STOPPING)
+    if phase in (*early, Phase.TRANSFERRING, Phase.STARTING):
         moves.tune("r1", bandwidth=7, max_downtime=None)
         assert [wish.bandwidth for wish in records.wishes("r1")] == [7]
     else:

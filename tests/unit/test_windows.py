@@ -189,11 +189,14 @@ def test_a_machine_that_does_not_name_its_zone_must_be_told(monkeypatch: pytest.
 # Waiting, by an injected clock
 
 
-class Clock:
-    """Time passes by sleeping; a machine that is suspended sleeps longer than it wanted to."""
+HOUR = 3600.0
 
-    def __init__(self, begins: str) -> None:
-        self.time, self.suspended, self.slept = at(begins), 0.0, 0
+
+class Clock:
+    """Time passes by sleeping; a machine that is suspended sleeps longer than it wanted to, so long in each of its next sleeps."""
+
+    def __init__(self, begins: str, *suspended: float) -> None:
+        self.time, self.suspended, self.slept = at(begins), list(suspended), 0
 
     def now(self) -> float:
         return self.time
@@ -202,8 +205,7 @@ class Clock:
 
     def sleep(self, seconds: float) -> None:
         self.slept += 1
-        self.time += seconds + self.suspended
-        self.suspended = 0.0
+        self.time += seconds + (self.suspended.pop(0) if self.suspended else 0.0)
 
 
 @contextmanager
@@ -234,8 +236,7 @@ def test_it_waits_through_a_night_in_which_clocks_leap(tmp_path: Path, window: s
 
 
 def test_a_machine_that_slept_through_the_window_waits_for_the_next(tmp_path: Path) -> None:
-    clock = Clock("2026-12-05T00:59:50Z")
-    clock.suspended = 3 * 3600.0
+    clock = Clock("2026-12-05T00:59:50Z", 3 * HOUR, 20.9 * HOUR)
     with a_request(tmp_path, clock, window="Sat,Sun 02:00-04:00 Europe/Berlin") as (ports, request):
         waiting.wait(ports, request)
         assert utc(clock.time) == "2026-12-06 01:00"
@@ -243,8 +244,7 @@ def test_a_machine_that_slept_through_the_window_waits_for_the_next(tmp_path: Pa
 
 
 def test_a_machine_that_slept_through_the_moment_does_not_begin_in_the_morning(tmp_path: Path) -> None:
-    clock = Clock("2026-12-05T00:59:50Z")
-    clock.suspended = 3 * 3600.0
+    clock = Clock("2026-12-05T00:59:50Z", 3 * HOUR)
     with (
         a_request(tmp_path, clock, at="2026-12-05T02:00:00+01:00") as (ports, request),
         pytest.raises(Refused, match="nobody carried it out then"),
@@ -256,7 +256,8 @@ def test_whose_turn_comes_after_the_window_closed_waits_for_the_next(tmp_path: P
     clock = Clock("2026-12-05T02:00Z")
     with a_request(tmp_path, clock, window="Sat,Sun 02:00-04:00 Europe/Berlin") as (ports, request):
         waiting.wait(ports, request)
-        clock.time += 3600
+        clock.time += HOUR
+        clock.suspended = [21.9 * HOUR]
         assert not waiting.begin(ports, request, fresh=True)
         waiting.wait(ports, request)
         assert utc(clock.time) == "2026-12-06 01:00"
@@ -285,7 +286,7 @@ def test_cancel_is_seen_within_a_second(tmp_path: Path) -> None:
 
 
 def test_the_time_of_day_at_which_it_is_given_up_is_the_next_one_after_it_began(tmp_path: Path) -> None:
-    clock = Clock("2026-12-03T00:00Z")
+    clock = Clock("2026-12-03T00:00Z", 48.9 * HOUR)  # from Thursday on
     options = {"cold": True, "window": "Sat 02:00-04:00 Europe/Berlin", "give_up_at": "03:45 Europe/Berlin"}
     with a_request(tmp_path, clock, **options) as (ports, request):
         waiting.wait(ports, request)

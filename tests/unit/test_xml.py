@@ -131,6 +131,12 @@ def test_what_the_destination_must_have_beside_disks_and_networks() -> None:
     assert xml.portgroups(network) == ("a", "b")
 
 
+def test_the_watchdogs_that_do_what_libvirts_own_do(everything: xml.Definition) -> None:
+    assert everything.watchdogs == ("itco",)
+    text = "<domain><devices><watchdog model='itco' action='pause'/><watchdog model='ib700' action='reset'/></devices></domain>"
+    assert xml.definition(text).watchdogs == ("ib700",)
+
+
 def test_a_disk_that_is_a_part_of_an_image() -> None:
     text = "<domain><devices><disk type='file'><source file='/a'>{}</source>{}<target dev='vda'/></disk></devices></domain>"
     part = "<slices><slice type='storage' offset='0' size='1024'/></slices>"

@@ -113,6 +113,9 @@ def _adaptions(site: Site, changed: Adaption) -> Iterator[Finding]:
     if changed.cpu:
         yield warning("cpu-adapted", f"CPU of guest {guest.name}", f"it gets {changed.cpu} instead of its own (--cpu)",
                       "a CPU that the destination cannot give is noticed at the start, and the move is put back")  # fmt: skip
+    if changed.watchdog:
+        yield note("watchdog-left", f"watchdog {changed.watchdog} of guest {guest.name}", f"libvirt gave it one by itself, and {name}'s libvirt does not know that model: the definition there has none",
+                   f"if its system feeds it (ls -l /dev/watchdog, in the guest), give it one that both hosts know before: <watchdog model='i6300esb' action='reset'/> by virsh edit {guest.name}")  # fmt: skip
 
 
 def _state(site: Site, options: Options) -> Iterator[Finding]:
@@ -195,7 +198,7 @@ def _snapshots_stay(site: Site) -> Iterator[Finding]:
 
 def _woken_elsewhere(site: Site, changed: Adaption) -> Iterator[Finding]:
     if changed != Adaption():
-        yield blocker("saved-memory-adapted", f"guest {site.guest.name}", "its memory was saved on another machine than the one that it would get (emulator, machine type or --cpu)",
+        yield blocker("saved-memory-adapted", f"guest {site.guest.name}", "its memory was saved on another machine than the one that it would get (emulator, machine type, watchdog or --cpu)",
                       f"wake it up and shut it down first, or give the memory up: virsh managedsave-remove {site.guest.name}")  # fmt: skip
 
 

@@ -51,9 +51,10 @@ def _host(found: Found, plan: RestorePlan) -> Iterator[Finding]:
         yield blocker("restore-machine", f"guest {guest.name}", f"it is of architecture {guest.architecture}, and {at} is {there.architecture}", "name a host of that architecture")  # fmt: skip
     elif not machine.available and not machine.instead:
         yield blocker("restore-machine", f"machine type {guest.machine} of guest {guest.name}", f"{at} does not have it: {machine.why_not}", "name another host")  # fmt: skip
-    elif plan.adaption.machine or plan.adaption.emulator:
-        changed = ", ".join(one for one in (plan.adaption.machine, plan.adaption.emulator) if one)
-        yield note("restore-adapted", f"guest {guest.name}", f"{at} does not have its machine type or emulator; it gets {changed}", "see whether it starts as before")  # fmt: skip
+    elif plan.adaption.machine or plan.adaption.emulator or plan.adaption.watchdog:
+        without = f"no watchdog {plan.adaption.watchdog}" if plan.adaption.watchdog else ""
+        changed = ", ".join(one for one in (plan.adaption.machine, plan.adaption.emulator, without) if one)
+        yield note("restore-adapted", f"guest {guest.name}", f"{at} does not have all of its machine; it gets {changed}", "see whether it starts as before")  # fmt: skip
     networks = {network.name for network in there.networks}
     for interface in guest.interfaces:
         name = plan.networks.get(interface.source, interface.source)

@@ -206,7 +206,7 @@ def image_snapshots(host: Host, path: str) -> tuple[str, ...]:
 
 _REMOVE_BITMAP = """
 [ -e "$1" ] || exit 0
-qemu-img info -U -f qcow2 --output=json "$1" | grep -qF -- "\"name\": \"$2\"" || exit 0
+qemu-img info -U -f qcow2 --output=json "$1" | tr -d '" ,' | grep -qxF -- "name:$2" || exit 0
 exec qemu-img bitmap --remove -f qcow2 "$1" "$2"
 """
 

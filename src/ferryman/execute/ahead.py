@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ferryman.errors import AlreadyRunning, BitmapUnusable, DriverError, Refused, Stopped, Timeout, Unreachable
+from ferryman.errors import AlreadyRunning, DriverError, NoBitmap, Refused, Stopped, Timeout, Unreachable
 from ferryman.execute import undo, windows
 from ferryman.execute.copying import Samples, copy_unwritten, task_of
 from ferryman.execute.follow import TOO_OLD_TO_ASK, TransferEnd, due_at
@@ -181,7 +181,7 @@ def _copy(
     try:
         try:
             return copied()
-        except BitmapUnusable as error:
+        except NoBitmap as error:
             ports.records.keep_decision(request.id, f"disk {disk.target}: {error.why}: all of it is compared")
             return copied(bitmap="")
     except Stopped as error:

@@ -273,6 +273,7 @@ def leave(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
                 return end
             records.register_undo(request.id, undo.DEFINE_SOURCE, {"host": request.source})
             _put_saved_aside(ports, request, plan)
+            records.keep_facts(request.id, {"checkpoints": to_plain(source.checkpoints_known(request.guest_uuid))})
             source.undefine(request.guest_uuid, snapshots=plan.snapshots)
         case _:
             return TransferEnd(f"the guest is {here.where.words} at the source, {there.where.words} at the destination")
@@ -280,6 +281,7 @@ def leave(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     if now.where is not Where.ABSENT:
         if not now.persistent:  # started between the look and the act: it runs there, and is given its definition back
             source.define(records.definition(request.id, request.source))
+            undo.make_known_again(ports, request)
         return TransferEnd(f"somebody started it at the source: it is {now.where.words} there")
     if shared := [image.target for image in plan.held if image.shared]:
         source.release(request.id, shared)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 
-from ferryman.errors import BitmapUnusable, DriverError, Stopped
+from ferryman.errors import DriverError, NoBitmap, Stopped
 from ferryman.execute import layers, undo, windows
 from ferryman.execute.follow import TransferEnd
 from ferryman.execute.patience import Patience
@@ -161,7 +161,7 @@ def _carried(ports: Ports, request: Request, task: CopyTask, patience: Patience)
 
     try:
         return copied(task)
-    except BitmapUnusable as error:  # a QEMU that crashed leaves none that could be relied on
+    except NoBitmap as error:  # a QEMU that crashed leaves none that could be relied on
         ports.records.keep_decision(request.id, f"{error.what}: {error.why}: all of it is compared")
         return copied(replace(task, bitmap=""))
 

@@ -8,7 +8,7 @@ from ferryman.execute.settle import look
 from ferryman.execute.shelf import folder_at, host_of
 from ferryman.model.backup import BackupPlace
 from ferryman.model.copy import CopyTask, Image
-from ferryman.model.guest import Snapshot
+from ferryman.model.guest import Checkpoint, Snapshot
 from ferryman.model.host import THIS_MACHINE
 from ferryman.model.place import ABSENT, Place, Where
 from ferryman.model.request import Kind, Request
@@ -283,8 +283,16 @@ def _define_source(ports: Ports, request: Request, arguments: dict[str, Any]) ->
         source.define(ports.records.definition(request.id, arguments["host"]))
     elif here is not Where.OFF:
         return
-    if told := ports.records.facts(request.id).get("snapshots"):  # also when a crash came between the two
+    make_known_again(ports, request)  # also when a crash came between the two
+
+
+def make_known_again(ports: Ports, request: Request) -> None:
+    """What libvirt at the source knew of the guest beside the definition that it has again. Snapshots first: 9.0 takes none beside a checkpoint."""
+    source, facts = ports.hypervisor(request.source), ports.records.facts(request.id)
+    if told := facts.get("snapshots"):
         source.make_known(request.guest_uuid, [from_plain(Snapshot, one) for one in told])
+    if told := facts.get("checkpoints"):
+        source.make_checkpoints_known(request.guest_uuid, [from_plain(Checkpoint, one) for one in told])
 
 
 def _start_source(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:

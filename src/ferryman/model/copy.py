@@ -71,9 +71,9 @@ class CopyProgress:
 
 @dataclass(frozen=True)
 class CopyResult:
-    """What a copy, or this pass of it, did. `read`: bytes of data read from the source; `written`: at the destination; `wire`: that crossed,
-    packed. The digests are of the whole disk. `way`: tls, plain, ssh (by way of this machine) or local (one host); `sent_again`: bytes of the disk that
-    crossed more than once, because of cuts; digests as docs/digest.md defines them, empty when not asked for."""
+    """What a copy, or this pass of it, did. `read`: bytes of data read from the source; `written`: at the destination, in all of its
+    attempts; `wire`: bytes that crossed; the digests are of the whole disk. `way`: tls, plain, ssh (by way of this machine) or local (one host);
+    `sent_again`: bytes of the disk that crossed more than once, because of cuts; digests as docs/digest.md defines them, empty when not asked for."""
 
     size: int
     read: int

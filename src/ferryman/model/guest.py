@@ -107,6 +107,14 @@ class SnapshotFile:
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    """What libvirt knows of one checkpoint: since when which bitmaps note what is written."""
+
+    name: str
+    xml: str
+
+
+@dataclass(frozen=True)
 class Guest:
     """All that assess and plan need to know of one guest. Sizes are bytes.
 
@@ -149,6 +157,7 @@ class Guest:
     tpm: str = ""  # backend: emulator, passthrough, external
     listens: tuple[str, ...] = ()  # addresses that its definition has its consoles listen on
     listen_networks: tuple[str, ...] = ()  # libvirt networks on whose address they listen
+    watchdogs: tuple[str, ...] = ()  # models of those that reset it, as the ones do that libvirt adds by itself
     security_models: tuple[str, ...] = ()  # that its definition names: apparmor, selinux, …
     secrets: tuple[str, ...] = ()  # UUIDs or usages of libvirt's secrets that its definition names
     title: str = ""

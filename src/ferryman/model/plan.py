@@ -107,6 +107,7 @@ class Adaption:
     emulator: str = ""  # path at the destination
     machine: str = ""  # type
     cpu: str = ""  # host-model, or the name of a model
+    watchdog: str = ""  # model of one that is left away
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def restore_plan(found: Found, options: Options, *, uuid: str) -> RestorePlan:
         new_disks=tuple(_new_disks(found, options)),
         digests={disk.target: disk.digest for disk in manifest.disks},
         files=manifest.files,
-        adaption=adapted_to(found.machine, guest),
+        adaption=adapted_to(found.machine, guest, found.there.libvirt_version),
         identity=identity,
         nvram=(identity.nvram if identity else guest.nvram) if NVRAM in names else "",
         tpm=_tpm(guest, uuid) if TPM in names else "",

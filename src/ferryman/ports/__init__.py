@@ -126,7 +126,7 @@ class Copier(Protocol):
         cancelled: Callable[[], bool],
     ) -> CopyResult:
         """Carry it out, or on, until source and destination are proved to be the same; a complete one answers at once. Cuts are
-        survived. Raises errors.DriverError: Stopped, SourceChanged, Mismatch, Insecure, NoWay, Unreachable among them."""
+        survived. Raises errors.DriverError: Stopped, SourceChanged, Mismatch, NoBitmap, Insecure, NoWay, Unreachable among them."""
         ...
 
     def discard(self, task: CopyTask, destination: Host) -> None:

@@ -7,7 +7,7 @@ from typing import Protocol
 from ferryman.model.backup_job import BackupJob
 from ferryman.model.cpu import Cpu
 from ferryman.model.filesystem import FileSystem
-from ferryman.model.guest import Guest, Snapshot
+from ferryman.model.guest import Checkpoint, Guest, Snapshot
 from ferryman.model.host import GuestOnHost, Host, HostFacts, ImageUsers, Machine
 from ferryman.model.mark import Mark
 from ferryman.model.place import Place
@@ -130,6 +130,14 @@ class Hypervisor(Protocol):
 
     def make_known(self, uuid: str, snapshots_of_it: Sequence[Snapshot], changes: Changes = NO_CHANGES) -> None:
         """Tell libvirt of snapshots whose data are in the images already."""
+        ...
+
+    def checkpoints_known(self, uuid: str) -> tuple[Checkpoint, ...]:
+        """What libvirt knows of the guest's checkpoints, each after the one it was made upon."""
+        ...
+
+    def make_checkpoints_known(self, uuid: str, checkpoints_of_it: Sequence[Checkpoint]) -> None:
+        """Tell libvirt of checkpoints whose bitmaps are in the images already."""
         ...
 
     def adapt_saved(self, path: str, changes: Changes) -> None:

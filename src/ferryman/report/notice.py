@@ -19,6 +19,7 @@ class _Course(StrEnum):
 
     LIVE = "it runs all the time"
     RESTART = "it is stopped and started again, and nothing is copied meanwhile"
+    AHEAD = "it is stopped and started again, and little is left to be copied then"
     COPY = "it is stopped, and nobody knows how long the copying takes"
     OFF = "it is off, and stays so"
 
@@ -38,6 +39,14 @@ _TEXTS: dict[tuple[Language, _Course], tuple[str, ...]] = {
         "The virtual machine {guest} will be shut down {when}, and started again on another server of ours.",
         "How long: it has up to {stop} to shut down, and starts again right afterwards; together with its start, expect a few minutes.",
         "What you will notice: it cannot be reached during that time. Open connections break, and programs that run on it end.",
+        "Please save your work and log out before. Afterwards, connect again as usual.",
+    ),
+    (Language.EN, _Course.AHEAD): (
+        "{guest} will be restarted on another server",
+        "The virtual machine {guest} will be shut down {when}, and started again on another server of ours. Most of it is copied there before, while it runs.",
+        "How long: it has up to {stop} to shut down; then what was written last is copied, and it starts again. Expect a few minutes, more if a lot is "
+        "being written to it at that time. If the move fails, it is started again where it is now.",
+        "What you will notice: it cannot be reached during that time. Open connections break, and programs that run on it end. Before that, it may be a little slower than usual.",
         "Please save your work and log out before. Afterwards, connect again as usual.",
     ),
     (Language.EN, _Course.COPY): (
@@ -67,6 +76,13 @@ _TEXTS: dict[tuple[Language, _Course], tuple[str, ...]] = {
         "我们将{when}关闭虚拟机 {guest}，并在另一台服务器上重新启动它。",
         "影响时长：关机最多需要{stop}，随后立即启动；连同启动时间，预计几分钟。",
         "您会注意到的：这段时间内无法访问该机器，已建立的连接会断开，其中正在运行的程序会终止。",
+        "请提前保存工作并退出登录。完成后照常重新连接即可。",
+    ),
+    (Language.ZH, _Course.AHEAD): (
+        "虚拟机 {guest} 将在另一台服务器上重新启动",
+        "我们将{when}关闭虚拟机 {guest}，并在另一台服务器上重新启动它。其大部分数据会提前在运行期间复制过去。",
+        "影响时长：关机最多需要{stop}，随后复制最后写入的数据并启动，预计几分钟；如果当时写入量很大，时间会更长。如果迁移失败，它会在原来的服务器上重新启动。",
+        "您会注意到的：这段时间内无法访问该机器，已建立的连接会断开，其中正在运行的程序会终止。在此之前，机器可能比平时稍慢。",
         "请提前保存工作并退出登录。完成后照常重新连接即可。",
     ),
     (Language.ZH, _Course.COPY): (
@@ -119,7 +135,9 @@ def _course(plan: Plan) -> _Course:
         return _Course.LIVE
     if not plan.starts:
         return _Course.OFF
-    return _Course.COPY if plan.new_disks else _Course.RESTART
+    if not plan.new_disks:
+        return _Course.RESTART
+    return _Course.AHEAD if plan.ahead else _Course.COPY
 
 
 def _when(begins: float | None, language: Language) -> str:

@@ -22,6 +22,7 @@ CONNECTIONS = 4
 TUNNELS = 2
 PATIENCE = 600.0  # seconds after which a cut copy is given up: in which nothing moved, or nothing came to stay in FRUITLESS attempts
 FRUITLESS = 3
+DEAD_AFTER = 30.0  # seconds in which what one end gives to a connection does not arrive at the other; a lossy link has long pauses too
 LOOK_EVERY = 0.2
 DISCARDED_WITHIN = 60.0
 OPENED_WITHIN = 900.0  # seconds for an image to be opened; one that is made with all of its storage may take any time, as long as it grows
@@ -272,6 +273,8 @@ class _Attempt:
                     raise self._ended(who, event, before_data)
                 self._early.append((who, event))
             self._look(before_data)
+            if not before_data:
+                self._notice_dead_connection()
             stood = time.monotonic() - max(began, self._sums.moved_at)
             if before_data and stood > OPENED_WITHIN:
                 raise errors.Timeout(f"copy endpoint on host {self._ends[role].host.name}", f"no answer within {OPENED_WITHIN:.0f} s",
@@ -325,6 +328,21 @@ class _Attempt:
         self._progress(
             CopyProgress(told["phase"], told["done"], told["total"], self._sums.wire + (told["wire"] or self._wire))
         )
+
+    def _notice_dead_connection(self) -> None:
+        """One of them may lose what it is given while both kernels find it in order: a tunnel that hangs, a path that large packets do
+        not pass. Either end alone cannot tell that from an other end that is slow. Raises _Cut."""
+        ends = (self._ends["source"], self._ends["destination"])
+        for giver, taker in (ends, ends[::-1]):
+            told, lacked = giver.progress, taker.progress.get("lacks", ())
+            for gives, lacks in zip(told.get("gives", ()), lacked, strict=False):
+                since = gives + time.monotonic() - told["at"]  # who has given all may tell nothing more
+                if gives and min(since, lacks) > DEAD_AFTER:
+                    raise _Cut(errors.Unreachable(
+                        f"data connection from host {giver.host.name} to host {taker.host.name}",
+                        f"one of {len(lacked)} has let nothing through for {lacks:.0f} s",
+                        "ask for the copy again: it goes on where it was",
+                    ))  # fmt: skip
 
     @property
     def _wire(self) -> int:

@@ -62,7 +62,7 @@ class Endpoint:
         self.host, self.role = host, role
         self._told = events
         self._greeting: queue.Queue[dict[str, Any]] = queue.Queue()
-        self.progress: dict[str, Any] = {}
+        self.progress: dict[str, Any] = {}  # what it told last, and "at" which steady time
         self._lock = threading.Lock()
         self._start()
         if self._wait_for_hello() == ABSENT:
@@ -142,7 +142,7 @@ class Endpoint:
                     greeting.put(event)
                     greeted = event["event"] == "hello"
                 elif event["event"] == "progress":
-                    self.progress = event
+                    self.progress = {**event, "at": time.monotonic()}
                 else:
                     self._told.put((self.role, event))
         if greeted:

@@ -43,6 +43,10 @@ def _adapt_machine(root: Element, adaption: Adaption) -> None:
         kind.set("machine", adaption.machine)
     if adaption.cpu:
         _set_cpu(root, adaption.cpu)
+    devices = root.find("devices")
+    if adaption.watchdog and devices is not None:
+        for one in devices.findall(f"watchdog[@model='{adaption.watchdog}'][@action='reset']"):
+            devices.remove(one)
 
 
 def _become(root: Element, identity: Identity) -> None:

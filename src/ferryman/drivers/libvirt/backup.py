@@ -4,6 +4,8 @@ QEMU offers the frozen content over NBD on a socket of the host, in the director
 root and QEMU itself gets there, and it goes with the guest. Scratch files go with the job.
 """
 
+import re
+import time
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
@@ -15,7 +17,9 @@ from ferryman.drivers.libvirt.jobs import job_of
 from ferryman.model.backup_job import BackupJob
 
 DIRECTORY = "/var/lib/libvirt/qemu"
+ENDED_WITHIN = 20.0  # seconds
 SOCKET = "ferryman-backup.sock"
+_NO_BITMAP = re.compile(r"bitmap '[^']*' not found", re.IGNORECASE)
 _NAME_BYTES = 20  # of a guest's name, in what libvirt calls its directory
 
 
@@ -49,9 +53,15 @@ def running(domain: libvirt.virDomain) -> str:
 
 
 def end(domain: libvirt.virDomain) -> None:
-    """End our job, if it runs; libvirt removes its scratch files."""
-    if running(domain):
-        domain.abortJob()
+    """End our job, if it runs, and wait until it has; libvirt removes its scratch files."""
+    if not running(domain):
+        return
+    domain.abortJob()
+    deadline = time.monotonic() + ENDED_WITHIN
+    while running(domain):
+        if time.monotonic() > deadline:
+            raise errors.Timeout(f"backup of guest {domain.name()}", f"it did not end within {ENDED_WITHIN:.0f} s", f"look at it: virsh domjobinfo {domain.name()}")  # fmt: skip
+        time.sleep(0.05)
 
 
 def checkpoints(domain: libvirt.virDomain) -> tuple[str, ...]:
@@ -61,13 +71,24 @@ def checkpoints(domain: libvirt.virDomain) -> tuple[str, ...]:
 
 
 def delete_checkpoint(domain: libvirt.virDomain, name: str) -> None:
-    """With its bitmaps; of a guest that is off libvirt can forget it only, and its bitmaps stay in the images. Gone already: nothing happens."""
-    flags = 0 if domain.isActive() else libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY
+    """With its bitmaps; of a guest that is off libvirt can forget it only, and its bitmaps stay in the images. Gone already: nothing happens.
+
+    A QEMU that was killed never wrote the bitmap that it made: then there is none, and libvirt has to be told to forget the rest.
+    """
     try:
-        domain.checkpointLookupByName(name).delete(flags)
+        checkpoint = domain.checkpointLookupByName(name)
     except libvirt.libvirtError as error:
         if code(error) != libvirt.VIR_ERR_NO_DOMAIN_CHECKPOINT:
             raise
+        return
+    if domain.isActive():
+        try:
+            checkpoint.delete(0)
+            return
+        except libvirt.libvirtError as error:
+            if not _NO_BITMAP.search(error.get_error_message() or ""):
+                raise
+    checkpoint.delete(libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY)
 
 
 def _backup_xml(domain: libvirt.virDomain, job: BackupJob, socket: str) -> str:

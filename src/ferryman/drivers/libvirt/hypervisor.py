@@ -9,6 +9,7 @@ from ferryman import errors
 from ferryman.drivers import filesystems, keeper
 from ferryman.drivers.libvirt import (
     backup,
+    checkpoints,
     console,
     files,
     inventory,
@@ -29,7 +30,7 @@ from ferryman.drivers.libvirt.jobs import job_of
 from ferryman.model.backup_job import BackupJob
 from ferryman.model.cpu import Cpu
 from ferryman.model.filesystem import FileSystem
-from ferryman.model.guest import Guest, Snapshot
+from ferryman.model.guest import Checkpoint, Guest, Snapshot
 from ferryman.model.host import GuestOnHost, Host, HostFacts, ImageUsers, Machine
 from ferryman.model.mark import Mark
 from ferryman.model.place import ABSENT, Place, Where
@@ -188,6 +189,12 @@ class LibvirtHypervisor:
 
     def make_known(self, uuid: str, snapshots_of_it: Sequence[Snapshot], changes: Changes = NO_CHANGES) -> None:
         self._act(uuid, Call.DEFINE, lambda domain: snapshots.make_known(domain, tuple(snapshots_of_it), changes))
+
+    def checkpoints_known(self, uuid: str) -> tuple[Checkpoint, ...]:
+        return self._look(uuid, "checkpoints", checkpoints.read)
+
+    def make_checkpoints_known(self, uuid: str, checkpoints_of_it: Sequence[Checkpoint]) -> None:
+        self._act(uuid, Call.DEFINE, lambda domain: checkpoints.make_known(domain, tuple(checkpoints_of_it)))
 
     def adapt_saved(self, path: str, changes: Changes) -> None:
         def act(link: libvirt.virConnect) -> None:

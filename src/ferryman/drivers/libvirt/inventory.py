@@ -194,6 +194,7 @@ def guest(link: libvirt.virConnect, host: str, name_or_uuid: str, *, as_defined:
         tpm=definition.tpm,
         listens=lasting.listens,
         listen_networks=lasting.listen_networks,
+        watchdogs=lasting.watchdogs,
         security_models=lasting.security_models,
         secrets=definition.secrets,
         mark=running.mark,
@@ -235,6 +236,7 @@ def described(host: str, text: str) -> Guest:
         boot_files=found.boot_files,
         state_files=found.state_files,
         tpm=found.tpm,
+        watchdogs=found.watchdogs,
         secrets=found.secrets,
         title=found.title,
     )

@@ -42,6 +42,7 @@ class Definition:
     numa_nodes: tuple[int, ...]
     listens: tuple[str, ...]
     listen_networks: tuple[str, ...]
+    watchdogs: tuple[str, ...]
     security_models: tuple[str, ...]
     secrets: tuple[str, ...]
     mark: Mark | None
@@ -86,6 +87,7 @@ def definition(xml: str) -> Definition:
         numa_nodes=_numbers(element.get("nodeset", "") for element in root.findall("numatune/*")),
         listens=_listens(root),
         listen_networks=_named_in(root.findall("devices/graphics/listen"), "network"),
+        watchdogs=_named_in((one for one in root.findall("devices/watchdog") if one.get("action") == "reset"), "model"),
         security_models=_security_models(root),
         secrets=_secrets(root),
         mark=mark_in(root.find(f"metadata/{{{MARK_NAMESPACE}}}mark")),
