@@ -54,6 +54,13 @@ rm -rf "$1/$2"
 rmdir "$1" 2>/dev/null || :
 """
 
+# Of the file system that it will lie in, where it is not there yet.
+_ROOM = """
+directory=$1
+while [ ! -d "$directory" ]; do directory=$(dirname "$directory"); done
+df --output=avail -B1 "$directory"
+"""
+
 
 class HostFolder:
     """Implements ports.Folder."""
@@ -95,8 +102,7 @@ class HostFolder:
         self._do(_REMOVE, partial, request)
 
     def room(self) -> int | None:
-        script = 'd=$1; while [ ! -d "$d" ]; do d=$(dirname "$d"); done; df --output=avail -B1 "$d"'
-        answer = ssh.run(self._host, ["sh", "-c", script, "ferryman", self._path], timeout=WITHIN)
+        answer = ssh.run(self._host, ["sh", "-c", _ROOM, "ferryman", self._path], timeout=WITHIN)
         return int(answer.out.split()[-1]) if answer.code == 0 else None
 
     def _do(self, script: str, *arguments: str, text: str = "") -> str:
