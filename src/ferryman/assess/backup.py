@@ -6,7 +6,7 @@ from ferryman.model.backup import BackupPlan, DiskToBackUp, Reading
 from ferryman.model.finding import Finding, blocker, by_weight, note, warning
 from ferryman.model.guest import Disk
 from ferryman.model.units import GIB, format_size
-from ferryman.plan.backup import Seen, backed_up, scratch
+from ferryman.plan.backup import Seen, backed_up
 from ferryman.plan.disks import COPYABLE
 
 LEAST_SCRATCH = GIB // 4  # bytes free where QEMU keeps what the guest overwrites meanwhile
@@ -93,7 +93,7 @@ def _forgets(disk: DiskToBackUp, seen: Seen) -> str:
 def _room(seen: Seen, plan: BackupPlan, scratch_room: Mapping[str, int | None], room: int | None) -> Iterator[Finding]:
     allocated = {disk.target: disk.allocation for disk in seen.guest.disks}
     for directory, free in scratch_room.items():
-        here = [disk for disk in plan.disks if disk.exported and scratch(disk, "").rpartition("/")[0] == directory]
+        here = [disk for disk in plan.disks if disk.exported and disk.scratch == directory]
         most, what = sum(disk.capacity for disk in here), f"{directory} at {plan.source}"
         if free is None:
             yield blocker("backup-scratch", what, "there is no such directory, in which QEMU would keep what the guest overwrites meanwhile",

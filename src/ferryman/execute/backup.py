@@ -8,7 +8,7 @@ from typing import Any
 
 from ferryman.assess.backup import findings
 from ferryman.errors import Blocked, DriverError, FerrymanError, NeedsAttention, RecordsUnusable, Refused
-from ferryman.execute import undo
+from ferryman.execute import undo, unmaking
 from ferryman.execute.reading import (
     begin_backup,
     copied,
@@ -38,7 +38,7 @@ from ferryman.model.outcome import Outcome, Status
 from ferryman.model.phase import Phase
 from ferryman.model.request import Kind, Request
 from ferryman.plain import from_plain, to_json, to_plain
-from ferryman.plan.backup import Seen, backup_plan, consistency, scratch
+from ferryman.plan.backup import Seen, backup_plan, consistency
 from ferryman.plan.chains import chain, folder_of, name_at, newest_whole, partial_name
 from ferryman.ports import Ports
 
@@ -168,9 +168,8 @@ def observed(ports: Ports, request: Request, into: BackupPlace) -> tuple[tuple[F
         chain=len(chain(earlier.name, there)) if earlier else 0,
         agent=guest.agent and source.agent_answers(guest.uuid),
     )
-    plan = backup_plan(seen, place=own, name=name_at(ports.clock.wall(), there), request=request.id)
-    directories = {scratch(disk, request.id).rpartition("/")[0] for disk in plan.disks if disk.exported}
-    scratch_room = {directory: source.room(directory) for directory in sorted(directories)}
+    plan = backup_plan(seen, request.options, place=own, name=name_at(ports.clock.wall(), there), request=request.id)
+    scratch_room = {one: source.room(one) for one in sorted({disk.scratch for disk in plan.disks if disk.exported})}
     room = folder_at(ports, own).room()
     return findings(seen, plan, scratch_room=scratch_room, room=room), plan
 
@@ -183,7 +182,7 @@ def make_folder(ports: Ports, request: Request, plan: BackupPlan) -> None:
     stopped_by(ports, request)
     ports.records.enter(request.id, Phase.BACKING_UP)
     partial = partial_name(plan.name, request.id)
-    ports.records.register_undo(request.id, undo.REMOVE_FOLDER, {"host": plan.place.host, "path": plan.place.path, "name": partial})  # fmt: skip
+    ports.records.register_undo(request.id, unmaking.REMOVE_FOLDER, {"host": plan.place.host, "path": plan.place.path, "name": partial})  # fmt: skip
     folder_at(ports, plan.place).make(partial)
 
 

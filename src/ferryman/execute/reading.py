@@ -3,10 +3,9 @@
 import base64
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import PurePosixPath
 
 from ferryman.errors import AlreadyRunning, Busy, DriverError, NoBase, NoBitmap, Refused, Stopped, Timeout, Unreachable
-from ferryman.execute import undo
+from ferryman.execute import undo, unmaking
 from ferryman.execute.copying import Samples
 from ferryman.execute.settle import look
 from ferryman.execute.shelf import folder_at, host_of, small_file
@@ -15,15 +14,10 @@ from ferryman.model.backup_job import BackupDisk, BackupJob
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask, Image
 from ferryman.model.place import Where
 from ferryman.model.request import Kind, Request
-from ferryman.model.units import MIB
 from ferryman.plain import from_plain, to_plain
-from ferryman.plan.backup import scratch
 from ferryman.plan.chains import partial_name
 from ferryman.ports import Ports
 
-LEAST_SCRATCH = (
-    64 * MIB
-)  # bytes free beside the scratch files: a guest that finds no room there gets errors of its own disk
 LOOK_EVERY = 2.0  # seconds between two looks at that room
 THAW_TRIES = 3
 
@@ -41,7 +35,7 @@ def begin_backup(ports: Ports, request: Request, plan: BackupPlan) -> None:
     """Frozen if its agent can, offered, thawed. Run again after a crash: thawed first of all, then what runs is taken up."""
     records, source = ports.records, ports.hypervisor(request.source)
     stopped_by(ports, request)
-    ours = any(act == undo.END_BACKUP for _, act, _ in records.undo_acts(request.id))
+    ours = any(act == unmaking.END_BACKUP for _, act, _ in records.undo_acts(request.id))
     if ours:
         _thaw(ports, request)
     if source.backup_running(request.guest_uuid):
@@ -53,9 +47,10 @@ def begin_backup(ports: Ports, request: Request, plan: BackupPlan) -> None:
         "host": request.source,
         "checkpoint": plan.checkpoint,
         "images": [disk.source for disk in offered if disk.remembers],
-        "scratch": [scratch(disk, request.id) for disk in offered],
+        "scratch": [_scratch(disk, request) for disk in offered],
+        "stood_still": look(source, request.guest_uuid).where is not Where.RUNNING,
     }
-    records.register_undo(request.id, undo.END_BACKUP, arguments)
+    records.register_undo(request.id, unmaking.END_BACKUP, arguments)
     _begin(ports, request, plan, since=any(disk.since for disk in plan.disks if disk.exported))
 
 
@@ -78,9 +73,13 @@ def _begin(ports: Ports, request: Request, plan: BackupPlan, *, since: bool) -> 
             _thaw(ports, request)
 
 
+def _scratch(disk: DiskToBackUp, request: Request) -> str:
+    return f"{disk.scratch.rstrip('/')}/{undo.SCRATCH.format(request=request.id, target=disk.target)}"
+
+
 def _job(plan: BackupPlan, request: Request, *, since: bool) -> BackupJob:
     disks = tuple(
-        BackupDisk(disk.target, scratch(disk, request.id), disk.since if since else "", disk.remembers)
+        BackupDisk(disk.target, _scratch(disk, request), disk.since if since else "", disk.remembers)
         for disk in plan.disks
         if disk.exported
     )
@@ -90,7 +89,7 @@ def _job(plan: BackupPlan, request: Request, *, since: bool) -> BackupJob:
 def _freeze(ports: Ports, request: Request) -> bool:
     """Whether it is frozen now; the undo is registered before."""
     records = ports.records
-    records.register_undo(request.id, undo.THAW, {"host": request.source})
+    records.register_undo(request.id, unmaking.THAW, {"host": request.source})
     records.keep_facts(request.id, {"backup_thawed": False})
     try:
         count = ports.hypervisor(request.source).freeze(request.guest_uuid)
@@ -107,7 +106,7 @@ def _thaw(ports: Ports, request: Request) -> None:
         return
     for attempt in range(THAW_TRIES):
         try:
-            undo.thaw(ports, request, {"host": request.source})
+            unmaking.thaw(ports, request, {"host": request.source})
             return
         except DriverError:
             if attempt + 1 == THAW_TRIES:
@@ -179,7 +178,7 @@ def copied(ports: Ports, request: Request) -> dict[str, CopyResult]:
 def _copied(ports: Ports, request: Request, plan: BackupPlan, disk: DiskToBackUp, progress: Callable[[CopyProgress], None]) -> CopyResult:  # fmt: skip
     task = _task(ports, request, plan, disk)
     arguments = {"host": plan.place.host, "copy": task.id, "path": task.destination.location}
-    ports.records.register_undo(request.id, undo.DISCARD_BACKUP_COPY, arguments)
+    ports.records.register_undo(request.id, unmaking.DISCARD_BACKUP_COPY, arguments)
     watch = _Watch(ports, request, plan)
     here, there = ports.hypervisor(request.source).host, host_of(ports, plan.place.host)
     try:
@@ -259,12 +258,11 @@ def reading(ports: Ports, request: Request, disk: DiskToBackUp) -> Reading:
 
 
 class _Watch:
-    """Whether a copy shall end: somebody has cancelled it, or the room for what the guest overwrites runs out."""
+    """Whether a copy shall end: somebody has cancelled it, or the room for what the guest overwrites runs out. Then the guest comes first."""
 
     def __init__(self, ports: Ports, request: Request, plan: BackupPlan) -> None:
         self._ports, self._request = ports, request
-        files = [scratch(disk, request.id) for disk in plan.disks if disk.exported]
-        self._directories = sorted({str(PurePosixPath(file).parent) for file in files})
+        self._directories = sorted({disk.scratch for disk in plan.disks if disk.exported})
         self._looked_at = 0.0
         self.over = ""  # why it ends; empty: it goes on
 
@@ -272,12 +270,9 @@ class _Watch:
         if self._ports.records.cancel_asked(self._request.id):
             return True
         now = self._ports.clock.now()
-        if now - self._looked_at < LOOK_EVERY:
-            return False
-        self._looked_at = now
-        source = self._ports.hypervisor(self._request.source)
-        for directory in self._directories:
-            free = source.room(directory)
-            if free is not None and free < LEAST_SCRATCH:
-                self.over = f"{directory} at {self._request.source} is nearly full: what the guest overwrites meanwhile has no room there"
+        if not self.over and now - self._looked_at >= LOOK_EVERY:
+            self._looked_at = now
+            if full := unmaking.without_room(self._ports.hypervisor(self._request.source), self._directories):
+                self.over = f"{full} at {self._request.source} has no room left for what the guest overwrites meanwhile"
+                unmaking.end_job(self._ports, self._request)
         return bool(self.over)

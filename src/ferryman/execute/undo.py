@@ -4,9 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ferryman.errors import DriverError, FerrymanError, NeedsAttention
+from ferryman.execute import unmaking
 from ferryman.execute.settle import look
-from ferryman.execute.shelf import folder_at, host_of
-from ferryman.model.backup import BackupPlace
 from ferryman.model.copy import CopyTask, Image
 from ferryman.model.guest import Checkpoint, Snapshot
 from ferryman.model.host import THIS_MACHINE
@@ -33,10 +32,6 @@ STOP_DESTINATION = "stop-destination"
 DISCARD_COPY = "discard-copy"
 TAKE_BACK_DIRECTORY = "take-back-directory"
 MOVE_BACK = "move-back"
-THAW = "thaw"
-END_BACKUP = "end-backup"
-DISCARD_BACKUP_COPY = "discard-backup-copy"
-REMOVE_FOLDER = "remove-folder"
 END_PASSES = "end-passes"
 
 
@@ -78,10 +73,7 @@ _LEAVES = {
     RESTORE_FILE: "{path}",
     DISCARD_COPY: "what was copied to {path}",
     TAKE_BACK_DIRECTORY: "{path}",
-    THAW: "file systems that may be frozen",
-    END_BACKUP: "its backup job",
-    DISCARD_BACKUP_COPY: "what was copied to {path}",
-    REMOVE_FOLDER: "{path}/{name}",
+    **unmaking.LEAVES,
 }
 
 
@@ -386,36 +378,6 @@ def _let_reboot(ports: Ports, request: Request, arguments: dict[str, Any]) -> No
         source.let_it_end(request.guest_uuid, False)
 
 
-def thaw(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
-    """Noted, so that an agent that is gone by then is no reason for attention."""
-    if not ports.records.facts(request.id).get("backup_thawed", False):
-        ports.hypervisor(arguments["host"]).thaw(request.guest_uuid)
-        ports.records.keep_facts(request.id, {"backup_thawed": True})
-
-
-def _end_backup(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
-    """The job, the checkpoint that it made with its bitmaps, and the scratch files that a QEMU which crashed leaves."""
-    source, name = ports.hypervisor(arguments["host"]), arguments["checkpoint"]
-    here = source.place(request.guest_uuid).where
-    if here not in (Where.ABSENT, Where.OFF):
-        source.end_backup(request.guest_uuid)
-    if name and here is not Where.ABSENT and name in source.checkpoints(request.guest_uuid):
-        source.delete_checkpoint(request.guest_uuid, name)
-    for image in arguments["images"] if name and here is Where.OFF else ():
-        source.remove_bitmap(image, name)
-    for path in arguments["scratch"]:
-        source.remove_file(path)
-
-
-def _discard_backup_copy(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
-    task = CopyTask(arguments["copy"], Image(""), Image(arguments["path"]))
-    ports.copier.discard(task, host_of(ports, arguments["host"]))
-
-
-def _remove_folder(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
-    folder_at(ports, BackupPlace(arguments["host"], arguments["path"])).remove(arguments["name"], request.id)
-
-
 def _end_passes(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
     """The backup job, our checkpoints with their bitmaps, and the scratch files that a QEMU which crashed leaves."""
     source, facts = ports.hypervisor(arguments["host"]), ports.records.facts(request.id)
@@ -452,9 +414,6 @@ _ACTS: dict[str, Callable[[Ports, Request, dict[str, Any]], None]] = {
     DISCARD_COPY: _discard_copy,
     TAKE_BACK_DIRECTORY: _take_back_directory,
     MOVE_BACK: _move_back,
-    THAW: thaw,
-    END_BACKUP: _end_backup,
-    DISCARD_BACKUP_COPY: _discard_backup_copy,
-    REMOVE_FOLDER: _remove_folder,
+    **unmaking.ACTS,
     END_PASSES: _end_passes,
 }

@@ -134,6 +134,7 @@ class DiskToBackUp:
     base: str = ""  # the copy that made the earlier one
     since: str = ""  # the checkpoint since which it is told what was written
     remembers: bool = False  # the new checkpoint is made for it
+    scratch: str = ""  # directory at the guest's host for what the guest overwrites while it is read
 
     @property
     def file(self) -> str:

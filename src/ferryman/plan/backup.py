@@ -16,9 +16,10 @@ from ferryman.model.backup import (
 from ferryman.model.guest import Disk, Guest
 from ferryman.model.host import Pool
 from ferryman.model.plan import Held, Step
+from ferryman.model.request import Options
+from ferryman.plan.ahead import scratch_directory
 from ferryman.plan.cold import can_be_held, tpm_state
 
-SCRATCH_ELSEWHERE = "/var/lib/libvirt/images"  # for what is no file: what QEMU overwrites must lie somewhere
 _MEDIA = ("cdrom", "floppy")
 
 # The durable steps in the order they may run, by their stored names, beside those that all requests share.
@@ -50,12 +51,12 @@ class Seen:
     agent: bool = False  # the guest's agent answers
 
 
-def backup_plan(seen: Seen, *, place: BackupPlace, name: str, request: str) -> BackupPlan:
+def backup_plan(seen: Seen, options: Options, *, place: BackupPlace, name: str, request: str) -> BackupPlan:
     """What will be done. `place` is the guest's own folder, `name` that of the new backup in it."""
     guest = seen.guest
     running = not guest.off
     checkpoint = _checkpoint(seen, request)
-    disks = tuple(_disk(disk, seen, checkpoint) for disk in backed_up(guest))
+    disks = tuple(_disk(disk, seen, options, checkpoint) for disk in backed_up(guest))
     if not any(disk.remembers for disk in disks):
         checkpoint = ""
     held = () if running else tuple(_held(disk) for disk in backed_up(guest) if can_be_held(disk))
@@ -97,13 +98,6 @@ def consistency(plan: BackupPlan, *, frozen: bool) -> Consistency:
     return Consistency.FROZEN if frozen else Consistency.CRASH
 
 
-def scratch(disk: DiskToBackUp, request: str) -> str:
-    """Where QEMU keeps what the guest overwrites while the backup is read: beside its image, where there is room for such things."""
-    directory = str(PurePosixPath(disk.source).parent)
-    inside = disk.source.startswith("/") and not disk.source.startswith("/dev/")
-    return f"{directory if inside else SCRATCH_ELSEWHERE}/.ferryman-{request}-{disk.target}.scratch"
-
-
 def _checkpoint(seen: Seen, request: str) -> str:
     """A new one where the guest runs. One that is off keeps that of the earlier backup: what it tells of includes what is new."""
     if not seen.guest.off:
@@ -116,7 +110,7 @@ def _held(disk: Disk) -> Held:
     return Held(disk.target, disk.source, "raw" if disk.encrypted else disk.format, shared=False)
 
 
-def _disk(disk: Disk, seen: Seen, checkpoint: str) -> DiskToBackUp:
+def _disk(disk: Disk, seen: Seen, options: Options, checkpoint: str) -> DiskToBackUp:
     guest = seen.guest
     exported = not guest.off and not disk.read_only
     reading, why, since = _reading(disk, seen, exported=exported)
@@ -135,6 +129,7 @@ def _disk(disk: Disk, seen: Seen, checkpoint: str) -> DiskToBackUp:
         upon=seen.earlier.name if stands and seen.earlier else "",
         base=before.copy if stands and before else "",
         since=since,
+        scratch=scratch_directory(disk, options) if exported else "",
         remembers=bool(checkpoint)
         and disk.format == "qcow2"
         and (exported or (before is not None and before.remembers)),

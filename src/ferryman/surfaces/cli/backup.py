@@ -35,6 +35,14 @@ def backup(
         str, typer.Option("--from", help="Its host, where the name alone does not tell.", autocompletion=complete.hosts)
     ] = "",
     full: Annotated[bool, typer.Option("--full", help="One that stands upon no earlier backup.")] = False,
+    scratch: Annotated[
+        str,
+        typer.Option(
+            "--scratch",
+            metavar="DIRECTORY",
+            help="At its host, for what it overwrites meanwhile. Default: beside each image.",
+        ),
+    ] = "",
     dry_run: DryRun = False,
     bandwidth: Bandwidth = "",
     via_ssh: ViaSsh = False,
@@ -43,7 +51,7 @@ def backup(
 ) -> int:
     """Back a guest up into a folder: all of it the first time, then what has changed; read back, with digests."""
     here = application()
-    wanted = _options(here, bandwidth, via_ssh, insecure, full=full)
+    wanted = _options(here, bandwidth, via_ssh, insecure, full=full, scratch=scratch)
     request = here.backups.request(guest, path, wanted, source=source)
     if dry_run:
         found, plan = here.backups.assess(request)
