@@ -7,6 +7,7 @@ carried is gone when the process that carries it is.
 import fcntl
 import json
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -290,9 +291,12 @@ class FakeHypervisor:
                 if disk.since and (content.get("forgets") or disk.since not in guest.get("checkpoints", ())):
                     content.pop("forgets", None)
                     raise DriverError("guest web", f"bitmap {disk.since} is inconsistent")
-            guest["backup"] = "backup"
-            guest.setdefault("checkpoints", []).append(job.checkpoint)
-            content.setdefault("bitmaps", []).append(job.checkpoint)
+            if not (dies := content.pop("dies", "")) or dies == "offered":
+                guest["backup"] = "backup"
+                guest.setdefault("checkpoints", []).append(job.checkpoint)
+                content.setdefault("bitmaps", []).append(job.checkpoint)
+        if dies:  # in the middle of the step
+            os.kill(os.getpid(), signal.SIGKILL)
         return "/run/web.sock"
 
     def backup_running(self, uuid: str) -> str:

@@ -1,6 +1,7 @@
 """A guest is backed up: killed at every step, failed at every step, and never half a backup that looks whole, never a guest left frozen."""
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,19 @@ def test_killed_at_each_step_it_is_finished_by_the_next_process(tmp_path: Path, 
     made(tmp_path)
     killed_and_recovered(tmp_path, "backup", f"{step}:{moment}")
     succeeded(tmp_path)
+    assert len(world(tmp_path)["a"]["checkpoints"]) == 1
+
+
+@pytest.mark.parametrize("dies", ["asked", "offered"])
+def test_killed_while_it_is_frozen_it_is_thawed_first_of_all(tmp_path: Path, dies: str) -> None:
+    made(tmp_path, dies=dies)
+    carry(tmp_path, "backup")
+    assert world(tmp_path)["a"]["frozen"]
+    assert carry(tmp_path, "recover", "save-guest:before").returncode == -signal.SIGKILL
+    assert not world(tmp_path)["a"].get("frozen")
+    assert carry(tmp_path, "recover").returncode == 0
+    succeeded(tmp_path)
+    assert manifest(tmp_path)["consistency"] == "frozen"
     assert len(world(tmp_path)["a"]["checkpoints"]) == 1
 
 

@@ -157,7 +157,7 @@ def test_a_backup_that_is_damaged_is_noticed_and_brings_back_nothing(whole: Lab,
         nothing_of_the_second(whole)
         assert operator.run("backups", f"b:{PLACE}").returncode == REFUSED
         again = backed_up(operator)  # which does not stand upon that one
-        assert again["backup"]["upon"] == []
+        assert not again["backup"]["upon"]
         assert guests.health(whole, guest)["wrong"] == 0
 
 
