@@ -82,6 +82,9 @@ class LibvirtHypervisor:
             )
         return found
 
+    def described(self, definition: str) -> Guest:
+        return inventory.described(self.host.name, definition)
+
     def machine(self, guest: Guest) -> Machine:
         return self.connection.look(f"machine types of {self.host.name}", lambda link: inventory.machine(link, guest))
 
@@ -205,6 +208,17 @@ class LibvirtHypervisor:
         self._act(uuid, Call.LINK, lambda domain: power.open_links(domain, definition))
 
     # Backup jobs
+
+    def freeze(self, uuid: str) -> int:
+        def act(link: libvirt.virConnect) -> int:
+            domain = link.lookupByUUIDString(uuid)
+            guard(Call.FREEZE, job_of(domain), uuid)
+            return power.freeze(domain)
+
+        return self.connection.act(f"{Call.FREEZE} of guest {uuid} at {self.host.name}", act)
+
+    def thaw(self, uuid: str) -> None:
+        self._act(uuid, Call.THAW, power.thaw)
 
     def begin_backup(self, uuid: str, job: BackupJob) -> str:
         what = f"{Call.BACKUP} of guest {uuid} at {self.host.name}"
