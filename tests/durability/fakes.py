@@ -552,7 +552,7 @@ class FakeCopier(BackupCopies):
         if cut:
             raise Unreachable("the copy", "no answer from b", "look at b")
         with self.world.opened() as content:
-            if task.moment:
+            if task.moment not in ("", "off"):
                 assert content["a"].get("backup"), "nothing freezes what is copied"
                 assert not task.bitmap or "frozen" in content, "what was written since is told of nothing"
                 content["frozen"] = task.moment

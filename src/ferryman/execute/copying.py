@@ -22,6 +22,7 @@ from ferryman.plain import from_plain, to_plain
 from ferryman.ports import Ports
 
 SAMPLE_EVERY = 0.5  # seconds
+OFF = "off"  # the moment of the last pass: one more of the same disk, whose length counts as in those before
 SAVED = "memory"  # the name of what is not a disk
 
 
@@ -64,7 +65,7 @@ def _rest(ports: Ports, request: Request, plan: Plan, task: CopyTask, name: str)
     if disk is None or not last:
         return task
     verify = "written" if task.verify == "full" else task.verify
-    return replace(task, bitmap=last if disk.remembers else "", verify=verify)
+    return replace(task, moment=OFF, bitmap=last if disk.remembers else "", verify=verify)
 
 
 def _work(ports: Ports, request: Request, plan: Plan, files: tuple[Layer, ...]) -> list[tuple[str, CopyTask]]:
