@@ -1,6 +1,7 @@
 """Warm moves: how long a guest stands still with a large disk and with a small one, beside a cold move; its work meanwhile; and backups."""
 
 import json
+import random
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +19,9 @@ LARGE = GuestSpec(
 SMALL = GuestSpec(
     name="small", address="10.77.0.172", memory_mib=128, disks=("local",), disk_mib=2 * 1024, filled_mib=512,
     writes_per_s=400, count_every_ms=2,
+)  # fmt: skip
+BACKED_UP = GuestSpec(
+    name="kept", address="10.77.0.173", memory_mib=128, disks=("local",), disk_mib=8 * 1024, filled_mib=2 * 1024, writes_per_s=20,
 )  # fmt: skip
 ROOM = "16G"  # of memory for the images of a host
 MIB = 2**20
@@ -41,14 +45,15 @@ def measure(pairs: int) -> Result:
     lab = lifecycle.up("bench", 2, "1gbit")
     try:
         bench = Bench(lab)
-        rows = bench.moves(pairs)
+        rows = [*bench.moves(pairs), bench.backups(pairs)]
     finally:
         lifecycle.down("bench")
     return Result(
-        "warm", "the same guest with a smaller disk; the same guest moved cold; itself before the move",
+        "warm", "the same guest with a smaller disk; the same guest moved cold; itself before the move; a full backup",
         "Two lab hosts with their images in memory, 1 Gbit/s between them. A guest with a qcow2 disk of 20 GiB, 5 GiB of it random bytes (the small one: 2 GiB, 512 MiB), "
         "which rewrites blocks all over 16 MiB of it 400 times a second, and counts 500 times a second. How long it stands still is what a client of it sees, with its shutdown, its start and the 5 s for "
-        "which ferryman watches it before its links go up. Both hosts and the guest share this machine's processors.",
+        "which ferryman watches it before its links go up. Backups are of a guest with 2 GiB of data, onto the other host; between the full one and the increment QEMU is told to write 2 % of it "
+        "anew, in pieces of 64 KiB. Both hosts and the guest share this machine's processors.",
         tuple(rows),
     )  # fmt: skip
 
@@ -87,6 +92,32 @@ class Bench:
             paired("seconds in all, warm beside cold", "s", [run.seconds for run in runs["warm"]], [run.seconds for run in runs["cold"]], None),
             paired("bytes sent, warm beside cold", "MiB", [run.sent / MIB for run in runs["warm"]], [run.sent / MIB for run in runs["cold"]], None),
         ]  # fmt: skip
+
+    def backups(self, pairs: int) -> Row:
+        """A full backup and an increment of 2 %, in turn, each verified."""
+        guest, folder = self._made(BACKED_UP), "/backups"
+        times: tuple[list[float], list[float]] = ([], [])
+        b = self.lab.host("b")
+        b.run(["sh", "-c", f"mkdir -p {folder} && mount -t tmpfs -o size=6G,huge=always none {folder}"])
+        for number in range(pairs):
+            for kind, spent in zip(("full", "increment"), times, strict=True):
+                if kind == "increment":
+                    self._change(guest, number)
+                began = time.time()
+                self.ferryman("backup", guest.name, f"b:{folder}", *(["--full"] if kind == "full" else []), timeout=900)
+                spent.append(time.time() - began)
+                print(f"{number + 1}/{pairs} backup, {kind}: {spent[-1]:.1f} s", flush=True)
+            b.run(["sh", "-c", f"rm -rf {folder}/*"])
+        guests.remove(self.lab, guest)
+        return paired("increment of a backup, 2 % changed, beside the full one", "s", times[1], times[0], 0.2)
+
+    def _change(self, guest: Guest, seed: int) -> None:
+        """QEMU itself writes blocks that the guest does not use, as if the guest did."""
+        dice, data = random.Random(seed), BACKED_UP.filled_mib << 20
+        at = [16 * MIB + 65536 * place for place in dice.sample(range(data // 65536), data // 50 // 65536)]
+        for place in at:
+            word = f'qemu-io libvirt-1-format "write -P {dice.randrange(1, 256)} {place} 64k"'
+            self.lab.host("a").run(["virsh", "qemu-monitor-command", guest.name, "--hmp", word])
 
     def move(self, guest: Guest, way: str) -> Run:
         """To the other host, as its client sees it."""

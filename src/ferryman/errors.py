@@ -19,6 +19,7 @@ FerrymanError
     ├── SourceChanged  a disk was written to while it was copied
     ├── Mismatch       what lies at the destination is not what the source sent
     ├── NoBitmap       what was written to a disk cannot be learned from the bitmap that was named: copy without it
+    ├── NoBase         what an earlier copy brought is not known any more: copy without it
     └── Stopped        a copy was asked to end; what is done stays, and it goes on when it is asked for again
 """
 
@@ -116,6 +117,10 @@ class Mismatch(DriverError):
 
 class NoBitmap(DriverError):
     """The bitmap that a copy was to go by is not there, or not to be relied on; without it everything is compared."""
+
+
+class NoBase(DriverError):
+    """What the copy that another was to stand upon has brought is not known any more; without it everything is compared."""
 
 
 class Stopped(DriverError):

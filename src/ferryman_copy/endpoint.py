@@ -5,6 +5,7 @@
     {"do": "listen", "address", "ports", "secure", "token"} -> {"event": "listening", "port"}
     {"do": "send", …}                                       -> {"event": "sent", "digest", …}
     {"do": "discard", "copy"}                               -> {"event": "discarded"}
+    {"do": "examine", "location", "format"}                 -> {"event": "examined", "digest", "size"}
 and from time to time {"event": "progress", …}; what fails is {"event": "error", "kind", "again", "what", "why", "remedy"}.
 """
 

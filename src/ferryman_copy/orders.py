@@ -11,6 +11,7 @@ from ferryman_copy import destination, digest, readback, wire
 from ferryman_copy.admission import CONNECT_WITHIN, Admission
 from ferryman_copy.blocks import BLOCK, ranges, within
 from ferryman_copy.destination import Destination, Wanted
+from ferryman_copy.parallel import Crew
 from ferryman_copy.receiver import Receiver
 from ferryman_copy.sender import Sender
 from ferryman_copy.trouble import Trouble
@@ -235,6 +236,29 @@ def discard(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None
     endpoint.say("discarded")
 
 
+def examine(endpoint: Any, sides: dict[str, Any], order: dict[str, Any]) -> None:
+    """Read an image and tell its digest."""
+    from ferryman_copy.examine import examine as read
+    from ferryman_copy.source import exact_length
+
+    def work() -> None:
+        image = readback.open_uncached(order["location"], order["format"])
+        length, seen, crew = exact_length(image), [0], Crew()
+
+        def told(count: int) -> None:
+            seen[0] = max(seen[0], count)
+
+        try:
+            with endpoint.telling(lambda: {"phase": "verifying", "done": seen[0], "total": length, "wire": 0}):
+                found = read(image, length, told, crew)
+        finally:
+            image.close()
+        endpoint.say("examined", digest=found, size=length)
+
+    endpoint.begin(work)
+
+
 ORDERS: dict[str, Callable[[Any, dict[str, Any], dict[str, Any]], None]] = {
     "source": source, "destination": open_destination, "listen": listen, "publish": publish, "send": send, "discard": discard,
+    "examine": examine,
 }  # fmt: skip

@@ -50,11 +50,11 @@ def take_over(journal: Journal, directory: str, base: str, length: int, below: s
     that is told. Raises Trouble."""
     what = f"copy {base}"
     if not os.path.exists(journal_path(directory, base)):
-        raise Trouble("missing", what, "there is no journal of it", "copy without it: everything is compared then")
+        raise Trouble("base", what, "there is no journal of it", "copy without it: everything is compared then")
     with contextlib.closing(Journal(directory, base)) as known:
         facts = known.facts
         if facts.get("state") != "proved" or places.identity(below or facts["location"]) != facts["identity"]:
-            raise Trouble("refused", what, "it is not complete, or its image is not what lies below",
+            raise Trouble("base", what, "it is not complete, or its image is not what lies below",
                           "copy without it: everything is compared then")  # fmt: skip
         # The last group of a disk that was made larger since then is another one.
         journal.take_over(

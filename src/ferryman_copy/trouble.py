@@ -16,6 +16,7 @@ KINDS = {
     "permission": (False, "not allowed, or read-only"),
     "locked": (False, "another process has the image open"),
     "changed": (False, "the source was written to while it was copied"),
+    "base": (False, "what the copy that this one stands upon has brought is not known"),
     "bitmap": (False, "the bitmap that a pass was to go by is not there, or not to be relied on"),
     "differs": (False, "what was read back is not what was written"),
     "insecure": (False, "certificates are missing or not trusted"),

@@ -31,7 +31,15 @@ def note_groups(self, groups):
 journal.Journal.note_groups = note_groups
 """
 ONE_BY_ONE = "from ferryman_copy import receiver\nreceiver.HORIZON = 1\n"
-DEATHS = pytest.mark.parametrize("death", [DIES_BEFORE_NOTING, DIES_WRITING], ids=["unnoted", "writing"])
+DEATHS = pytest.mark.parametrize(
+    ("bitmap", "death"),
+    [
+        pytest.param(BITMAP, DIES_BEFORE_NOTING, id="bitmap, unnoted"),
+        pytest.param("", DIES_WRITING, id="no bitmap, writing"),
+        pytest.param(BITMAP, DIES_WRITING, id="bitmap, writing", marks=pytest.mark.whole),
+        pytest.param("", DIES_BEFORE_NOTING, id="no bitmap, unnoted", marks=pytest.mark.whole),
+    ],
+)
 
 
 class Passes:
@@ -65,7 +73,6 @@ def passes(tmp_path: Path) -> Passes:
 
 
 @DEATHS
-@pytest.mark.parametrize("bitmap", [BITMAP, ""], ids=["bitmap", "no bitmap"])
 def test_what_an_abandoned_pass_wrote_is_not_taken_for_what_the_journal_says(
     passes: Passes, bitmap: str, death: str
 ) -> None:
@@ -79,7 +86,6 @@ def test_what_an_abandoned_pass_wrote_is_not_taken_for_what_the_journal_says(
 
 
 @DEATHS
-@pytest.mark.parametrize("bitmap", [BITMAP, ""], ids=["bitmap", "no bitmap"])
 def test_a_pass_that_died_goes_on_with_its_moment(passes: Passes, bitmap: str, death: str) -> None:
     assert passes.copy("two", bitmap, changed=death)["event"] == "gone"
     told = passes.copy("two", bitmap)

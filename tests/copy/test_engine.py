@@ -12,6 +12,7 @@ from ferryman_copy import digest
 from ferryman_copy.blocks import BLOCK, GROUP_BLOCKS, Extent, Piece, blocks_in, groups_in, pieces, ranges
 from ferryman_copy.dirty import Dirty
 from ferryman_copy.journal import Group, Journal
+from ferryman_copy.passes import take_up
 from ferryman_copy.trouble import Trouble
 from lab.digest import documented_digest
 
@@ -167,6 +168,24 @@ def test_a_torn_or_overwritten_end_of_the_journal_counts_for_nothing(
     once_more = Journal(directory, "one")
     assert [one.number for one in once_more.groups()] == [one.number for one in kept if one.number != 1] + [3]
     once_more.remove()
+
+
+def test_only_what_a_dead_pass_may_have_written_to_is_in_doubt(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path), "one")
+    journal.note(fingerprint="one")
+    journal.note_groups([group(1), group(2), group(3)])
+    take_up(journal, "one")
+    assert set(journal.done) == {1, 2, 3}
+    take_up(journal, "two")
+    assert (set(journal.done), set(journal.known)) == (set(), {1, 2, 3})
+    take_up(journal, "two")
+    assert set(journal.known) == {1, 2, 3}, "it had written nothing"
+    journal.note(horizon=2)
+    take_up(journal, "three")
+    assert set(journal.known) == {3}
+    take_up(journal, "four")
+    assert set(journal.known) == {3}
+    journal.remove()
 
 
 def test_a_journal_has_one_owner_and_a_plain_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,10 +8,11 @@ import pytest
 import tests.copy.conftest  # noqa: F401
 from ferryman_copy import readback
 from ferryman_copy.blocks import BLOCK, GROUP, blocks_in
+from ferryman_copy.comparison import Own
 from ferryman_copy.destination import ZEROED_AT_ONCE, Destination, Wanted
 from ferryman_copy.digest import ZERO_GROUP, ZERO_LEAF, group_digest, leaf
 from ferryman_copy.frames import Kind, pack
-from ferryman_copy.journal import Journal
+from ferryman_copy.journal import Group, Journal
 from ferryman_copy.rawfile import RawChannel, RawFile
 from ferryman_copy.receiver import ZEROED_BLOCKS, Receiver
 from ferryman_copy.trouble import Trouble
@@ -77,8 +78,6 @@ def test_a_large_range_is_zeroed_bit_by_bit_and_what_is_done_is_not_done_again(
 
 def test_a_journal_of_zeroes_stays_small_and_can_be_taken_back(tmp_path: Path) -> None:
     journal = Journal(str(tmp_path), "zeroes")
-    from ferryman_copy.journal import Group
-
     journal.note_groups([Group(number, ZERO_GROUP, 0, ()) for number in range(65536)])
     journal.note_bad(7)
     journal.sync()
@@ -158,3 +157,27 @@ def test_the_tail_of_a_longer_destination_is_zeroed_bit_by_bit_too(
     assert zeroed[-1][1] == 3 * ZEROED_AT_ONCE
     assert len(zeroed) == len(told) == 3
     assert told[-1] == 3 * ZEROED_AT_ONCE - BLOCK - 1
+
+
+def test_what_the_journal_knows_to_be_zero_is_not_zeroed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device cannot tell where it is zero."""
+    data, zeroed = os.urandom(BLOCK), list[tuple[int, int]]()
+    leaves = (leaf(data), *[ZERO_LEAF] * 255)
+    (tmp_path / "disk").write_bytes(bytes(GROUP) + data + bytes(GROUP - BLOCK))
+    image, journal = RawFile(str(tmp_path / "disk"), writable=True), Journal(str(tmp_path), "known")
+    image.first._device = True
+    monkeypatch.setattr(RawChannel, "zero", lambda _, start, count, holes: zeroed.append((start, count)))
+    journal.note_zeroes([0])
+    journal.note_groups([Group(1, group_digest(leaves), 1, leaves)])
+    journal.doubt([0, 1])
+    begun = journal.end
+    receiver = Receiver(image, journal, 2 * GROUP, compare=lambda _: True, zeroed=False, holes=True, suspect=True)
+    receiver.compared(1, Own(leaves, noted=True))
+    frames = [pack(Kind.ZERO, 0, 256), pack(Kind.SAME, 256, 1), pack(Kind.ZERO, 257, 255), pack(Kind.GROUP, 1) + group_digest(leaves),
+              pack(Kind.END)]  # fmt: skip
+    receiver.run([Bytes(b"".join(frames))], None)  # type: ignore[list-item]
+    assert zeroed == []
+    assert journal.done == {0: ZERO_GROUP, 1: group_digest(leaves)}
+    assert (list(journal.groups(begun)), journal.zeroed(begun)) == ([], []), "this pass wrote nothing"
+    image.close()
+    journal.close()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def main(directory: str, what: str, moment: str) -> None:
-    """`what`: ask, ask-carried (ferryman carries the handshake), ask-everything (a word for each step that needs one), ask-cold,
+    """`what`: backup…, restore… (see there), ask, ask-carried (ferryman carries the handshake), ask-everything (a word for each step that needs one), ask-cold,
     ask-cold-retry, ask-forced (cold, and it may be switched off), ask:OPTIONS (in JSON), recover, or serve."""
     kind, _, write = moment.partition(":")
     if moment and kind != "unusable":
@@ -59,6 +59,8 @@ def _carry(moves: "Moves", what: str) -> None:
         moves.ask("web", "b", Options(cold=True, eject=True, retire=True, stop_timeout=5.0))
     elif what.startswith("ask:"):
         moves.ask("web", "b", from_plain(Options, from_json(what.removeprefix("ask:"))))
+    elif what.startswith(("backup", "restore")):
+        _with_backups(moves, what)
     elif what == "serve":
         _serve(moves)
     elif what == "ask-forced":
@@ -70,6 +72,21 @@ def _carry(moves: "Moves", what: str) -> None:
     else:
         moves.settle_left()
     moves.wait()
+
+
+def _with_backups(moves: "Moves", what: str) -> None:
+    """backup, backup-full, backup-b (at host b); restore, restore-second, restore-start: the newest one, at host b."""
+    from ferryman.app.backups import Backups
+    from ferryman.model.request import Options
+
+    backups = Backups(moves.site, moves)
+    if what.startswith("backup"):
+        into = "b:/backups" if what == "backup-b" else "/backups"
+        backups.carry_out(backups.request("web", into, Options(full=what == "backup-full")))
+        return
+    newest = max(one.folder.path for one in backups.found("/backups"))
+    options = Options(name="second" if what == "restore-second" else "", start=what == "restore-start")
+    backups.carry_out(backups.restore_request(newest, "b", options))
 
 
 def _serve(moves: "Moves") -> None:

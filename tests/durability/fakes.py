@@ -7,6 +7,7 @@ carried is gone when the process that carries it is.
 import fcntl
 import json
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from ferryman.model.site import CpuComparison, DiskReach, Ground, LinkSpeed, Rea
 from ferryman.model.units import GIB
 from ferryman.plain import from_plain, to_plain
 from ferryman.ports import NO_CHANGES, Clock, Console, Hypervisor, Ports, StopWay
+from tests.durability.fake_backups import BackupCopies
 from tests.unit.sites import UUID, good_guest, good_site, host_facts
 
 JOB_SECONDS = 0.6
@@ -128,12 +130,13 @@ class FakeHypervisor:
     def guest(self, name_or_uuid: str, *, as_defined: bool = False) -> Guest:
         world = self.world.read()
         guest = replace(
-            good_guest(), host=self.host.name, autostart=world[self.host.name]["autostart"], mark=self.mark(UUID)
-        )
+            good_guest(), host=self.host.name, autostart=world[self.host.name]["autostart"], mark=self.mark(UUID), agent=bool(world.get("agent"))
+        )  # fmt: skip
         if world[self.host.name]["state"] == "off":
-            return replace(guest, state=State.SHUT_OFF, nvram=NVRAM)
+            disks = tuple(replace(disk, capacity=GIB) for disk in guest.disks)
+            return replace(guest, state=State.SHUT_OFF, nvram=NVRAM, disks=disks, checkpoints=self.checkpoints(UUID))
         if not world["local"]:
-            return guest
+            return replace(guest, disks=tuple(replace(disk, capacity=GIB) for disk in guest.disks))
         image = "/srv/shared/web-2.qcow2" if self.host.name == "b" else "/srv/shared/web.qcow2"
         disk = replace(guest.disks[0], source=image, capacity=GIB, allocation=GIB)
         return replace(guest, disks=(disk, Disk("sda", "cdrom", "file", world["medium"], "raw", "", True, False)))
@@ -182,6 +185,9 @@ class FakeHypervisor:
             content[self.host.name].pop("links", None)
             if changes.links_down:
                 content[self.host.name]["links"] = False
+
+    def described(self, definition: str) -> Guest:
+        return replace(good_guest(), host=self.host.name, state=State.SHUT_OFF, nvram=NVRAM)
 
     def try_definition(self, definition: str, changes: Changes) -> None:
         if why := self.world.read().get("refuses"):
@@ -240,7 +246,7 @@ class FakeHypervisor:
         return str(self.world.read().get("befalls", ""))
 
     def agent_answers(self, uuid: str) -> bool:
-        return False
+        return bool(self.world.read().get("agent"))
 
     def console(self, uuid: str, *, starting: bool) -> Console:
         world = self.world.read()
@@ -261,18 +267,36 @@ class FakeHypervisor:
     def image_chain(self, path: str, kind: str) -> tuple[ImageFile, ...]:
         return (ImageFile(path, kind, GIB),)
 
+    def freeze(self, uuid: str) -> int:
+        with self.world.opened() as content:
+            if content.get("agent_hangs"):
+                raise DriverError("agent of guest web", "it does not answer")
+            content[self.host.name]["frozen"] = True
+        return 2
+
+    def thaw(self, uuid: str) -> None:
+        with self.world.opened() as content:
+            if content.get("agent_gone"):
+                raise DriverError("agent of guest web", "it is not connected")
+            content[self.host.name].pop("frozen", None)
+
     def begin_backup(self, uuid: str, job: BackupJob) -> str:
         with self.world.opened() as content:
             guest = content[self.host.name]
+            if content.get("offers_nothing"):
+                raise DriverError("guest web", content["offers_nothing"])
             assert guest["state"] in ("running", "halted"), "nothing writes to it"
             assert "backup" not in guest, "one job at a time"
             for disk in job.disks:
                 if disk.since and (content.get("forgets") or disk.since not in guest.get("checkpoints", ())):
                     content.pop("forgets", None)
                     raise DriverError("guest web", f"bitmap {disk.since} is inconsistent")
-            guest["backup"] = "backup"
-            guest.setdefault("checkpoints", []).append(job.checkpoint)
-            content.setdefault("bitmaps", []).append(job.checkpoint)
+            if not (dies := content.pop("dies", "")) or dies == "offered":
+                guest["backup"] = "backup"
+                guest.setdefault("checkpoints", []).append(job.checkpoint)
+                content.setdefault("bitmaps", []).append(job.checkpoint)
+        if dies:  # in the middle of the step
+            os.kill(os.getpid(), signal.SIGKILL)
         return "/run/web.sock"
 
     def backup_running(self, uuid: str) -> str:
@@ -295,6 +319,10 @@ class FakeHypervisor:
             if guest["state"] != "off":
                 content["bitmaps"].remove(name)
 
+    def label(self, path: str, words: str) -> None:
+        with self.world.opened() as content:
+            content.setdefault("labels", {})[self.host.name + path] = words
+
     def remove_bitmap(self, path: str, name: str) -> None:
         with self.world.opened() as content:
             assert (content[self.host.name] or {}).get("state", "off") == "off", "it is in use"
@@ -303,7 +331,10 @@ class FakeHypervisor:
                 content["bitmaps"].remove(name)
 
     def room(self, directory: str) -> int | None:
-        return int(self.world.read().get("room", 100 * GIB))
+        world = self.world.read()
+        if world.get("scratch_fills") and "backup" in (world[self.host.name] or {}):
+            return 0
+        return int(world.get("room", 100 * GIB))
 
     def rebase(self, path: str, backing: str, backing_format: str) -> None:
         pass
@@ -498,25 +529,30 @@ class FakeBetween:
         return ()
 
 
-class FakeCopier:
+class FakeCopier(BackupCopies):
     """Implements ports.Copier: a copy is there at once; what it was made of is whatever the source has.
 
     In a world that "dies_under_the_copy" the destination's power goes as soon as the copy has begun, and it waits until it is told to end.
     """
 
     def __init__(self, world: World, clock: Clock) -> None:
+        super().__init__(world)
         self.world, self.clock = world, clock
 
     def copy(
         self, task: CopyTask, source: Host, destination: Host, *, progress: Callable[[CopyProgress], None],
         cancelled: Callable[[], bool],
     ) -> CopyResult:  # fmt: skip
+        if task.id.startswith("backup-"):
+            return self.into(task, source, destination, cancelled)
+        if task.source.location.startswith("/backups"):
+            return self.out_of(task, source, destination)
         with self.world.opened() as content:
             cut, content["cuts"] = content.get("cuts", 0), max(content.get("cuts", 0) - 1, 0)
         if cut:
             raise Unreachable("the copy", "no answer from b", "look at b")
         with self.world.opened() as content:
-            if task.moment:
+            if task.moment not in ("", "off"):
                 assert content["a"].get("backup"), "nothing freezes what is copied"
                 assert not task.bitmap or "frozen" in content, "what was written since is told of nothing"
                 content["frozen"] = task.moment

@@ -33,6 +33,7 @@ def change(state: Path, **changes: Any) -> None:
 
 def arrived(state: Path) -> None:
     now = world(state)
+    assert "ferryman retire" in now["labels"]["a/srv/shared/web.qcow2"]
     assert (now["a"], now["b"]) == (None, ARRIVED)
     assert not any(now["held"].values())
     assert now["journals"] == {}

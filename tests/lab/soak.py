@@ -1,8 +1,8 @@
 """A seeded soak: random faults, also overlapping, at random moments over random moves, until the first that ends wrong.
 
-    python -m tests.lab.soak ROUNDS [--cold] [--seed S] [--from N]
+    python -m tests.lab.soak ROUNDS [--cold|--warm] [--seed S] [--from N]
 
-What befalls round N of a seed depends on these two numbers, and on whether the guest is moved live or cold, alone, so that a
+What befalls round N of a seed depends on these two numbers, and on whether the guest is moved live, cold or warm, alone, so that a
 round can be repeated by itself.
 """
 
@@ -40,7 +40,8 @@ _COLD_STEPS = (
     "make-volumes", "autostart-off", "stop", "hold", "arrive", "leave", "start", "health", "settle", "enter-completing", "open",
     "autostart-on", "release", "note-left", "drop-undo", "verify", "report",
 )  # fmt: skip
-# What the copy and the hosts of a cold move fear most; each group is drawn as often as all faults together.
+_WARM_STEPS = (*_COLD_STEPS, "copy-disks", "forget-passes")
+# What the copy and the hosts of a cold or warm move fear most; each group is drawn as often as all faults together.
 _COPY_FEARS = ("sender killed", "receiver killed", "ssh killed", "ferryman killed")
 _HOSTS_FEAR = (
     "libvirtd killed at the source", "libvirtd killed at the destination", "link cut at the source", "link cut at the destination",
@@ -73,9 +74,9 @@ class Round:
         return f"from {self.source}, disks {' '.join(self.spec.disks)}, {options}, {self.moment or 'at once'}: {what}"
 
     @property
-    def cold(self) -> bool:
-        """The guest is stopped for it."""
-        return "--cold" in self.options
+    def stops(self) -> tuple[str, ...]:
+        """How the guest is stopped for it; empty: it is not."""
+        return tuple(option for option in self.options if option in ("--cold", "--warm"))
 
 
 def draw(seed: int, number: int) -> Round:
@@ -98,20 +99,21 @@ def draw(seed: int, number: int) -> Round:
     return Round(dice.choice("ab"), SPEC if local else _SHARED_ONLY, options, moment, tuple(drawn))
 
 
-def draw_cold(seed: int, number: int) -> Round:
-    """The cold round of that number. Pure."""
-    dice = random.Random(f"{seed}/{number} cold")
+def draw_stopped(seed: int, number: int, way: str) -> Round:
+    """The cold or warm round of that number. Pure."""
+    dice = random.Random(f"{seed}/{number} {way}")
+    copying, steps = ("copy-disks", _COLD_STEPS) if way == "cold" else ("copy-ahead", _WARM_STEPS)
     spec = replace(
         _COLD_SPEC, disks=dice.choice([("local", "shared"), ("local:raw", "shared"), ("local", "local:raw")])
     )
-    options = ("--cold", *dice.choice([(), ("--bandwidth", "16M"), ("--bandwidth", "24M"), ("--bandwidth", "48M")]))
-    step = dice.choice(["", "copy-disks", "copy-disks", dice.choice(_COLD_STEPS)])
-    moment = "bytes" if step == "copy-disks" else f"{step}:{dice.choice(MOMENTS)}" if step else ""
+    options = (f"--{way}", *dice.choice([(), ("--bandwidth", "16M"), ("--bandwidth", "24M"), ("--bandwidth", "48M")]))
+    step = dice.choice(["", copying, copying, dice.choice(steps)])
+    moment = "bytes" if step in ("copy-ahead", "copy-disks") else f"{step}:{dice.choice(MOMENTS)}" if step else ""
     possible = [fault for fault in FAULTS if fault.name not in _NOT_DRAWN and fault.at(step or "report")]
     names = dice.choice([_COPY_FEARS, _HOSTS_FEAR, tuple(fault.name for fault in possible)])
     first = dice.choice([fault for fault in possible if fault.name in names])
     # While bytes flow the copy goes on beside a ferryman that is held, so there any time is as good.
-    begins = dice.uniform(0, 3) if step == "copy-disks" else 0.0 if step else dice.uniform(0, 14)
+    begins = dice.uniform(0, 3) if step == copying else 0.0 if step else dice.uniform(0, 14)
     drawn = [Drawn(first, begins, first.seconds * dice.uniform(0.3, 1.5))]
     if dice.random() < 0.4:
         others = [
@@ -141,8 +143,8 @@ def _play(made: Scene, one: Round) -> None:
     for drawn in one.drawn:
         drawn.fault.prepare(made)
     with contextlib.ExitStack() as stack:
-        counter = None if killed or one.cold else stack.enter_context(witness.Counter(made.lab, made.guest))
-        evidence = stack.enter_context(gathered(made)) if one.cold else None
+        counter = None if killed or one.stops else stack.enter_context(witness.Counter(made.lab, made.guest))
+        evidence = stack.enter_context(gathered(made)) if one.stops else None
         if one.moment:
             made.start(made.asked(*one.options), one.moment)
         else:
@@ -151,7 +153,7 @@ def _play(made: Scene, one: Round) -> None:
         scene.ended(made, killed=killed, counter=counter)
         if evidence is not None and evidence.judge():
             scene.retired(made)
-    scene.moved_again(made, *(["--cold"] if one.cold else []))
+    scene.moved_again(made, *one.stops)
 
 
 def _befall(made: Scene, one: Round) -> None:
@@ -177,15 +179,15 @@ def _befall(made: Scene, one: Round) -> None:
             made.notes.append(f"{NOT_DONE}{error}")
 
 
-def soak(lab: Lab, rounds: int, seed: int, first: int = 1, *, cold: bool = False) -> None:
+def soak(lab: Lab, rounds: int, seed: int, first: int = 1, *, way: str = "") -> None:
     """Play rounds, telling each. Raises AssertionError at the first that ends wrong, with how to repeat it."""
     for number in range(first, first + rounds):
-        one, began = (draw_cold if cold else draw)(seed, number), time.monotonic()
+        one, began = draw_stopped(seed, number, way) if way else draw(seed, number), time.monotonic()
         print(f"round {number} of seed {seed}: {one}", flush=True)
         try:
             notes = play(lab, one)
         except Exception as error:
-            again = f"./dev test --soak 1{' --cold' if cold else ''} --seed {seed} --from {number}"
+            again = f"./dev test --soak 1{f' --{way}' if way else ''} --seed {seed} --from {number}"
             raise AssertionError(
                 f"round {number} of seed {seed} ended wrong ({one}); repeat it: {again}\n{error}"
             ) from error
@@ -197,7 +199,12 @@ def main() -> None:
     """A soak on a lab of its own."""
     parser = argparse.ArgumentParser(prog="./dev test --soak", description=__doc__)
     parser.add_argument("rounds", type=int)
-    parser.add_argument("--cold", action="store_true", help="the guest is stopped for its moves")
+    parser.add_argument(
+        "--cold", action="store_const", const="cold", dest="way", default="", help="the guest is stopped for its moves"
+    )
+    parser.add_argument(
+        "--warm", action="store_const", const="warm", dest="way", help="the same, and its disks are copied before"
+    )
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
     parser.add_argument("--from", type=int, default=1, dest="first", help="the number of the first round")
     words = parser.parse_args()
@@ -206,7 +213,7 @@ def main() -> None:
     name = f"s{secrets.token_hex(3)}"
     lab = labs.up(name, hosts=2, owner=os.getpid())
     try:
-        soak(lab, words.rounds, words.seed, words.first, cold=words.cold)
+        soak(lab, words.rounds, words.seed, words.first, way=words.way)
     except AssertionError as error:
         print(f"WRONG: {error}", flush=True)
         sys.exit(1)

@@ -92,6 +92,19 @@ def test_a_running_guest_goes_over_with_its_disks_and_nobody_can_start_it_meanwh
         assert image_of(whole, "b", "vdb") == guest.disk_path(1)
 
 
+def test_what_is_kept_says_so_itself_until_the_guest_has_it_again(whole: Lab, operator: Operator) -> None:
+    with started(whole, replace(SPEC, disks=("local",), autostart=False)) as guest:
+        assert operator.migrate(guest, "b", "--cold").returncode == SUCCEEDED
+        path = guest.disk_path(0)
+        read = ["python3", "-c", f"import os; print(os.getxattr('{path}', 'user.ferryman').decode())"]
+        told = whole.host("a").run(read).stdout
+        assert f"guest {guest.name} went to b" in told
+        assert f"ferryman retire {operator.request_id()}" in told
+        assert operator.migrate(guest, "a", "--cold", "--rollback-loses-writes").returncode == SUCCEEDED
+        assert whole.host("a").run(read, check=False).returncode != 0
+        judged(whole, guest, operator, "a")
+
+
 def test_a_guest_that_crashes_at_the_destination_runs_at_its_source_again(whole: Lab, operator: Operator) -> None:
     with started(whole, SPEC) as guest:
         acknowledged = guests.health(whole, guest)["acknowledged"]

@@ -9,7 +9,7 @@ import pytest
 from ferryman.drivers.libvirt import snapshots
 from ferryman.drivers.libvirt.adapt import adapted
 from ferryman.model.guest import Snapshot
-from ferryman.model.plan import Changes, Volume
+from ferryman.model.plan import Changes, Identity, Volume
 from tests.unit.sites import UUID
 
 # What libvirt takes and hands out again: a default namespace, a prefix that ElementTree gives out itself, declarations at
@@ -95,3 +95,18 @@ def test_a_snapshot_holds_a_whole_definition_or_two_with_all_of_that(link: libvi
         assert laid_flat(of_others(moved)) == laid_flat(of_others(inner))
         assert "/srv/there/web-2.qcow2" in moved
         assert "<source bridge='br1'/>" in moved
+
+
+def test_a_second_guest_has_nothing_by_which_it_could_be_taken_for_the_first() -> None:
+    text = DOMAIN.replace(
+        "<memory>",
+        f"<genid>{UUID}</genid><sysinfo type='smbios'><system><entry name='uuid'>{UUID}</entry><entry name='serial'>kept</entry></system></sysinfo><memory>",
+    ).replace("<os>", "<os><nvram>/nvram/web_VARS.fd</nvram>")
+    other = Identity("second", "6a1f0f3e-0000-4000-8000-000000000002", ("52:54:00:00:00:02",), "/nvram/second_VARS.fd")
+    changed = adapted(text, Changes(identity=other))
+    for gone in (UUID, "52:54:00:00:00:01", "/nvram/web_VARS.fd", "<name>web<"):
+        assert gone not in changed
+    assert changed.count(other.uuid) == 2
+    for there in ("<name>second<", "52:54:00:00:00:02", "/nvram/second_VARS.fd", ">kept<"):
+        assert there in changed
+    assert of_others(changed) == of_others(text)

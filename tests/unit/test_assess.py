@@ -34,6 +34,7 @@ from tests.unit.sites import (
 )
 from tests.unit.test_ahead import OF_WARM
 from tests.unit.test_assess_definition import OF_DEFINITIONS
+from tests.unit.test_backup import OF_BACKUPS
 from tests.unit.test_cold import OF_COLD
 
 BLOCKER, WARNING, NOTE = Severity.BLOCKER, Severity.WARNING, Severity.NOTE
@@ -221,6 +222,7 @@ def test_no_finding_is_without_a_test() -> None:
         | set(OF_DEFINITIONS)
         | OF_COLD
         | OF_WARM
+        | OF_BACKUPS
         | {"disk-not-shared", "version-trouble", "copy-impossible"}
     )
     assert documented == finding_codes()

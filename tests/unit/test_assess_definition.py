@@ -163,3 +163,10 @@ def test_two_definitions_go_forward_only_when_the_second_is_ours(
 def test_a_job_at_the_source_is_waited_for() -> None:
     saving = Place(Where.RUNNING, True, job="save")
     assert judge_definition(saving, Place(Where.ABSENT), made=False, put_back=False, past=False).action is Action.WAIT
+
+
+def test_the_checkpoint_of_our_own_backup_stays_behind_and_keeps_nobody_here() -> None:
+    (finding,) = assess(off(checkpoints=("ferryman-backup-1234abcd",)), Options())
+    assert finding.code == "checkpoints-left"
+    mixed = assess(off(checkpoints=("ferryman-backup-1234abcd", "monday")), Options())
+    assert [one.code for one in mixed] == ["checkpoints-stay"]

@@ -58,6 +58,7 @@ def test_cancel_is_accepted_before_the_switchover_only(tmp_path: Path, phase: Ph
         Phase.QUEUED,
         Phase.WAITING,
         Phase.PREPARING,
+        Phase.BACKING_UP,
         Phase.COPYING_AHEAD,
         Phase.STOPPING,
         Phase.TRANSFERRING,

@@ -51,7 +51,7 @@ def test_only_a_persistent_guest_takes_its_definition_along(persistent: bool) ->
 def test_a_call_that_would_hang_while_a_job_runs_is_refused_at_once(call: Call) -> None:
     guard(call, "", UUID)
     hangs = {Call.MIGRATE, Call.UNDEFINE, Call.AUTOSTART, Call.RESUME, Call.MARK, Call.MEDIUM, Call.DESTROY}
-    hangs |= {Call.SHUTDOWN, Call.LIFECYCLE, Call.START, Call.LINK, Call.BACKUP, Call.CHECKPOINT}
+    hangs |= {Call.SHUTDOWN, Call.LIFECYCLE, Call.START, Call.LINK, Call.BACKUP, Call.CHECKPOINT, Call.FREEZE}
     if call in hangs:
         with pytest.raises(AlreadyRunning, match="while a job"):
             guard(call, "outgoing migration", UUID)

@@ -69,7 +69,7 @@ def apply(ports: Ports, applied: int, caps: Caps | None = None) -> int:
 def test_tune_is_accepted_until_the_switchover(records: DatabaseRecords, tmp_path: Path, phase: Phase) -> None:
     records.enter("r1", phase)
     moves = Moves(Site(records), tmp_path)
-    early = (Phase.QUEUED, Phase.WAITING, Phase.PREPARING, Phase.COPYING_AHEAD, Phase.STOPPING)
+    early = (Phase.QUEUED, Phase.WAITING, Phase.PREPARING, Phase.BACKING_UP, Phase.COPYING_AHEAD, Phase.STOPPING)
     if phase in (*early, Phase.TRANSFERRING, Phase.STARTING):
         moves.tune("r1", bandwidth=7, max_downtime=None)
         assert [wish.bandwidth for wish in records.wishes("r1")] == [7]

@@ -1,5 +1,5 @@
 """The only place where the parts are put together: Site looks at hosts and guests, Moves carries out and remembers, Preparations
-makes hosts ready, Copies copies single disks."""
+makes hosts ready, Copies copies single disks, Backups backs guests up and brings them back."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from ferryman.errors import BadInput
 if TYPE_CHECKING:  # not needed by every command
     from threading import Event
 
+    from ferryman.app.backups import Backups
     from ferryman.app.copies import Copies
     from ferryman.app.preparation import Preparations
     from ferryman.app.serving import Log
@@ -39,6 +40,13 @@ class Application:
         from ferryman.app.serving import Server
 
         Server(self.moves, log).run(ended)
+
+    @property
+    def backups(self) -> "Backups":
+        """Backing guests up, and bringing them back."""
+        from ferryman.app.backups import Backups
+
+        return Backups(self.site, self.moves)
 
     @property
     def copies(self) -> "Copies":

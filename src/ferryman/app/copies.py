@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 from ferryman.app.site import Site
 from ferryman.errors import BadInput, NotFound
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask, Image
-from ferryman.model.host import Host
+from ferryman.model.host import THIS_MACHINE, Host
 
 if TYPE_CHECKING:
     from ferryman.ports import Copier
 
-THIS_MACHINE = Host("this machine", "qemu:///system")
 FORMATS = {
     "qcow2": "qcow2", "vmdk": "vmdk", "vhd": "vpc", "vpc": "vpc", "vhdx": "vhdx", "vdi": "vdi", "raw": "raw", "img": "raw", "iso": "raw",
 }  # fmt: skip

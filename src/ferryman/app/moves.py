@@ -16,7 +16,7 @@ from ferryman.errors import BadInput, FerrymanError, Refused
 from ferryman.model.outcome import Report, Retired
 from ferryman.model.phase import ENDS, Phase
 from ferryman.model.plan import Method, Plan
-from ferryman.model.request import Options, Request, Wish
+from ferryman.model.request import Kind, Options, Request, Wish
 from ferryman.model.sample import Sample
 from ferryman.plain import from_plain
 from ferryman.report.notice import Language, notice
@@ -104,13 +104,7 @@ class Moves:
         self.site.usable(options)
         # DBOS takes 0.3 s to import: the hosts are asked meanwhile.
         threading.Thread(target=import_module, args=("ferryman.execute.runtime",), daemon=True).start()
-        if self.records.requests(limit=1, open_only=True):
-            left = self.settle_left()
-            self.wait(
-                one.id
-                for one in left.mine
-                if {one.guest, one.guest_uuid} & set(guests) and self.records.phase(one.id) is not Phase.WAITING
-            )
+        self._settle_those_of(guests)
         asked = self._drafts(guests, destination, options, source)
         for request in asked:
             if isinstance(request, Request):
@@ -119,6 +113,24 @@ class Moves:
                 fulfilment.fresh.add(request.id)
                 self._waiting.add(request.id)
         return asked
+
+    def _settle_those_of(self, guests: Iterable[str]) -> None:
+        """What is left of earlier requests is taken in hand, and that of these guests waited for."""
+        if self.records.requests(limit=1, open_only=True):
+            left = self.settle_left()
+            self.wait(
+                one.id
+                for one in left.mine
+                if {one.guest, one.guest_uuid} & set(guests) and self.records.phase(one.id) is not Phase.WAITING
+            )
+
+    def carry_out(self, request: Request) -> None:
+        """Write a request down that was made already, and begin to carry it out in this process."""
+        self._settle_those_of((request.guest, request.guest_uuid))
+        runtime, fulfilment = self._executor()
+        self.records.add_request(request, runtime.slot)
+        fulfilment.fresh.add(request.id)
+        self.begin(request)
 
     def hand_over(
         self, guests: Sequence[str], destination: str, options: Options, slot: str, *, source: str = ""
@@ -152,20 +164,9 @@ class Moves:
         return (*(one for one in drafts if isinstance(one, NotAsked)), *requests.values())
 
     def _draft(self, guest: str, destination: str, options: Options, source: str, seen: list[HostGuests]) -> Request:
-        from importlib.metadata import version  # 12 ms that only a move needs
-
         at, found = self.site.find(guest, source, seen)
-        return Request(
-            id=secrets.token_hex(4),
-            guest_uuid=found.uuid,
-            guest=found.name,
-            source=at,
-            destination=destination,
-            options=self.site.with_maps(options, at, destination),
-            asked_by=_somebody(),
-            asked_at=self.site.ports.clock.now(),
-            ferryman_version=version("ferryman"),
-        )
+        options = self.site.with_maps(options, at, destination)
+        return new_request(self.site, found.uuid, found.name, at, destination, options)
 
     def begin(self, request: Request) -> None:
         """Carry out a request that was written down. Begun already: nothing happens."""
@@ -251,6 +252,7 @@ class Moves:
                 "ask for more, such as --max-downtime 500ms",
             )
         request = self._before_switchover(request_id)
+        _is_a_move(request, "has no limits that could be changed")
         if self.records.phase(request.id) is Phase.ROLLING_BACK:
             raise Refused(f"request {request.id}", "it is being put back", f"ferryman follow {request.id}")
         if self.records.facts(request.id).get("plan", {}).get("method") == Method.DEFINITION:
@@ -283,6 +285,7 @@ class Moves:
     def notice(self, request_id: str, language: Language) -> str:
         """The text for the guest's users, made from its plan; where it has none yet, from the plan that it would get now."""
         request = self.last_try(request_id)
+        _is_a_move(request, "is nothing that users notice")
         phase = self.records.phase(request.id)
         if phase in ENDS:
             raise Refused(f"request {request.id}", f"it has ended: {phase}", f"ferryman show {request.id}")
@@ -315,6 +318,7 @@ class Moves:
         from ferryman.execute.retire import retire
 
         request = self.records.request(request_id)
+        _is_a_move(request, "leaves nothing at a source")
         phase = self.records.phase(request.id)
         if phase not in ENDS:
             raise Refused(f"request {request.id}", f"it has not ended, it is {phase}", f"ferryman follow {request.id}")
@@ -421,6 +425,33 @@ class Moves:
         if self._runtime is not None:
             self._runtime.stop()
             self._runtime = None
+
+
+def _is_a_move(request: Request, why: str) -> None:
+    if request.kind is not Kind.MOVE:
+        raise Refused(f"request {request.id}", f"it is a {request.kind}, which {why}", f"ferryman show {request.id}")
+
+
+def new_request(
+    site: Site, uuid: str, guest: str, source: str, destination: str, options: Options, *, kind: Kind = Kind.MOVE,
+    folder: str = "",
+) -> Request:  # fmt: skip
+    """One that is asked for now, by whoever runs this."""
+    from importlib.metadata import version  # 12 ms that only requests need
+
+    return Request(
+        id=secrets.token_hex(4),
+        guest_uuid=uuid,
+        guest=guest,
+        source=source,
+        destination=destination,
+        options=options,
+        asked_by=_somebody(),
+        asked_at=site.ports.clock.now(),
+        ferryman_version=version("ferryman"),
+        kind=kind,
+        folder=folder,
+    )
 
 
 def _somebody() -> str:

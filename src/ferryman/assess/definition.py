@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from ferryman.model.backup import CHECKPOINT
 from ferryman.model.finding import Finding, blocker, note
 from ferryman.model.request import CopyStorage, Options
 from ferryman.model.site import Reach, Site
@@ -89,7 +90,9 @@ def _left_behind(site: Site) -> Iterator[Finding]:
     if guest.snapshots:
         yield blocker("snapshots-stay", what, f"it has snapshots ({', '.join(guest.snapshots)}): what libvirt knows of them does not travel",
                       f"--cold takes them along; or virsh snapshot-delete {guest.name} NAME, with --metadata to keep their data in the image")  # fmt: skip
-    if guest.checkpoints:
+    if guest.checkpoints and all(one.startswith(CHECKPOINT) for one in guest.checkpoints):
+        yield note("checkpoints-left", what, f"the checkpoint of its last backup by ferryman ({', '.join(guest.checkpoints)}) stays behind: the next one compares everything")  # fmt: skip
+    elif guest.checkpoints:
         yield blocker("checkpoints-stay", what, f"it has checkpoints ({', '.join(guest.checkpoints)}): what libvirt knows of them does not travel",
                       f"virsh checkpoint-delete {guest.name} NAME; the next backup is a full one")  # fmt: skip
     if guest.managed_save:

@@ -24,6 +24,7 @@ from ferryman.model.phase import Phase
 from ferryman.model.place import Where
 from ferryman.model.plan import Plan, Travel
 from ferryman.model.request import Request
+from ferryman.model.units import format_moment
 from ferryman.plain import from_plain, to_plain
 from ferryman.plan.cold import HEALTHY_FOR
 from ferryman.ports import Console, Ports
@@ -423,11 +424,25 @@ def note_left(ports: Ports, request: Request, plan: Plan) -> None:
     """Name what stays, and forget what only a way back would have needed: marks, and journals of copies that are complete."""
     if plan.new_disks or plan.saved or plan.stays or (plan.nvram and plan.starts):
         live.note_left(ports, request, plan)
+        _mark_what_stays(ports, request, plan)
         forget_journals(ports, request, plan)
     if aside := _put_aside(ports, request):
         ports.records.keep_facts(request.id, {"set_aside": aside})
         for one in aside:
             ports.records.keep_decision(request.id, f"left as it is: {one['path']} at {one['host']}, what was there before; ferryman retire {request.id} removes it")  # fmt: skip
+
+
+def _mark_what_stays(ports: Ports, request: Request, plan: Plan) -> None:
+    """An image that is kept says so itself, to whoever finds it without our records. One that the guest got back does not any more."""
+    when = format_moment(ports.clock.now())
+    words = f"kept by ferryman: guest {request.guest} went to {request.destination} at {when} (request {request.id} of {request.asked_by}); ferryman retire {request.id} removes it"  # fmt: skip
+    kept = {(request.source, one["path"]): words for one in ports.records.facts(request.id).get("left_to_retire", ())}
+    before = ports.records.facts(plan.take_back).get("left_to_retire", ()) if plan.take_back else ()
+    for (host, path), text in {**kept, **{(request.destination, one["path"]): "" for one in before}}.items():
+        try:
+            ports.hypervisor(host).label(path, text)
+        except DriverError as error:
+            ports.records.keep_decision(request.id, f"not marked: {path} at {host}: {error.why}")
 
 
 def _put_aside(ports: Ports, request: Request) -> list[dict[str, str]]:

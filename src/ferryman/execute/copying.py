@@ -3,7 +3,7 @@
 Of a disk that was copied ahead (execute/ahead.py) only what was written since its last pass is left.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -22,6 +22,7 @@ from ferryman.plain import from_plain, to_plain
 from ferryman.ports import Ports
 
 SAMPLE_EVERY = 0.5  # seconds
+OFF = "off"  # the moment of the last pass: one more of the same disk, whose length counts as in those before
 SAVED = "memory"  # the name of what is not a disk
 
 
@@ -64,7 +65,7 @@ def _rest(ports: Ports, request: Request, plan: Plan, task: CopyTask, name: str)
     if disk is None or not last:
         return task
     verify = "written" if task.verify == "full" else task.verify
-    return replace(task, bitmap=last if disk.remembers else "", verify=verify)
+    return replace(task, moment=OFF, bitmap=last if disk.remembers else "", verify=verify)
 
 
 def _work(ports: Ports, request: Request, plan: Plan, files: tuple[Layer, ...]) -> list[tuple[str, CopyTask]]:
@@ -220,11 +221,13 @@ def _task(request: Request, disk: NewDisk, volume: Volume) -> CopyTask:
 class Samples:
     """The engine's progress as samples: one disk, or one pass over it, is one round."""
 
-    def __init__(self, ports: Ports, request: Request, number: int, later: int, *, paused: bool = True) -> None:
-        """`later`: bytes of the disks that are copied after this one; `paused`: the guest stands still."""
+    def __init__(self, ports: Ports, request: Request, number: int, later: int, *, paused: bool = True, before: Iterable[CopyResult] | None = None) -> None:  # fmt: skip
+        """`later`: bytes of the disks that are copied after this one; `paused`: the guest stands still; `before`: what was copied already,
+        where that is not the disks of a move."""
         self._ports, self._request, self._number, self._later = ports, request, number, later
         self._paused = paused
-        self._before = sum(result.size for result in results(ports, request).values())
+        done = results(ports, request).values() if before is None else before
+        self._before = sum(result.size for result in done)
         self._began = ports.clock.now()
         last = ports.records.last_sample(request.id)
         self._elapsed = last.elapsed if last else 0.0

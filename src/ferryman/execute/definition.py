@@ -75,27 +75,31 @@ def made(ports: Ports, request: Request) -> bool:
 
 
 def copy_nvram(ports: Ports, request: Request, plan: Plan) -> None:
-    """The firmware's variables, read back before anybody relies on them. What the destination had there is kept beside."""
-    source, destination = ports.hypervisor(request.source), ports.hypervisor(request.destination)
-    content = source.read_file(plan.nvram)
-    if content is None:  # a guest that never ran: its firmware makes them at the first start
-        return
-    there = destination.read_file(plan.nvram)
+    """The firmware's variables."""
+    content = ports.hypervisor(request.source).read_file(plan.nvram)
+    if content is not None:  # a guest that never ran: its firmware makes them at the first start
+        put_file(ports, request, plan.nvram, content)
+
+
+def put_file(ports: Ports, request: Request, path: str, content: bytes) -> None:
+    """A variable store at the destination, read back before anybody relies on it. What was there is kept beside."""
+    destination = ports.hypervisor(request.destination)
+    there = destination.read_file(path)
     if there == content:
         return
     registered = {act for _, act, _ in ports.records.undo_acts(request.id)}
     if not registered & {undo.REMOVE_FILE, undo.RESTORE_FILE}:
-        where = {"host": request.destination, "path": plan.nvram}
+        where = {"host": request.destination, "path": path}
         if there is None:
             ports.records.register_undo(request.id, undo.REMOVE_FILE, where)
         else:
-            before = f"{plan.nvram}.before-{request.id}"
+            before = f"{path}.before-{request.id}"
             destination.write_file(before, there)
             ports.records.register_undo(request.id, undo.RESTORE_FILE, {**where, "before": before})
-            ports.records.keep_decision(request.id, f"kept what {request.destination} had as {plan.nvram}: {before}")
-    destination.write_file(plan.nvram, content)
-    if destination.read_file(plan.nvram) != content:
-        raise Refused(f"firmware variables {plan.nvram}", f"{request.destination} does not read back what was written",
+            ports.records.keep_decision(request.id, f"kept what {request.destination} had as {path}: {before}")
+    destination.write_file(path, content)
+    if destination.read_file(path) != content:
+        raise Refused(f"firmware variables {path}", f"{request.destination} does not read back what was written",
                       f"look whether its file system is full or read-only: df and dmesg at {request.destination}")  # fmt: skip
 
 

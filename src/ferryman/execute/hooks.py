@@ -10,7 +10,7 @@ from ferryman.execute.follow import too_old
 from ferryman.model.hook import Answer, Ended, Event, Hook, HookRun
 from ferryman.model.outcome import Outcome
 from ferryman.model.plan import Method
-from ferryman.model.request import Request
+from ferryman.model.request import Kind, Request
 from ferryman.plain import from_plain, to_plain
 from ferryman.plan import hooks as rules
 from ferryman.ports import Ports
@@ -88,6 +88,6 @@ def _facts(ports: Ports, request: Request, event: Event, identity: str) -> dict[
         "guest_uuid": request.guest_uuid,
         "source": request.source,
         "destination": request.destination,
-        "method": plan.get("method", ""),
+        "method": plan.get("method", "" if request.kind is Kind.MOVE else request.kind),
         "asked_by": request.asked_by,
     }

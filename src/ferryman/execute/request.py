@@ -8,7 +8,7 @@ from typing import Any
 
 from ferryman.assess import assess
 from ferryman.errors import Blocked, DriverError, FerrymanError, NeedsAttention, RecordsUnusable, Refused
-from ferryman.execute import ahead, cold, definition, hooks, live, retry, undo, windows
+from ferryman.execute import ahead, backup, cold, definition, hooks, live, restore, retry, undo, windows
 from ferryman.execute.follow import TransferEnd
 from ferryman.execute.inspection import looked
 from ferryman.execute.observe import observe
@@ -20,7 +20,7 @@ from ferryman.model.outcome import Figures, Outcome, Status, Versions
 from ferryman.model.phase import Phase
 from ferryman.model.place import Where
 from ferryman.model.plan import Method, Plan
-from ferryman.model.request import Request
+from ferryman.model.request import Kind, Request
 from ferryman.model.site import Site
 from ferryman.plain import from_plain, to_plain
 from ferryman.plan.method import plan_for
@@ -32,6 +32,13 @@ from ferryman.verify.network import check_findings, network_findings
 AT_HOME = (Where.RUNNING, Where.HALTED, Where.OFF)  # the guest is at its source, whatever it is doing there
 ANSWERS_WITHIN = 15.0  # seconds after the switchover within which a client must be answered
 BOOTED_WITHIN = 180.0  # the same for a guest that starts anew
+
+
+# What is no move has its own way, and its own plan among the facts.
+_CARRIED_OUT: dict[Kind, Callable[[Ports, Request], Outcome]] = {Kind.BACKUP: backup.carry_out, Kind.RESTORE: restore.carry_out}  # fmt: skip
+_LEFT: dict[Kind, Callable[[Ports, Request], Outcome]] = {Kind.BACKUP: backup.left, Kind.RESTORE: restore.left}
+_PLANNED = {Kind.MOVE: "plan", Kind.BACKUP: "backup_plan", Kind.RESTORE: "restore_plan"}
+_DOES = {Kind.MOVE: "is moving it already", Kind.BACKUP: "is backing it up", Kind.RESTORE: "is bringing it back"}
 
 
 class Fulfilment:
@@ -60,6 +67,8 @@ class Fulfilment:
         if request.retries:
             step("wait-to-retry", self.wait_to_retry, request)
         step("admit", self.admit, request)
+        if request.kind is not Kind.MOVE:
+            return _CARRIED_OUT[request.kind](self.ports, request)
         if not request.options.waits or request.options.warm:  # a warm move waits for its stop, not for its beginning
             return self._move(request)
         step("look-ahead", self.observe_assess_plan, request)  # what speaks against it is said now, not in the night
@@ -76,6 +85,10 @@ class Fulfilment:
         return windows.begin(self.ports, request, fresh=request.id in self.fresh)
 
     def _move(self, request: Request) -> Outcome:
+        if request.options.backup_to:
+            if not request.options.waits or request.options.warm:
+                step("look-ahead", self.observe_assess_plan, request)  # a move that is refused needs no backup
+            backup.before_move(self.ports, request)
         plan = from_plain(Plan, step("plan", self.observe_assess_plan, request))
         if plan.method.stops:
             return self._move_stopped(request, plan)
@@ -122,12 +135,10 @@ class Fulfilment:
 
     def _settle(self, request: Request) -> Outcome:
         facts = step("read-facts", self._read_facts, request)
-        if "plan" not in facts:
-            raise Refused(
-                f"request {request.id}",
-                "it ended before anything was changed",
-                f"ferryman migrate {request.guest} --to {request.destination}",
-            )
+        if _PLANNED[request.kind] not in facts:
+            raise Refused(f"request {request.id}", "it ended before anything was changed", "ask again")
+        if request.kind is not Kind.MOVE:
+            return _LEFT[request.kind](self.ports, request)
         plan = from_plain(Plan, facts["plan"])
         patience = LATER if facts["looked_before"] else PATIENCE
         match plan.method:
@@ -155,8 +166,8 @@ class Fulfilment:
         holder = self.ports.records.take_lease(request.guest_uuid, request.id)
         if holder != request.id:
             waits = self.ports.records.phase(holder) is Phase.WAITING
-            raise Refused(f"guest {request.guest}", f"request {holder} {'waits to move it' if waits else 'is moving it already'}",
-                          f"ferryman follow {holder}, or ferryman cancel {holder}")  # fmt: skip
+            does = "waits to move it" if waits else _DOES[self.ports.records.request(holder).kind]
+            raise Refused(f"guest {request.guest}", f"request {holder} {does}", f"ferryman follow {holder}, or ferryman cancel {holder}")  # fmt: skip
         if self.ports.records.cancel_asked(request.id):
             raise Refused(f"request {request.id}", "cancelled before it began")
         windows.note_give_up(self.ports, request)
@@ -166,7 +177,9 @@ class Fulfilment:
         """Look at both hosts, find what speaks against the move, and plan it. Raises Blocked."""
         site = observe(self.ports, request.guest_uuid, request.source, request.destination, request.options)
         findings = assess(site, request.options)
-        self.ports.records.keep_findings(request.id, "before", findings)
+        of_backup = self.ports.records.report(request.id, with_samples=False).findings_before if request.options.backup_to else ()  # fmt: skip
+        of_backup = tuple(one for one in of_backup if one.code.startswith("backup-"))
+        self.ports.records.keep_findings(request.id, "before", [*of_backup, *findings])
         self.ports.records.keep_versions(request.id, _versions(site, request.ferryman_version))
         if found := blockers(findings):
             first = found[0]
@@ -380,6 +393,8 @@ class Fulfilment:
     def _undo_if_at_home(self, request: Request) -> dict[str, Any]:
         """Where it runs as far as the source knows, and what could not be taken back (None: it may not be at home)."""
         records = self.ports.records
+        if request.kind is not Kind.MOVE:
+            return {"running_at": "", "failures": undo.undo_all(self.ports, request)}
         source, destination = (self.ports.hypervisor(name) for name in (request.source, request.destination))
         here = look(source, request.guest_uuid)
         running_at = request.source if here.where is Where.RUNNING else ""

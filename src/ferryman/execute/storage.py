@@ -3,6 +3,7 @@
 What was made is a fact of the request, noted volume by volume, so that a rolled-back move removes only what it made itself.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -50,7 +51,12 @@ def eject_media(ports: Ports, request: Request, plan: Plan) -> None:
 
 def make_volumes(ports: Ports, request: Request, plan: Plan) -> None:
     """A volume for each new disk, under the planned name or, when that was taken meanwhile, the next free one."""
-    for disk in plan.new_disks:
+    make_each(ports, request, plan.new_disks)
+
+
+def make_each(ports: Ports, request: Request, disks: Iterable[NewDisk]) -> None:
+    """The same of the disks that are named."""
+    for disk in disks:
         made = ports.records.facts(request.id).get("volumes", {})
         if disk.target not in made:
             volume = replace(_make(ports, request, disk), format=disk.format if disk.converted_from else "")

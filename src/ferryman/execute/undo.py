@@ -4,11 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ferryman.errors import DriverError, FerrymanError, NeedsAttention
+from ferryman.execute import unmaking
 from ferryman.execute.settle import look
 from ferryman.model.copy import CopyTask, Image
 from ferryman.model.guest import Checkpoint, Snapshot
-from ferryman.model.place import Place, Where
-from ferryman.model.request import Request
+from ferryman.model.host import THIS_MACHINE
+from ferryman.model.place import ABSENT, Place, Where
+from ferryman.model.request import Kind, Request
 from ferryman.model.units import format_duration
 from ferryman.plain import from_plain
 from ferryman.ports import Hypervisor, Ports
@@ -47,7 +49,7 @@ def undo_all(ports: Ports, request: Request) -> list[str]:
     for number, act, arguments in ports.records.undo_acts(request.id):
         host = arguments["host"]
         if host not in seen:
-            seen[host] = look(ports.hypervisor(host), request.guest_uuid)
+            seen[host] = ABSENT if host == THIS_MACHINE.name else look(ports.hypervisor(host), request.guest_uuid)
         if seen[host].where is Where.UNREACHABLE:
             ports.records.close_undo(number, "failed", f"{host} does not answer: {seen[host].detail}")
             left.setdefault(host, []).append(_LEAVES.get(act, act).format(**arguments))
@@ -71,6 +73,7 @@ _LEAVES = {
     RESTORE_FILE: "{path}",
     DISCARD_COPY: "what was copied to {path}",
     TAKE_BACK_DIRECTORY: "{path}",
+    **unmaking.LEAVES,
 }
 
 
@@ -102,6 +105,13 @@ def held(ports: Ports, request: Request) -> bool:
     return any(act == RELEASE_IMAGES for _, act, _ in ports.records.undo_acts(request.id))
 
 
+def _at_source(ports: Ports, request: Request) -> Where:
+    """What the source has of the guest. That of a restore is the backup, which stays as it is."""
+    if request.kind is Kind.RESTORE:
+        return Where.OFF
+    return ports.hypervisor(request.source).place(request.guest_uuid).where
+
+
 def _restore_autostart(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
     """Switch on, never off: the saved mark may be older than somebody's will."""
     source = ports.hypervisor(arguments["host"])
@@ -120,11 +130,11 @@ def _remove_new_definition(ports: Ports, request: Request, arguments: dict[str, 
 
     What must stay for now is not done: as long as this row is open, that definition counts as this move's.
     """
-    destination, source = ports.hypervisor(arguments["host"]), ports.hypervisor(request.source)
+    destination = ports.hypervisor(arguments["host"])
     there = destination.place(request.guest_uuid).where
     if there is Where.ABSENT:
         return
-    here = source.place(request.guest_uuid).where
+    here = _at_source(ports, request)
     if there is not Where.OFF or here is Where.ABSENT:
         raise _look_at_both(
             f"definition of {request.guest} at {arguments['host']}",
@@ -159,7 +169,7 @@ def _remove_volume(ports: Ports, request: Request, arguments: dict[str, Any]) ->
 
     One that stopped after the transfer was asked for may have stopped at the destination, whose definition was never written.
     """
-    destination, source = ports.hypervisor(arguments["host"]), ports.hypervisor(request.source)
+    destination = ports.hypervisor(arguments["host"])
     pool, name = arguments["pool"], arguments["name"]
     path = destination.volume_path(pool, name)
     if not path:
@@ -168,7 +178,7 @@ def _remove_volume(ports: Ports, request: Request, arguments: dict[str, Any]) ->
     if (made.get("pool"), made.get("name")) != (pool, name):
         leave(ports, request, arguments)
         return
-    there, here = destination.place(request.guest_uuid).where, source.place(request.guest_uuid).where
+    there, here = destination.place(request.guest_uuid).where, _at_source(ports, request)
     if here is Where.OFF and ports.records.asked_at(request.id) is not None:
         raise NeedsAttention(
             f"volume {path} at {arguments['host']}", "the guest runs nowhere, and may have run upon it: it stays until the guest runs at its source again",
@@ -230,7 +240,7 @@ def _restore_file(ports: Ports, request: Request, arguments: dict[str, Any]) -> 
 def _must_not_need(ports: Ports, request: Request, arguments: dict[str, Any]) -> Hypervisor:
     """The host, once it is sure that no guest there needs the file and that the source has its own."""
     host = ports.hypervisor(arguments["host"])
-    there, here = host.place(request.guest_uuid).where, ports.hypervisor(request.source).place(request.guest_uuid).where
+    there, here = host.place(request.guest_uuid).where, _at_source(ports, request)
     if there not in (Where.ABSENT, Where.OFF) or here is Where.ABSENT:
         raise NeedsAttention(
             f"file {arguments['path']} at {arguments['host']}", f"the guest is {there.words} there and {here.words} at {request.source}: it may need it",
@@ -404,5 +414,6 @@ _ACTS: dict[str, Callable[[Ports, Request, dict[str, Any]], None]] = {
     DISCARD_COPY: _discard_copy,
     TAKE_BACK_DIRECTORY: _take_back_directory,
     MOVE_BACK: _move_back,
+    **unmaking.ACTS,
     END_PASSES: _end_passes,
 }

@@ -87,3 +87,11 @@ class CopyResult:
     way: str
     attempts: int = 1
     watched: bool = True  # a write to the source would have been seen
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What an image holds: its virtual size in bytes, and the digest as docs/digest.md defines it."""
+
+    size: int
+    digest: str

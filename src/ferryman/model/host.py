@@ -49,6 +49,9 @@ class Host:
         return f"{user or 'root'}@{self.address}"
 
 
+THIS_MACHINE = Host("this machine", "qemu:///system")  # no registered host has a blank in its name
+
+
 @dataclass(frozen=True)
 class Pool:
     """An active or inactive storage pool."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ferryman.model.backup import BackupMade
 from ferryman.model.copy import CopyResult
 from ferryman.model.finding import Finding
 from ferryman.model.hook import HookRun
@@ -141,3 +142,5 @@ class Report:
     tries: tuple[Try, ...] = ()  # all of this move; empty when it was tried once
     tried_again_as: str = ""  # the request that tries it anew
     begins: str = ""  # when one that waits begins, or began, in words
+    backup: BackupMade | None = None  # that was made, by a request for it or before a move
+    backup_copies: dict[str, CopyResult] = field(default_factory=dict)  # into it, by the disks' targets

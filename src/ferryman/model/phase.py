@@ -1,14 +1,15 @@
-"""The phases of a migration and which may follow which; the one table that progress, report and tests share."""
+"""The phases of a request and which may follow which; the one table that progress, report and tests share."""
 
 from enum import StrEnum
 
 
 class Phase(StrEnum):
-    """Where a migration is, in the words the operator sees."""
+    """Where a move, a backup or a restore is, in the words the operator sees."""
 
     QUEUED = "queued"
     WAITING = "waiting"  # for its moment or window; nothing is changed yet
     PREPARING = "preparing"
+    BACKING_UP = "backing up"  # of a move: first of all
     COPYING_AHEAD = "copying ahead"  # the guest runs
     STOPPING = "stopping"
     TRANSFERRING = "transferring"
@@ -30,6 +31,7 @@ FOLLOWS: dict[Phase, tuple[Phase, ...]] = {
     Phase.WAITING: (Phase.PREPARING, Phase.REFUSED, Phase.CANCELLED, Phase.NEEDS_ATTENTION),
     Phase.PREPARING: (
         Phase.WAITING,  # once it is known that nothing speaks against it now
+        Phase.BACKING_UP,
         Phase.COPYING_AHEAD,
         Phase.STOPPING,
         Phase.TRANSFERRING,
@@ -38,6 +40,14 @@ FOLLOWS: dict[Phase, tuple[Phase, ...]] = {
         Phase.REFUSED,
         Phase.CANCELLED,
         Phase.COMPLETING,
+        Phase.NEEDS_ATTENTION,
+    ),
+    Phase.BACKING_UP: (
+        Phase.PREPARING,  # of a move: the backup is complete
+        Phase.COMPLETING,
+        Phase.ROLLING_BACK,
+        Phase.REFUSED,
+        Phase.CANCELLED,
         Phase.NEEDS_ATTENTION,
     ),
     Phase.COPYING_AHEAD: (

@@ -111,6 +111,16 @@ class Adaption:
 
 
 @dataclass(frozen=True)
+class Identity:
+    """Who a guest is, where another shall be made of its definition."""
+
+    name: str
+    uuid: str
+    macs: tuple[str, ...]  # of its interfaces, in their order
+    nvram: str = ""  # path of its variable store; empty: it has none, or keeps it
+
+
+@dataclass(frozen=True)
 class Changes:
     """In what the guest's definition at the destination differs from the one at the source."""
 
@@ -120,6 +130,7 @@ class Changes:
     adaption: Adaption = Adaption()
     ejected: tuple[str, ...] = ()  # drives whose medium the guest does not get
     paths: dict[str, str] = field(default_factory=dict)  # files that its snapshots name, old to new
+    identity: Identity | None = None  # None: it stays who it is
 
 
 @dataclass(frozen=True)

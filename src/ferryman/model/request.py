@@ -37,6 +37,14 @@ class Handshake(StrEnum):
     CARRIED = "carried"  # ferryman, over its own connections to both: it ends when ferryman does
 
 
+class Kind(StrEnum):
+    """What is asked for. The value is stored."""
+
+    MOVE = "move"
+    BACKUP = "backup"
+    RESTORE = "restore"
+
+
 @dataclass(frozen=True)
 class Options:
     """What the operator chose. Rates are bytes per second, times are seconds; 0 means: no limit, or the default."""
@@ -81,6 +89,11 @@ class Options:
         ""  # a cold move whose copy is not done by then is put back: such a moment, or 03:45 Europe/Berlin
     )
 
+    backup_to: str = ""  # a move: back it up there first
+    full: bool = False  # a backup: one that stands upon no other
+    name: str = ""  # a restore: a second guest of that name; empty: the same guest
+    start: bool = False  # a restore: start it
+
     @property
     def stops(self) -> bool:
         """Whether the guest does not run while it gets to the other host."""
@@ -106,7 +119,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Request:
-    """One guest from one host to another."""
+    """One guest from one host to another; or to a folder, or from one: then that one's host is destination or source."""
 
     id: str
     guest_uuid: str
@@ -120,3 +133,5 @@ class Request:
     retries: str = ""  # the request that failed and that this one tries again
     attempt: int = 1
     begin_at: float = 0.0  # seconds since the epoch; it waits until then
+    kind: Kind = Kind.MOVE
+    folder: str = ""  # a backup: the path where backups are kept; a restore: that of the backup

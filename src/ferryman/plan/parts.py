@@ -10,7 +10,8 @@ from ferryman.model.units import format_size
 def first_steps(site: Site, options: Options, *, mark: str) -> list[Step]:
     """What is kept, and said to other operators (`mark`: how), before anything is made."""
     source, destination = site.source.host.name, site.destination.host.name
-    steps = [
+    steps = [_backup(options)] if options.backup_to else []
+    steps += [
         Step("save-definition", f"keep the definition and autostart mark found at {source} in the records", ""),
         Step("mark", f"mark {mark} as being moved, for other operators", "remove the mark"),
     ]
@@ -23,6 +24,15 @@ def first_steps(site: Site, options: Options, *, mark: str) -> list[Step]:
             )
         )
     return steps
+
+
+def _backup(options: Options) -> Step:
+    """Before anything of the move."""
+    return Step(
+        "backup",
+        f"back it up to {options.backup_to}, read that back, and look at both hosts again",
+        "what is complete of it stays",
+    )
 
 
 def eject_media(media: tuple[Disk, ...]) -> list[Step]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ferryman.model.copy import CopyProgress, CopyResult, CopyTask
+from ferryman.model.copy import CopyProgress, CopyResult, CopyTask, Digest, Image
 from ferryman.model.guest import Guest
 from ferryman.model.hook import Answer, Hook
 from ferryman.model.host import Check, Host
@@ -73,6 +73,46 @@ class Network(Protocol):
         ...
 
 
+class Folder(Protocol):
+    """A directory that backups are kept in; all names are below it, and need not be there."""
+
+    def manifests(self) -> dict[str, tuple[bytes, dict[str, int]]]:
+        """The manifests in it, up to two folders deep, each with the bytes of the files beside it, by their folders; none: it is not there."""
+        ...
+
+    def make(self, name: str) -> None:
+        """Make a folder, which others may not enter. There already: nothing happens."""
+        ...
+
+    def read(self, name: str) -> bytes | None:
+        """A small file; None when there is none."""
+        ...
+
+    def write(self, name: str, content: bytes) -> None:
+        """Make or replace a small file; it is on storage when this returns."""
+        ...
+
+    def sizes(self, name: str) -> dict[str, int]:
+        """The bytes of each file in a folder."""
+        ...
+
+    def layers(self, name: str) -> tuple[str, ...]:
+        """The paths of a qcow2 image and of what it stands upon, the uppermost first. Raises DriverError for what is none."""
+        ...
+
+    def publish(self, partial: str, name: str) -> None:
+        """Give a folder its name for good. Done already: nothing happens."""
+        ...
+
+    def remove(self, partial: str, request: str) -> None:
+        """Remove a folder that is under way for that request; another is refused. None there: nothing happens."""
+        ...
+
+    def room(self) -> int | None:
+        """Bytes that are free there; None: the host does not tell."""
+        ...
+
+
 class Copier(Protocol):
     """Copying a disk from host to host. A copy's id names it: what was done of it stays, and asked for again it goes on."""
 
@@ -95,6 +135,16 @@ class Copier(Protocol):
 
     def forget(self, task: CopyTask, destination: Host) -> None:
         """Remove the journal of a copy: the image stays, and the id is free for another."""
+        ...
+
+    def digest(
+        self, image: Image, host: Host, *, progress: Callable[[CopyProgress], None], cancelled: Callable[[], bool]
+    ) -> Digest:
+        """Read an image, with all that it stands upon, past the page cache. Raises errors.DriverError, Stopped among them."""
+        ...
+
+    def folder(self, host: Host, path: str) -> Folder:
+        """A directory of a host, or of this machine; nothing is asked yet."""
         ...
 
 

@@ -71,6 +71,10 @@ class Hypervisor(Protocol):
         """Keep a definition, changed as said."""
         ...
 
+    def described(self, definition: str) -> Guest:
+        """A guest that is off, as a definition describes it; nothing is defined."""
+        ...
+
     def try_definition(self, definition: str, changes: Changes) -> None:
         """Ask whether `define` and a start would be refused, without keeping anything. Raises DriverError with the reason."""
         ...
@@ -103,6 +107,14 @@ class Hypervisor(Protocol):
 
     def agent_answers(self, uuid: str) -> bool:
         """Whether the guest's agent is connected and answers now."""
+        ...
+
+    def freeze(self, uuid: str) -> int:
+        """Have the guest's agent freeze its file systems; returns how many. Raises DriverError when it cannot, or not in time."""
+        ...
+
+    def thaw(self, uuid: str) -> None:
+        """Have it thaw them. None is frozen, or the guest does not run: nothing happens."""
         ...
 
     def console(self, uuid: str, *, starting: bool) -> Console:
@@ -252,6 +264,10 @@ class Hypervisor(Protocol):
 
     def image_snapshots(self, path: str) -> tuple[str, ...]:
         """The snapshots inside a qcow2 image, whether or not libvirt knows them."""
+        ...
+
+    def label(self, path: str, words: str) -> None:
+        """Write words to an image, beside its content, for whoever finds it; empty: take them away."""
         ...
 
     def remove_bitmap(self, path: str, name: str) -> None:

@@ -11,8 +11,10 @@ from typing import Any
 
 from ferryman import errors
 from ferryman.drivers.copy.endpoint import Endpoint
+from ferryman.drivers.copy.examination import examined
 from ferryman.drivers.copy.tunnel import Tunnel
-from ferryman.model.copy import CopyProgress, CopyResult, CopyTask
+from ferryman.drivers.folder import HostFolder
+from ferryman.model.copy import CopyProgress, CopyResult, CopyTask, Digest, Image
 from ferryman.model.host import Host
 
 PORTS = (49152, 49215)  # libvirt's migration range: what firewalls between the hosts have open
@@ -29,6 +31,7 @@ DISCARDED_WITHIN = 60.0
 OPENED_WITHIN = 900.0  # seconds for an image to be opened; one that is made with all of its storage may take any time, as long as it grows
 
 _CLASSES: dict[str, type[errors.DriverError]] = {
+    "base": errors.NoBase,
     "bitmap": errors.NoBitmap,
     "changed": errors.SourceChanged,
     "differs": errors.Mismatch,
@@ -142,6 +145,14 @@ class SshCopier:
     def forget(self, task: CopyTask, destination: Host) -> None:
         """Remove the journal of a copy that is complete: the id is free for another."""
         self._forget(task, destination, keep_image=True)
+
+    def digest(self, image: Image, host: Host, *, progress: Callable[[CopyProgress], None], cancelled: Callable[[], bool]) -> Digest:  # fmt: skip
+        """Read an image with all that it stands upon."""
+        return examined(image, host, progress=progress, cancelled=cancelled, translated=translated)
+
+    def folder(self, host: Host, path: str) -> HostFolder:
+        """A directory of a host, or of this machine."""
+        return HostFolder(host, path)
 
     def _forget(self, task: CopyTask, destination: Host, *, keep_image: bool) -> None:
         events: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue()

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 from ferryman.drivers import clock
 from ferryman.drivers.database import schema
 from ferryman.errors import BadInput, NotFound, RecordsUnusable
+from ferryman.model.backup import BackupMade
 from ferryman.model.copy import CopyResult
 from ferryman.model.finding import Finding
 from ferryman.model.hook import HookRun
@@ -91,6 +92,10 @@ def _schema_version(engine: Engine) -> int | None:
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _copies(plain: Mapping[str, Any]) -> dict[str, CopyResult]:
+    return {target: from_plain(CopyResult, one) for target, one in plain.items()}
 
 
 class DatabaseRecords:
@@ -407,5 +412,7 @@ class DatabaseRecords:
             tries=self._tries(request_id) if with_samples else (),
             tried_again_as=facts.get("tried_again_as", ""),
             begins=facts.get("begins", ""),
-            copies={target: from_plain(CopyResult, one) for target, one in facts.get("copies", {}).items()},
+            copies=_copies(facts.get("copies", {})),
+            backup=from_plain(BackupMade, facts["backup"]) if "backup" in facts else None,
+            backup_copies=_copies(facts.get("backup_copies", {})),
         )

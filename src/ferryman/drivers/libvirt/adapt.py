@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from ferryman.drivers.libvirt import verbatim
-from ferryman.model.plan import Adaption, Changes, Volume
+from ferryman.model.plan import Adaption, Changes, Identity, Volume
 
 
 def adapted(xml: str, changes: Changes) -> str:
@@ -19,6 +19,8 @@ def adapted(xml: str, changes: Changes) -> str:
 def adapt(root: Element, changes: Changes) -> None:
     """The same, of a definition that was read, such as one inside of something else."""
     _adapt_machine(root, changes.adaption)
+    if changes.identity is not None:
+        _become(root, changes.identity)
     volumes = {volume.target: volume for volume in changes.volumes}
     for disk in root.findall("devices/disk"):
         target = disk.find("target")
@@ -45,6 +47,32 @@ def _adapt_machine(root: Element, adaption: Adaption) -> None:
     if adaption.watchdog and devices is not None:
         for one in devices.findall(f"watchdog[@model='{adaption.watchdog}'][@action='reset']"):
             devices.remove(one)
+
+
+def _become(root: Element, identity: Identity) -> None:
+    """Another guest: whoever tells guests apart by name, UUID, MAC or what their firmware says shall see two."""
+    for tag, text in (("name", identity.name), ("uuid", identity.uuid)):
+        if (one := root.find(tag)) is None:
+            one = ElementTree.SubElement(root, tag)
+        one.text = text
+    for entry in root.findall("sysinfo/system/entry"):
+        if entry.get("name") == "uuid":  # libvirt wants it to be the guest's own
+            entry.text = identity.uuid
+    generation = root.find("genid")
+    if generation is not None:  # without a text libvirt makes a new one
+        generation.text = None
+    store = root.find("os/nvram")
+    if identity.nvram and store is not None:
+        source = store.find("source")
+        if source is not None:
+            source.set("file", identity.nvram)
+        else:
+            store.text = identity.nvram
+    for interface, mac in zip(root.findall("devices/interface"), identity.macs, strict=False):
+        element = interface.find("mac")
+        if element is None:
+            element = ElementTree.SubElement(interface, "mac")
+        element.set("address", mac)
 
 
 def _set_cpu(root: Element, wanted: str) -> None:

@@ -29,6 +29,8 @@ class Call(StrEnum):
     LINK = "change a link"
     BACKUP = "begin a backup"
     CHECKPOINT = "remove a checkpoint"
+    FREEZE = "freeze file systems"
+    THAW = "thaw file systems"
 
 
 # During a migration: seen on libvirt 11.3 (AUTOSTART and RESUME block until the job ends; MIGRATE fails with E55,
@@ -43,6 +45,7 @@ LEGAL_DURING_JOB = frozenset(
         Call.MAX_SPEED,
         Call.MIRROR_SPEED,
         Call.DEFINE,
+        Call.THAW,  # calls of the agent have a turn of their own
     }
 )
 

@@ -82,6 +82,9 @@ class LibvirtHypervisor:
             )
         return found
 
+    def described(self, definition: str) -> Guest:
+        return inventory.described(self.host.name, definition)
+
     def machine(self, guest: Guest) -> Machine:
         return self.connection.look(f"machine types of {self.host.name}", lambda link: inventory.machine(link, guest))
 
@@ -206,6 +209,17 @@ class LibvirtHypervisor:
 
     # Backup jobs
 
+    def freeze(self, uuid: str) -> int:
+        def act(link: libvirt.virConnect) -> int:
+            domain = link.lookupByUUIDString(uuid)
+            guard(Call.FREEZE, job_of(domain), uuid)
+            return power.freeze(domain)
+
+        return self.connection.act(f"{Call.FREEZE} of guest {uuid} at {self.host.name}", act)
+
+    def thaw(self, uuid: str) -> None:
+        self._act(uuid, Call.THAW, power.thaw)
+
     def begin_backup(self, uuid: str, job: BackupJob) -> str:
         what = f"{Call.BACKUP} of guest {uuid} at {self.host.name}"
         return self.connection.act(what, lambda link: backup.begin(link.lookupByUUIDString(uuid), job))
@@ -317,6 +331,9 @@ class LibvirtHypervisor:
 
     def image_snapshots(self, path: str) -> tuple[str, ...]:
         return keeper.image_snapshots(self.host, path)
+
+    def label(self, path: str, words: str) -> None:
+        keeper.label(self.host, path, words)
 
     def remove_bitmap(self, path: str, name: str) -> None:
         keeper.remove_bitmap(self.host, path, name)

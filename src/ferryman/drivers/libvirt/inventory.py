@@ -206,6 +206,42 @@ def guest(link: libvirt.virConnect, host: str, name_or_uuid: str, *, as_defined:
     )
 
 
+def described(host: str, text: str) -> Guest:
+    """A guest that is off, as its definition alone describes it: nothing at the host is looked at."""
+    found = xml.definition(text)
+    return Guest(
+        uuid=found.uuid,
+        name=found.name,
+        host=host,
+        state=State.SHUT_OFF,
+        persistent=True,
+        autostart=False,
+        xml=text,
+        inactive_xml=text,
+        architecture=found.architecture,
+        virtualization=found.virtualization,
+        machine=found.machine,
+        emulator=found.emulator,
+        vcpus=found.vcpus,
+        memory=found.memory,
+        memory_used=0,
+        cpu_mode=found.cpu_mode,
+        cpu_xml=found.cpu_xml,
+        disks=found.disks,
+        interfaces=found.interfaces,
+        host_devices=found.host_devices,
+        nvram=found.nvram,
+        nvram_store=found.nvram_store,
+        loader=found.loader,
+        boot_files=found.boot_files,
+        state_files=found.state_files,
+        tpm=found.tpm,
+        watchdogs=found.watchdogs,
+        secrets=found.secrets,
+        title=found.title,
+    )
+
+
 def _sized(domain: libvirt.virDomain, disk: Disk) -> Disk:
     """The disk with its sizes, where the host can look at it."""
     if not disk.source:

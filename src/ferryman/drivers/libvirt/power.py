@@ -1,4 +1,4 @@
-"""A guest stopped, started and watched: asked by agent or power button, its links opened, a reboot or a crash noticed."""
+"""A guest stopped, started, frozen and watched: asked by agent or power button, its links opened, a reboot or a crash noticed."""
 
 import json
 import threading
@@ -14,6 +14,7 @@ import libvirt_qemu
 from ferryman.ports import StopWay
 
 PING_WITHIN = 5  # seconds
+FREEZE_WITHIN = 20  # seconds; libvirt by itself waits for ever for an agent that hangs
 _LOOK_EVERY = 0.1
 _FLAGS = {
     StopWay.AGENT: libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT,
@@ -66,6 +67,25 @@ def agent_answers(domain: libvirt.virDomain) -> bool:
         libvirt_qemu.qemuAgentCommand(domain, json.dumps({"execute": "guest-ping"}), PING_WITHIN, 0)
         return True
     return False
+
+
+def freeze(domain: libvirt.virDomain) -> int:
+    """How many file systems were frozen. After that libvirt waits for the agent as long as it always does."""
+    domain.agentSetResponseTimeout(FREEZE_WITHIN)
+    try:
+        return int(domain.fsFreeze())
+    finally:
+        domain.agentSetResponseTimeout(libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK)
+
+
+def thaw(domain: libvirt.virDomain) -> None:
+    """Also when none is frozen: the agent knows."""
+    if domain.isActive() and agent_connected(domain.XMLDesc(0)):
+        domain.agentSetResponseTimeout(FREEZE_WITHIN)
+        try:
+            domain.fsThaw()
+        finally:
+            domain.agentSetResponseTimeout(libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK)
 
 
 def open_links(domain: libvirt.virDomain, definition: str) -> None:

@@ -6,7 +6,7 @@ import sys
 import typer
 
 from ferryman.errors import FerrymanError
-from ferryman.surfaces.cli import assess, copy, cpu, doctor, guests, hosts, migrate, requests, serve
+from ferryman.surfaces.cli import assess, backup, copy, cpu, doctor, guests, hosts, migrate, requests, serve
 
 program = typer.Typer(
     name="ferryman",
@@ -16,7 +16,7 @@ program = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-for part in (hosts, guests, cpu, assess, migrate, copy, requests, serve, doctor):
+for part in (hosts, guests, cpu, assess, migrate, copy, backup, requests, serve, doctor):
     part.add_to(program)
 
 

@@ -101,6 +101,14 @@ def migrate(
     at: At = "",
     window: Window = "",
     give_up_at: GiveUpAt = "",
+    backup_to: Annotated[
+        str,
+        typer.Option(
+            "--backup-to",
+            metavar="PATH",
+            help="Back the guest up there first: /FOLDER or HOST:/FOLDER. Fails that, it is not moved.",
+        ),
+    ] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON event a line.")] = False,
 ) -> int:
@@ -134,6 +142,7 @@ def migrate(
         verify=verify.value,
         checks=tuple(check or ()),
         retry=here.settings.retry if retry is None else retry,
+        backup_to=here.backups.place(backup_to).words if backup_to else "",
     )
     options = timed(options, at=at, window=window, give_up_at=give_up_at)
     names = here.site.names_at(source) if everything else tuple(dict.fromkeys(guests or ()))
@@ -160,7 +169,7 @@ def migrate(
         from ferryman.app import detached
 
         return _told(detached.start(here, names, to, options, source=source), json)
-    interrupts = _Interrupts(here)
+    interrupts = Interrupts(here)
     terminal.outlive(on_interrupt=interrupts.interrupted)
     asked = here.moves.ask_all(names, to, options, source=source)
     interrupts.asking = False
@@ -192,7 +201,7 @@ def follow(
 ) -> int:
     """Look at a migration under way until it ends."""
     here = application()
-    return _tell(here, here.moves.view(request).request.id, json, forewarned=False)
+    return tell(here, here.moves.view(request).request.id, json, forewarned=False)
 
 
 def _look_ahead(
@@ -250,7 +259,7 @@ def _told(asked: Sequence[Request | NotAsked], json: bool) -> int:
     return 3 if any(isinstance(one, NotAsked) for one in asked) else 0
 
 
-class _Interrupts:
+class Interrupts:
     """What Ctrl-C means: before anything was asked for the end, then cancel of the current move, and no other begins."""
 
     def __init__(self, here: Application) -> None:
@@ -276,7 +285,7 @@ class _Interrupts:
 
 
 def _see_them_through(
-    here: Application, asked: Sequence[Request | NotAsked], interrupts: _Interrupts, json: bool, *, forewarned: bool
+    here: Application, asked: Sequence[Request | NotAsked], interrupts: Interrupts, json: bool, *, forewarned: bool
 ) -> int:
     """Carry the requests out in this process, one after another, and show them; returns the worst exit code."""
     if len(asked) == 1 and isinstance(asked[0], NotAsked) and not json:
@@ -298,7 +307,7 @@ def _see_them_through(
             )
         here.moves.begin(request)
         try:
-            codes.append(_tell(here, request.id, json, forewarned=forewarned, now=interrupts.looks_at))
+            codes.append(tell(here, request.id, json, forewarned=forewarned, now=interrupts.looks_at))
         except FerrymanError as error:
             if len(asked) == 1:
                 raise
@@ -338,7 +347,7 @@ def _sum_up(here: Application, asked: Sequence[Request | NotAsked], json: bool) 
     return codes
 
 
-def _tell(
+def tell(
     here: Application, request_id: str, json: bool, *, forewarned: bool, now: Callable[[str], None] = lambda _: None
 ) -> int:
     """Show a request until it ends, and those that try it again; `now` is told each."""
@@ -366,6 +375,10 @@ def _tell_one(here: Application, request_id: str, json: bool, *, forewarned: boo
     if not json:
         render.findings(report.findings_after)
         render.outcome(report.outcome)
+        if report.backup is not None:
+            render.backup(report.backup)
+            for target, copied in report.backup_copies.items():
+                render.copy(target, copied)
         for target, copied in report.copies.items():
             render.copy(target, copied)
         if report.left_to_retire:

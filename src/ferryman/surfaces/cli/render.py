@@ -5,14 +5,15 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ferryman.model.backup import BackupMade
 from ferryman.model.copy import CopyResult
 from ferryman.model.finding import Finding, Severity, blockers
 from ferryman.model.hook import Hook, HookRun
 from ferryman.model.host import Answer, Check
 from ferryman.model.outcome import Outcome, Report, Status
 from ferryman.model.phase import Phase
-from ferryman.model.plan import Method, Plan
-from ferryman.model.request import Handshake
+from ferryman.model.plan import Method, Plan, Step
+from ferryman.model.request import Handshake, Kind, Request
 from ferryman.model.units import format_duration, format_size
 from ferryman.plain import to_json, to_plain
 from ferryman.report.limits import limits
@@ -106,10 +107,16 @@ def plan(planned: Plan, *, begins: str = "") -> None:
         print(f"  copying begins at once; the guest is stopped at {begins}")
     elif begins:
         print(f"  begins at {begins}; both hosts are looked at again then")
-    passed, forward = False, _RETURN[planned.method]
+    forward = _RETURN[planned.method]
     if planned.method.stops and not planned.starts:
         forward = _RETURN[Method.DEFINITION]
-    for number, step in enumerate(planned.steps, 1):
+    steps(planned.steps, forward)
+
+
+def steps(planned: Sequence[Step], forward: str) -> None:
+    """Each with its undo; `forward`: what holds once there is only forward."""
+    passed = False
+    for number, step in enumerate(planned, 1):
         if step.past_return and not passed:
             print(f"  ---- point of no return: once {forward}, only forward ----")
             passed = True
@@ -183,9 +190,7 @@ def state(told: Report) -> str:
 def report(told: Report) -> None:
     """Everything that is known of one request."""
     request = told.request
-    print(
-        f"request {request.id}: {request.guest} ({request.guest_uuid}) from {request.source} to {request.destination}"
-    )
+    print(f"request {request.id}: {_what(request)}")
     print(f"  asked by {request.asked_by} with {_options(request.options)}")
     for one in told.tries:
         here = ", this one" if one.request == request.id else ""
@@ -238,7 +243,28 @@ def report(told: Report) -> None:
         print(f"disk {volume.target}: {volume.path} at {request.destination}{taken}")
     for target, copied in told.copies.items():
         copy(target, copied)
-    print(f"left to retire: {left_to_retire(told) or 'nothing'}")
+    if told.backup is not None:
+        backup(told.backup)
+        for target, copied in told.backup_copies.items():
+            copy(target, copied)
+    if request.kind is Kind.MOVE:
+        print(f"left to retire: {left_to_retire(told) or 'nothing'}")
+
+
+def _what(request: Request) -> str:
+    """What was asked for."""
+    guest = f"{request.guest} ({request.guest_uuid})"
+    if request.kind is Kind.BACKUP:
+        return f"backup of {guest} at {request.source} to {request.folder} at {request.destination}"
+    if request.kind is Kind.RESTORE:
+        return f"{guest} brought back from {request.folder} at {request.source} to {request.destination}"
+    return f"{guest} from {request.source} to {request.destination}"
+
+
+def backup(made: BackupMade) -> None:
+    """Where it lies, what it needs, and in which state the disks are."""
+    upon = f"stands upon {', '.join(made.upon)}, one of {made.chain} that are needed for it" if made.upon else "stands by itself"  # fmt: skip
+    print(f"backup {made.folder.words}: {made.consistency}, {upon}, {format_size(made.bytes)}")
 
 
 def left_to_retire(told: Report) -> str:

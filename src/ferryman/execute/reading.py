@@ -1,0 +1,278 @@
+"""What of a guest goes into a backup: its disks frozen for a moment and offered by QEMU, or held while they are off; the small files."""
+
+import base64
+from collections.abc import Callable
+from dataclasses import replace
+
+from ferryman.errors import AlreadyRunning, Busy, DriverError, NoBase, NoBitmap, Refused, Stopped, Timeout, Unreachable
+from ferryman.execute import undo, unmaking
+from ferryman.execute.copying import Samples
+from ferryman.execute.settle import look
+from ferryman.execute.shelf import folder_at, host_of, small_file
+from ferryman.model.backup import DEFINITION, NVRAM, TPM, BackupPlan, DiskToBackUp, Reading, SmallFile
+from ferryman.model.backup_job import BackupDisk, BackupJob
+from ferryman.model.copy import CopyProgress, CopyResult, CopyTask, Image
+from ferryman.model.place import Where
+from ferryman.model.request import Kind, Request
+from ferryman.plain import from_plain, to_plain
+from ferryman.plan.chains import partial_name
+from ferryman.ports import Ports
+
+LOOK_EVERY = 2.0  # seconds between two looks at that room
+THAW_TRIES = 3
+
+
+def stopped_by(ports: Ports, request: Request) -> None:
+    """Raises Stopped when somebody has asked for cancel."""
+    if by := ports.records.cancel_asked(request.id):
+        raise Stopped(f"backup of {request.guest}", f"cancelled by {by}", "ask for it again")
+
+
+# A guest that runs
+
+
+def begin_backup(ports: Ports, request: Request, plan: BackupPlan) -> None:
+    """Frozen if its agent can, offered, thawed. Run again after a crash: thawed first of all, then what runs is taken up."""
+    records, source = ports.records, ports.hypervisor(request.source)
+    stopped_by(ports, request)
+    ours = any(act == unmaking.END_BACKUP for _, act, _ in records.undo_acts(request.id))
+    if ours:
+        _thaw(ports, request)
+    if source.backup_running(request.guest_uuid):
+        if not ours:
+            raise Busy(f"guest {request.guest}", "another ferryman makes a backup of it now", f"wait for its end: virsh domjobinfo {request.guest}")  # fmt: skip
+        return
+    offered = [disk for disk in plan.disks if disk.exported]
+    arguments = {
+        "host": request.source,
+        "checkpoint": plan.checkpoint,
+        "images": [disk.source for disk in offered if disk.remembers],
+        "scratch": [_scratch(disk, request) for disk in offered],
+        "stood_still": look(source, request.guest_uuid).where is not Where.RUNNING,
+    }
+    records.register_undo(request.id, unmaking.END_BACKUP, arguments)
+    _begin(ports, request, plan, since=any(disk.since for disk in plan.disks if disk.exported))
+
+
+def _begin(ports: Ports, request: Request, plan: BackupPlan, *, since: bool) -> None:
+    """`since`: QEMU shall tell what was written since the earlier backup. If it cannot, everything is compared."""
+    source, records = ports.hypervisor(request.source), ports.records
+    frozen = _freeze(ports, request) if plan.freezes else False
+    records.keep_facts(request.id, {"backup_frozen": frozen, "backup_bitmaps": since, "backup_at": ports.clock.wall()})
+    try:
+        try:
+            source.begin_backup(request.guest_uuid, _job(plan, request, since=since))
+        except DriverError as error:
+            if not since or isinstance(error, Unreachable | Timeout | AlreadyRunning):
+                raise
+            records.keep_decision(request.id, f"everything is read and compared: QEMU cannot tell what was written since the earlier backup ({error.why})")  # fmt: skip
+            records.keep_facts(request.id, {"backup_bitmaps": False})
+            source.begin_backup(request.guest_uuid, _job(plan, request, since=False))
+    finally:
+        if plan.freezes:
+            _thaw(ports, request)
+
+
+def _scratch(disk: DiskToBackUp, request: Request) -> str:
+    return f"{disk.scratch.rstrip('/')}/{undo.SCRATCH.format(request=request.id, target=disk.target)}"
+
+
+def _job(plan: BackupPlan, request: Request, *, since: bool) -> BackupJob:
+    disks = tuple(
+        BackupDisk(disk.target, _scratch(disk, request), disk.since if since else "", disk.remembers)
+        for disk in plan.disks
+        if disk.exported
+    )
+    return BackupJob(disks, plan.checkpoint)
+
+
+def _freeze(ports: Ports, request: Request) -> bool:
+    """Whether it is frozen now; the undo is registered before."""
+    records = ports.records
+    records.register_undo(request.id, unmaking.THAW, {"host": request.source})
+    records.keep_facts(request.id, {"backup_thawed": False})
+    try:
+        count = ports.hypervisor(request.source).freeze(request.guest_uuid)
+    except DriverError as error:
+        records.keep_decision(request.id, f"its file systems are not frozen, so the backup is as after a loss of power: {error.why}")  # fmt: skip
+        return False
+    records.keep_decision(request.id, f"its agent froze {count} file systems for the moment of the backup")
+    return True
+
+
+def _thaw(ports: Ports, request: Request) -> None:
+    """Whatever came before. Raises DriverError when its agent does not do it; then that is still to be undone."""
+    if ports.records.facts(request.id).get("backup_thawed", True):
+        return
+    for attempt in range(THAW_TRIES):
+        try:
+            unmaking.thaw(ports, request, {"host": request.source})
+            return
+        except DriverError:
+            if attempt + 1 == THAW_TRIES:
+                raise
+            ports.clock.sleep(1.0)
+
+
+def end_backup(ports: Ports, request: Request, plan: BackupPlan) -> None:
+    """QEMU offers nothing any more; the guest's host has its room back."""
+    ports.hypervisor(request.source).end_backup(request.guest_uuid)
+
+
+# A guest that is off
+
+
+def hold_images(ports: Ports, request: Request, plan: BackupPlan) -> None:
+    """Nothing can start it until its disks are copied. Raises Refused when somebody was faster."""
+    source = ports.hypervisor(request.source)
+    ports.records.register_undo(request.id, undo.RELEASE_IMAGES, {"host": request.source, "for": "backup"})
+    source.hold(request.id, plan.held)
+    here = look(source, request.guest_uuid)
+    if here.where is not Where.OFF:
+        raise Refused(f"guest {request.guest}", f"it is {here.where.words} by now: somebody started it", "ask for the backup again: it is then made while the guest runs")  # fmt: skip
+
+
+# Both
+
+
+def save_guest(ports: Ports, request: Request, plan: BackupPlan) -> None:
+    """Definition, firmware variables and TPM state, each read back."""
+    stopped_by(ports, request)
+    source, folder = ports.hypervisor(request.source), folder_at(ports, plan.place)
+    partial = partial_name(plan.name, request.id)
+    contents = {DEFINITION: (source.definition(request.guest_uuid).encode(), "")}
+    if plan.nvram and (variables := source.read_file(plan.nvram)) is not None:
+        contents[NVRAM] = (variables, plan.nvram)
+    if plan.tpm and (packed := source.pack(plan.tpm)):
+        contents[TPM] = (base64.b64decode(packed), plan.tpm)
+    saved: list[SmallFile] = []
+    for name, (content, path) in contents.items():
+        folder.write(f"{partial}/{name}", content)
+        if folder.read(f"{partial}/{name}") != content:
+            raise Refused(f"{name} in {plan.place.words}", "what is read back is not what was written",
+                          f"look whether the file system there is full or damaged: df and dmesg at {plan.place.host}")  # fmt: skip
+        saved.append(small_file(name, content, path))
+    ports.records.keep_facts(request.id, {"backup_files": to_plain(saved)})
+
+
+def copy_disks(ports: Ports, request: Request, plan: BackupPlan) -> None:
+    """One after another; what is done is noted, so that a later process goes on behind it."""
+    for number, disk in enumerate(plan.disks, 1):
+        done = copied(ports, request)
+        if disk.target in done:
+            continue
+        later = sum(one.capacity for one in plan.disks[number:])
+        samples = Samples(ports, request, number, later, before=done.values(), paused=not plan.running)
+        # The rounds of a move are those of the move itself.
+        result = _copied(ports, request, plan, disk, samples.take if request.kind is Kind.BACKUP else lambda _: None)
+        result = _as_it_lies(ports, request, plan, disk, result)
+        ports.records.keep_facts(request.id, {"backup_copies": to_plain({**done, disk.target: result})})
+
+
+def copied(ports: Ports, request: Request) -> dict[str, CopyResult]:
+    """What was copied into the backup so far, by the disks' targets."""
+    done = ports.records.facts(request.id).get("backup_copies", {})
+    return {target: from_plain(CopyResult, one) for target, one in done.items()}
+
+
+def _copied(ports: Ports, request: Request, plan: BackupPlan, disk: DiskToBackUp, progress: Callable[[CopyProgress], None]) -> CopyResult:  # fmt: skip
+    task = _task(ports, request, plan, disk)
+    arguments = {"host": plan.place.host, "copy": task.id, "path": task.destination.location}
+    ports.records.register_undo(request.id, unmaking.DISCARD_BACKUP_COPY, arguments)
+    watch = _Watch(ports, request, plan)
+    here, there = ports.hypervisor(request.source).host, host_of(ports, plan.place.host)
+    try:
+        return ports.copier.copy(task, here, there, progress=progress, cancelled=watch.ends)
+    except Stopped:
+        stopped_by(ports, request)
+        raise Refused(f"disk {disk.target} of {request.guest}", watch.over, "make room there, and ask again") from None
+    except (NoBitmap, NoBase) as error:
+        lost = _NO_BITMAP if isinstance(error, NoBitmap) else _NO_BASE
+        before = ports.records.facts(request.id).get(lost, ())
+        if disk.target in before:
+            raise
+        ports.records.keep_facts(request.id, {lost: [*before, disk.target]})
+        ports.records.keep_decision(request.id, f"all of {disk.target} is read and compared: {error.what}: {error.why}")
+        return _copied(ports, request, plan, disk, progress)
+
+
+# Facts that name the disks of which less is known than was planned with.
+_NO_BITMAP, _NO_BASE = "backup_without_bitmap", "backup_without_base"
+
+
+def _lost(ports: Ports, request: Request, disk: DiskToBackUp) -> tuple[bool, bool]:
+    """Whether it cannot be told what was written, nor what the earlier backup holds."""
+    facts = ports.records.facts(request.id)
+    no_base = disk.target in facts.get(_NO_BASE, ())
+    told = facts.get("backup_bitmaps", True) or not disk.exported
+    return not told or no_base or disk.target in facts.get(_NO_BITMAP, ()), no_base
+
+
+SECTOR = 512  # bytes
+
+
+def _as_it_lies(ports: Ports, request: Request, plan: BackupPlan, disk: DiskToBackUp, result: CopyResult) -> CopyResult:
+    """A raw file may end within a sector, a qcow2 image does not: then the digest is that of the image in the backup."""
+    if result.size % SECTOR == 0:
+        return result
+    image = _destination(plan, request, disk)
+    found = ports.copier.digest(image, host_of(ports, plan.place.host), progress=lambda _: None, cancelled=lambda: bool(ports.records.cancel_asked(request.id)))  # fmt: skip
+    return replace(result, size=found.size, source_digest=found.digest, destination_digest=found.digest)
+
+
+def _destination(plan: BackupPlan, request: Request, disk: DiskToBackUp) -> Image:
+    return Image(plan.place.below(f"{partial_name(plan.name, request.id)}/{disk.file}").path, "qcow2")
+
+
+def _task(ports: Ports, request: Request, plan: BackupPlan, disk: DiskToBackUp) -> CopyTask:
+    no_bitmap, no_base = _lost(ports, request, disk)
+    wanted, moment = request.options, ""
+    if disk.exported:
+        socket = ports.hypervisor(request.source).backup_running(request.guest_uuid)
+        if not socket:
+            raise Refused(f"disk {disk.target} of {request.guest}", "its QEMU does not offer it any more: the guest was stopped, or its backup job ended",
+                          "ask for the backup again")  # fmt: skip
+        image, moment = Image(f"nbd+unix:///{disk.target}?socket={socket}"), request.id
+        told = f"backup-{disk.target}" if disk.since else ""
+    else:
+        image, told = Image(disk.source, disk.format), disk.since
+    return CopyTask(
+        id=f"backup-{request.id}-{disk.target}",
+        source=image,
+        destination=_destination(plan, request, disk),
+        verify="written" if disk.upon else "full",
+        bandwidth=wanted.bandwidth,
+        via_ssh=wanted.via_ssh or None,
+        insecure=wanted.insecure,
+        bitmap="" if no_bitmap else told,
+        moment=moment,
+        base="" if no_base else disk.base,
+        backing=f"../{disk.upon}/{disk.file}" if disk.upon else "",
+    )
+
+
+def reading(ports: Ports, request: Request, disk: DiskToBackUp) -> Reading:
+    """How it was read in the end."""
+    lost = _lost(ports, request, disk)[0]
+    return Reading.DIGESTS if disk.reading is Reading.BITMAP and lost else disk.reading
+
+
+class _Watch:
+    """Whether a copy shall end: somebody has cancelled it, or the room for what the guest overwrites runs out. Then the guest comes first."""
+
+    def __init__(self, ports: Ports, request: Request, plan: BackupPlan) -> None:
+        self._ports, self._request = ports, request
+        self._directories = sorted({disk.scratch for disk in plan.disks if disk.exported})
+        self._looked_at = 0.0
+        self.over = ""  # why it ends; empty: it goes on
+
+    def ends(self) -> bool:
+        if self._ports.records.cancel_asked(self._request.id):
+            return True
+        now = self._ports.clock.now()
+        if not self.over and now - self._looked_at >= LOOK_EVERY:
+            self._looked_at = now
+            if full := unmaking.without_room(self._ports.hypervisor(self._request.source), self._directories):
+                self.over = f"{full} at {self._request.source} has no room left for what the guest overwrites meanwhile"
+                unmaking.end_job(self._ports, self._request)
+        return bool(self.over)

@@ -1,0 +1,293 @@
+"""Bringing a guest back from a backup: exactly the steps of plan/restore.py, each looking before it acts.
+
+Nothing is defined before each disk was held against the manifest; until then everything is taken back by the undo rows.
+"""
+
+import base64
+import hashlib
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from ferryman.assess.restore import findings
+from ferryman.errors import Blocked, DriverError, FerrymanError, Mismatch, RecordsUnusable, Refused, Stopped
+from ferryman.execute import storage, undo
+from ferryman.execute.copying import Samples, results
+from ferryman.execute.definition import put_file
+from ferryman.execute.runtime import step
+from ferryman.execute.settle import look
+from ferryman.execute.shelf import backups_at, damaged, folder_at, host_of, layers_wrong
+from ferryman.model.backup import DEFINITION, NVRAM, TPM, BackupPlace
+from ferryman.model.copy import CopyTask, Image
+from ferryman.model.finding import Finding, blockers
+from ferryman.model.outcome import Outcome, Status
+from ferryman.model.phase import Phase
+from ferryman.model.place import Where
+from ferryman.model.plan import Changes, NewDisk, Volume
+from ferryman.model.request import Request
+from ferryman.model.restore import RestorePlan
+from ferryman.plain import from_plain, to_plain
+from ferryman.plan.chains import lacking
+from ferryman.plan.cold import HEALTHY_FOR
+from ferryman.plan.restore import Found, restore_plan
+from ferryman.ports import Ports
+
+
+def carry_out(ports: Ports, request: Request) -> Outcome:
+    """A request for a restore, once the guest's UUID is leased. Raises Refused when nothing was made."""
+    plan = from_plain(RestorePlan, step("plan-restore", look_and_plan, ports, request))
+    return _ended(ports, request, plan, _made(ports, request, plan))
+
+
+def left(ports: Ports, request: Request) -> Outcome:
+    """The end of a restore that an earlier process left: what is defined stays, anything else goes."""
+    plan = from_plain(RestorePlan, ports.records.facts(request.id)["restore_plan"])
+    there = step("look-at-restored", _is_defined, ports, request)
+    error = None if there else Refused(f"restore of {request.guest}", "an earlier process left it", "ask again")
+    return _ended(ports, request, replace(plan, starts=False), error)
+
+
+def _made(ports: Ports, request: Request, plan: RestorePlan) -> Exception | None:
+    """Why it was not brought back; None: it is defined."""
+    try:
+        step("make-volumes", storage.make_each, ports, request, plan.new_disks)
+        step("try-definition", try_definition, ports, request, plan)
+        step("restore-files", restore_files, ports, request, plan)
+        step("copy-from-backup", copy_disks, ports, request, plan)
+        step("define-restored", define, ports, request, plan)
+    except RecordsUnusable:
+        raise
+    except Exception as error:
+        return error
+    return None
+
+
+def _ended(ports: Ports, request: Request, plan: RestorePlan, error: Exception | None) -> Outcome:
+    if error is None:
+        step("finish-restore", finish, ports, request, plan)
+        why = step("start-restored", start, ports, request, plan) if plan.starts else ""
+        return _succeeded(ports, request, plan, why)
+    step("enter-rolling-back", ports.records.enter, request.id, Phase.ROLLING_BACK)
+    failures = step("undo-restore", undo.undo_all, ports, request)
+    told = error if isinstance(error, FerrymanError) else FerrymanError(
+        "a fault in ferryman", f"{type(error).__name__}: {error}", "please report it, with what ferryman show says of this request"
+    )  # fmt: skip
+    reason = f"{told.what}: {told.why}"
+    if failures:
+        return Outcome(Status.NEEDS_ATTENTION, "; ".join([reason, *failures]), remedy="mend the cause, then ferryman recover")  # fmt: skip
+    status = Status.CANCELLED if ports.records.cancel_asked(request.id) else Status.FAILED
+    return Outcome(status, reason, remedy=told.remedy, error=type(error).__name__)
+
+
+def _succeeded(ports: Ports, request: Request, plan: RestorePlan, why: str) -> Outcome:
+    done, at = results(ports, request).values(), plan.destination
+    figures: dict[str, Any] = {
+        "transferred": sum(one.wire for one in done),
+        "job_seconds": sum(one.seconds + one.verify_seconds for one in done) or None,
+    }
+    if why:
+        return Outcome(Status.NEEDS_ATTENTION, f"{plan.guest} is brought back at {at}, and does not run: {why}", "",
+                       remedy=f"why: /var/log/libvirt/qemu/{plan.guest}.log at {at}; then virsh start {plan.guest}, and ferryman recover", **figures)  # fmt: skip
+    how, running_at = ("and runs", at) if plan.starts else ("shut off", "")
+    return Outcome(Status.SUCCEEDED, f"{plan.guest} is brought back at {at}, {how}", running_at, **figures)
+
+
+# What is looked at
+
+
+def look_and_plan(ports: Ports, request: Request) -> Any:
+    """Planned once. Raises Blocked."""
+    noted = ports.records.facts(request.id).get("restore_plan")
+    if noted is not None:
+        return noted
+    found, plan = observed(ports, request)
+    ports.records.keep_findings(request.id, "before", found)
+    if against := blockers(found):
+        raise Blocked(against[0].what, against[0].why, against[0].remedy)
+    ports.records.keep_facts(request.id, {"restore_plan": to_plain(plan)})
+    return to_plain(plan)
+
+
+def observed(ports: Ports, request: Request) -> tuple[tuple[Finding, ...], RestorePlan]:
+    """What speaks against it, and what will be done. Nothing is changed. Raises Refused for what is no backup."""
+    parent, _, name = request.folder.rpartition("/")
+    above = BackupPlace(request.source, parent or "/")
+    beside = backups_at(ports, above)
+    backup = above.below(name)
+    if name not in beside or beside[name].manifest is None:
+        raise Refused(f"backup {backup.words}", beside[name].unreadable if name in beside else "there is none: it has no manifest",
+                      f"ferryman backups {above.words} lists what is there")  # fmt: skip
+    manifest = beside[name].manifest
+    assert manifest is not None
+    wrong = (*lacking(name, beside), *damaged(ports, backup, manifest.files))
+    wrong = wrong or layers_wrong(ports, above, name, beside)
+    if any(DEFINITION in why for why in wrong):
+        raise Refused(f"backup {backup.words}", "; ".join(wrong), f"take another one: ferryman backups {above.words} lists them")  # fmt: skip
+    destination = ports.hypervisor(request.destination)
+    guest = destination.described(_content(ports, backup, DEFINITION).decode())
+    there = destination.facts()
+    found = Found(
+        manifest=manifest,
+        backup=backup,
+        lacking=wrong,
+        guest=guest,
+        there=there,
+        machine=destination.machine(guest),
+        volumes={pool.name: destination.volume_names(pool.name) for pool in there.pools if pool.active},
+        elsewhere={} if request.options.name else _elsewhere(ports, request),
+    )
+    plan = restore_plan(found, request.options, uuid=request.guest_uuid)
+    return findings(found, plan, request.options), plan
+
+
+def _content(ports: Ports, backup: BackupPlace, name: str) -> bytes:
+    """A small file of the backup, whose digest was looked at."""
+    content = folder_at(ports, backup).read(name)
+    if content is None:
+        raise Refused(f"backup {backup.words}", f"its {name} is not there any more", "take another backup")
+    return content
+
+
+def _elsewhere(ports: Ports, request: Request) -> dict[str, str]:
+    """Which hosts have a guest of that UUID, and which do not say: a guest that runs twice loses its data."""
+    found = {}
+    for host in ports.records.hosts():
+        place = look(ports.hypervisor(host.name), request.guest_uuid)
+        if place.where is Where.UNREACHABLE:
+            found[host.name] = f"whether it has the guest is not known: {place.detail}"
+        elif place.where is not Where.ABSENT:
+            found[host.name] = f"it is {place.where.words} there"
+    return found
+
+
+# Until it is defined
+
+
+def _stopped_by(ports: Ports, request: Request) -> None:
+    if by := ports.records.cancel_asked(request.id):
+        raise Stopped(f"restore of {request.guest}", f"cancelled by {by}", "ask for it again")
+
+
+def _changes(ports: Ports, request: Request, plan: RestorePlan) -> Changes:
+    made = ports.records.facts(request.id).get("volumes", {}).values()
+    volumes = tuple(from_plain(Volume, one) for one in made)
+    return Changes(volumes, plan.networks, adaption=plan.adaption, ejected=plan.emptied, identity=plan.identity)
+
+
+def try_definition(ports: Ports, request: Request, plan: RestorePlan) -> None:
+    """What the destination would not take is refused before anything is copied. Raises DriverError."""
+    _stopped_by(ports, request)
+    text = _content(ports, plan.backup, DEFINITION).decode()
+    ports.hypervisor(plan.destination).try_definition(text, _changes(ports, request, plan))
+
+
+def restore_files(ports: Ports, request: Request, plan: RestorePlan) -> None:
+    """Firmware variables and TPM state, read back; what the destination had there is kept beside."""
+    destination = ports.hypervisor(plan.destination)
+    if plan.nvram:
+        put_file(ports, request, plan.nvram, _content(ports, plan.backup, NVRAM))
+    if not plan.tpm:
+        return
+    packed = base64.encodebytes(_content(ports, plan.backup, TPM)).decode()
+    ports.records.register_undo(request.id, undo.TAKE_BACK_DIRECTORY, {"host": plan.destination, "path": plan.tpm})
+    if destination.unpack(plan.tpm, packed, request.id):
+        text = f"kept what {plan.destination} had as {plan.tpm}: {plan.tpm}.before-{request.id}"
+        ports.records.keep_decision(request.id, text)
+    if base64.b64decode(destination.pack(plan.tpm)) != base64.b64decode(packed):
+        raise Refused(f"TPM state {plan.tpm}", f"{plan.destination} does not read back what was written",
+                      f"look whether its file system is full or read-only: df and dmesg at {plan.destination}")  # fmt: skip
+
+
+def copy_disks(ports: Ports, request: Request, plan: RestorePlan) -> None:
+    """One after another. Raises Mismatch for an image in the backup that is not what the manifest says."""
+    ports.records.enter(request.id, Phase.TRANSFERRING)
+    for number, disk in enumerate(plan.new_disks, 1):
+        done = results(ports, request)
+        if disk.target in done:
+            continue
+        later = sum(one.capacity for one in plan.new_disks[number:])
+        samples = Samples(ports, request, number, later, before=done.values(), paused=True)
+        task = _task(ports, request, plan, disk)
+        ports.records.register_undo(request.id, undo.DISCARD_COPY, {"host": plan.destination, "copy": task.id, "path": task.destination.location})  # fmt: skip
+        try:
+            result = ports.copier.copy(
+                task, host_of(ports, plan.backup.host), ports.hypervisor(plan.destination).host, progress=samples.take,
+                cancelled=lambda: bool(ports.records.cancel_asked(request.id)),
+            )  # fmt: skip
+        except Stopped:
+            _stopped_by(ports, request)
+            raise
+        if result.source_digest != plan.digests[disk.target]:
+            raise Mismatch(f"disk {disk.target} in backup {plan.backup.words}", f"it is damaged: its digest is {result.source_digest}, and its manifest says {plan.digests[disk.target]}",
+                           f"take another one; ferryman backups --verify {plan.backup.words} looks through all that it stands upon")  # fmt: skip
+        ports.records.keep_facts(request.id, {"copies": to_plain({**done, disk.target: result})})
+
+
+def _task(ports: Ports, request: Request, plan: RestorePlan, disk: NewDisk) -> CopyTask:
+    volume = ports.records.facts(request.id)["volumes"][disk.target]
+    return CopyTask(
+        id=f"{request.id}-{disk.target}",
+        source=Image(disk.source, "qcow2"),
+        destination=Image(volume["path"], disk.format),
+        bandwidth=request.options.bandwidth,
+        existing="overwrite",
+        via_ssh=request.options.via_ssh or None,
+        insecure=request.options.insecure,
+    )
+
+
+def define(ports: Ports, request: Request, plan: RestorePlan) -> None:
+    """The hosts are asked once more: the copy may have taken long."""
+    _stopped_by(ports, request)
+    destination = ports.hypervisor(plan.destination)
+    ours = any(act == undo.REMOVE_NEW_DEFINITION for _, act, _ in ports.records.undo_acts(request.id))
+    elsewhere = {} if plan.identity else _elsewhere(ports, request)
+    there = look(destination, request.guest_uuid).where
+    if ours and there is not Where.ABSENT:
+        return  # run again after a crash
+    if elsewhere or there is not Where.ABSENT:
+        where = "; ".join(f"{host}: {why}" for host, why in elsewhere.items()) or f"it is {there.words} there"
+        raise Refused(f"guest {plan.guest} ({request.guest_uuid})", f"somebody brought it meanwhile: {where}", "bring the backup back as a second guest: --name NEW")  # fmt: skip
+    text = _content(ports, plan.backup, DEFINITION)
+    if hashlib.sha256(text).hexdigest() != next(file.sha256 for file in plan.files if file.name == DEFINITION):
+        raise Refused(f"backup {plan.backup.words}", f"its {DEFINITION} was changed meanwhile", "ask again")
+    ports.records.register_undo(request.id, undo.REMOVE_NEW_DEFINITION, {"host": plan.destination})
+    destination.define(text.decode(), _changes(ports, request, plan))
+
+
+def _is_defined(ports: Ports, request: Request) -> bool:
+    """By this request, so that all of it is there."""
+    ours = any(act == undo.REMOVE_NEW_DEFINITION for _, act, _ in ports.records.undo_acts(request.id))
+    finished = bool(ports.records.facts(request.id).get("restored"))
+    return (ours or finished) and look(ports.hypervisor(request.destination), request.guest_uuid).where not in (
+        Where.ABSENT,
+        Where.UNREACHABLE,
+    )
+
+
+# From then on
+
+
+def finish(ports: Ports, request: Request, plan: RestorePlan) -> None:
+    """Nothing is taken back any more; what only a way back would have needed is forgotten."""
+    records, destination = ports.records, ports.hypervisor(plan.destination)
+    records.enter(request.id, Phase.COMPLETING)
+    records.keep_facts(request.id, {"restored": True})
+    if plan.tpm:
+        destination.adopt(plan.tpm, request.id)
+    undo.drop_all(ports, request)
+    for disk in plan.new_disks:
+        with suppress(DriverError):
+            ports.copier.forget(_task(ports, request, plan, disk), destination.host)
+    records.enter(request.id, Phase.VERIFYING)
+
+
+def start(ports: Ports, request: Request, plan: RestorePlan) -> str:
+    """Why it does not run; empty when it does, for some seconds at least."""
+    destination = ports.hypervisor(plan.destination)
+    try:
+        if destination.place(request.guest_uuid).where is Where.OFF:
+            destination.start(request.guest_uuid)
+        return destination.watch(request.guest_uuid, HEALTHY_FOR)
+    except DriverError as error:
+        return error.why

@@ -1,0 +1,88 @@
+"""What takes back a backup that is not complete: undo acts as those in execute/undo.py, which carries them out."""
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+from ferryman.errors import DriverError
+from ferryman.execute.shelf import folder_at, host_of
+from ferryman.model.backup import BackupPlace
+from ferryman.model.copy import CopyTask, Image
+from ferryman.model.place import Where
+from ferryman.model.request import Request
+from ferryman.model.units import MIB
+from ferryman.ports import Hypervisor, Ports
+
+THAW = "thaw"
+END_BACKUP = "end-backup"
+DISCARD_BACKUP_COPY = "discard-backup-copy"
+REMOVE_FOLDER = "remove-folder"
+LEAST_SCRATCH = 64 * MIB  # bytes free beside scratch files: with less a backup is ended, before the guest notices
+
+
+def thaw(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    """Noted, so that an agent that is gone by then is no reason for attention."""
+    if not ports.records.facts(request.id).get("backup_thawed", False):
+        ports.hypervisor(arguments["host"]).thaw(request.guest_uuid)
+        ports.records.keep_facts(request.id, {"backup_thawed": True})
+
+
+def _end_backup(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    """The job, the checkpoint that it made with its bitmaps, and the scratch files that a QEMU which crashed leaves."""
+    source, name = ports.hypervisor(arguments["host"]), arguments["checkpoint"]
+    end_job(ports, request)
+    here = source.place(request.guest_uuid).where
+    if name and here is not Where.ABSENT and name in source.checkpoints(request.guest_uuid):
+        source.delete_checkpoint(request.guest_uuid, name)
+    for image in arguments["images"] if name and here is Where.OFF else ():
+        source.remove_bitmap(image, name)
+    for path in arguments["scratch"]:
+        source.remove_file(path)
+
+
+def end_job(ports: Ports, request: Request) -> None:
+    """The backup job. A guest whose own write found no room for what it overwrote stands still; it goes on, and writes that again."""
+    found = [arguments for _, act, arguments in ports.records.undo_acts(request.id) if act == END_BACKUP]
+    for arguments in found:
+        source = ports.hypervisor(arguments["host"])
+        here = source.place(request.guest_uuid).where
+        if here in (Where.ABSENT, Where.OFF):
+            continue
+        stood = here is Where.HALTED and not arguments["stood_still"]
+        full = stood and without_room(source, sorted({path.rpartition("/")[0] for path in arguments["scratch"]}))
+        source.end_backup(request.guest_uuid)
+        if full:
+            source.resume(request.guest_uuid)
+            ports.records.keep_decision(request.id, "the guest stood still, since what it overwrote found no room: it goes on now")  # fmt: skip
+
+
+def without_room(source: Hypervisor, directories: Iterable[str]) -> str:
+    """Those of scratch files in which the guest will find none; a look that fails tells nothing."""
+    with suppress(DriverError):
+        rooms = {one: source.room(one) for one in directories}
+        return ", ".join(one for one, room in rooms.items() if room is not None and room < LEAST_SCRATCH)
+    return ""
+
+
+def _discard_backup_copy(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    task = CopyTask(arguments["copy"], Image(""), Image(arguments["path"]))
+    ports.copier.discard(task, host_of(ports, arguments["host"]))
+
+
+def _remove_folder(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
+    folder_at(ports, BackupPlace(arguments["host"], arguments["path"])).remove(arguments["name"], request.id)
+
+
+ACTS: dict[str, Callable[[Ports, Request, dict[str, Any]], None]] = {
+    THAW: thaw,
+    END_BACKUP: _end_backup,
+    DISCARD_BACKUP_COPY: _discard_backup_copy,
+    REMOVE_FOLDER: _remove_folder,
+}
+# What an act that could not be tried leaves at its host.
+LEAVES = {
+    THAW: "file systems that may be frozen",
+    END_BACKUP: "its backup job",
+    DISCARD_BACKUP_COPY: "what was copied to {path}",
+    REMOVE_FOLDER: "{path}/{name}",
+}

@@ -1,0 +1,183 @@
+"""A guest is brought back: killed at every step, damaged backups, and never two of one guest, never a half one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ferryman.model.backup import MANIFEST
+from ferryman.model.outcome import Report
+from tests.durability.fakes import World
+from tests.durability.killing import MOMENTS, every_moment
+from tests.durability.processes import carry
+from tests.durability.test_backup import HERE, change, folders, made, newest, world
+from tests.unit.sites import UUID
+
+STEPS = ("plan-restore", "make-volumes", "try-definition", "restore-files", "copy-from-backup", "define-restored", "finish-restore", "report")  # fmt: skip
+VOLUME = "b/srv/shared/web.qcow2"
+
+
+def gone(state: Path, guest: str = "off") -> None:
+    """A backup is there, and its guest is not any more."""
+    made(state, guest)
+    assert carry(state, "backup").returncode == 0
+    assert folders(state)
+    change(state, a=None, copied=[], journals={}, files={"a": {}, "b": {}})
+
+
+def ended(state: Path, status: str) -> Report:
+    report = newest(state)
+    assert report.outcome is not None
+    assert report.outcome.status == status, report.outcome
+    return report
+
+
+def back(state: Path) -> None:
+    now = world(state)
+    assert (now["a"], now["b"]) == (None, {"state": "off", "autostart": False})
+    assert now["restored"] == {"/srv/shared/web.qcow2": "c0"}
+    assert (now["volumes"], now["journals"]) == ([VOLUME], {})
+    report = ended(state, "succeeded")
+    assert {entry.state for entry in report.undo} <= {"dropped"}
+
+
+def nothing_made(state: Path, status: str) -> Report:
+    now = world(state)
+    assert (now["b"], now["volumes"]) == (None, [])
+    assert not now.get("journals")
+    assert len(folders(state)) == 1
+    return ended(state, status)
+
+
+def test_a_guest_is_brought_back_and_stays_off(tmp_path: Path) -> None:
+    gone(tmp_path)
+    carried = carry(tmp_path, "restore")
+    assert carried.returncode == 0, carried.stderr
+    back(tmp_path)
+    assert newest(tmp_path).request.guest_uuid == UUID
+
+
+@pytest.mark.parametrize(("step", "moment"), every_moment(STEPS))
+def test_killed_at_each_step_it_is_brought_back_by_the_next_process(tmp_path: Path, step: str, moment: str) -> None:
+    gone(tmp_path)
+    carry(tmp_path, "restore", f"{step}:{moment}")
+    assert carry(tmp_path, "recover").returncode == 0
+    back(tmp_path)
+
+
+def test_asked_for_it_is_started(tmp_path: Path) -> None:
+    gone(tmp_path)
+    carry(tmp_path, "restore-start", "start-restored:inside")
+    assert carry(tmp_path, "recover").returncode == 0
+    assert world(tmp_path)["b"]["state"] == "running"
+    assert ended(tmp_path, "succeeded").outcome.running_at == "b"  # type: ignore[union-attr]
+
+
+def test_one_that_does_not_start_is_there_all_the_same_and_needs_attention(tmp_path: Path) -> None:
+    gone(tmp_path)
+    change(tmp_path, befalls="it crashed")
+    assert carry(tmp_path, "restore-start").returncode == 0
+    assert "does not run: it crashed" in ended(tmp_path, "needs attention").outcome.reason  # type: ignore[union-attr]
+    assert world(tmp_path)["volumes"] == [VOLUME]
+    assert carry(tmp_path, "recover").returncode == 0
+    ended(tmp_path, "succeeded")
+
+
+def damage(state: Path, name: str, content: str) -> None:
+    (state / HERE / folders(state)[0] / name).write_text(content)
+
+
+def test_a_disk_that_is_not_what_its_manifest_says_brings_back_nothing(tmp_path: Path) -> None:
+    gone(tmp_path)
+    damage(tmp_path, "vda.qcow2", json.dumps({"content": "cX", "upon": ""}))
+    assert carry(tmp_path, "restore").returncode == 0
+    report = nothing_made(tmp_path, "failed")
+    assert "it is damaged: its digest is d-cX" in report.outcome.reason  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("definition.xml", "<domain>", "definition.xml"),
+        ("vda.qcow2", json.dumps({"content": "longer than it was", "upon": ""}), "bytes, and its manifest says"),
+        ("nvram", "x", "nvram"),
+    ],
+)
+def test_what_can_be_seen_at_once_is_refused_before_anything_is_made(
+    tmp_path: Path, name: str, content: str, why: str
+) -> None:
+    gone(tmp_path)
+    if name == "nvram":
+        found = json.loads((tmp_path / HERE / folders(tmp_path)[0] / MANIFEST).read_text())
+        found["files"].append({"name": "nvram", "sha256": "0" * 64, "bytes": 1, "path": "/x"})
+        damage(tmp_path, MANIFEST, json.dumps(found))
+    damage(tmp_path, name, content)
+    assert carry(tmp_path, "restore").returncode == 0
+    assert why in nothing_made(tmp_path, "refused").outcome.reason  # type: ignore[union-attr]
+
+
+def test_an_image_that_stands_upon_another_than_its_manifest_says_is_refused(tmp_path: Path) -> None:
+    gone(tmp_path)
+    first = tmp_path / HERE / folders(tmp_path)[0]
+    (first.parent / "other").mkdir()
+    (first.parent / "other" / "secret").write_text(json.dumps({"content": "c0", "upon": ""}))
+    text = json.dumps({"content": "c0", "upon": "../other/secret"})
+    found = json.loads((first / MANIFEST).read_text())
+    found["disks"][0]["bytes"] = len(text)
+    damage(tmp_path, MANIFEST, json.dumps(found))
+    damage(tmp_path, "vda.qcow2", text)
+    assert carry(tmp_path, "restore").returncode == 0
+    assert "stands upon" in ended(tmp_path, "refused").outcome.reason  # type: ignore[union-attr]
+    assert world(tmp_path)["volumes"] == []
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_guest_that_is_somewhere_or_may_be_is_not_brought_back_as_itself(tmp_path: Path, silent: bool) -> None:
+    made(tmp_path, "off")
+    carry(tmp_path, "backup")
+    change(tmp_path, **({"a": None, "silent": ["a"]} if silent else {}), journals={})
+    assert carry(tmp_path, "restore").returncode == 0
+    reason = ended(tmp_path, "refused").outcome.reason  # type: ignore[union-attr]
+    assert ("is not known" if silent else "a: it is shut off there") in reason
+    assert world(tmp_path)["volumes"] == []
+
+
+def test_a_second_guest_of_it_may_stand_beside_it(tmp_path: Path) -> None:
+    made(tmp_path, "running")
+    carry(tmp_path, "backup")
+    change(tmp_path, journals={})
+    assert carry(tmp_path, "restore-second").returncode == 0
+    report = ended(tmp_path, "succeeded")
+    assert report.request.guest == "second"
+    assert report.request.guest_uuid != UUID
+    assert world(tmp_path)["volumes"] == ["b/srv/shared/second-vda.qcow2"]
+    assert world(tmp_path)["a"]["state"] == "running"
+
+
+def test_one_that_comes_up_elsewhere_under_the_copy_is_not_brought_back(tmp_path: Path) -> None:
+    gone(tmp_path)
+    carry(tmp_path, "restore", "copy-from-backup:after")
+    change(tmp_path, a={"state": "running", "autostart": False})
+    assert carry(tmp_path, "recover").returncode == 0
+    assert "somebody brought it meanwhile" in nothing_made(tmp_path, "failed").outcome.reason  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_while_it_is_put_back(tmp_path: Path, moment: str) -> None:
+    gone(tmp_path)
+    damage(tmp_path, "vda.qcow2", json.dumps({"content": "cX", "upon": ""}))
+    carry(tmp_path, "restore", f"undo-restore:{moment}")
+    assert carry(tmp_path, "recover").returncode == 0
+    nothing_made(tmp_path, "failed")
+
+
+def test_firmware_variables_come_back_and_what_was_there_is_kept_beside(tmp_path: Path) -> None:
+    path = "/var/lib/libvirt/qemu/nvram/web_VARS.fd"
+    World.made(tmp_path / "world.json", "off", files={"a": {path: "of the guest"}, "b": {path: "left by another"}})
+    carry(tmp_path, "backup")
+    change(tmp_path, a=None, journals={})
+    assert carry(tmp_path, "restore").returncode == 0
+    report = ended(tmp_path, "succeeded")
+    files: dict[str, Any] = world(tmp_path)["files"]["b"]
+    assert files == {path: "of the guest", f"{path}.before-{report.request.id}": "left by another"}

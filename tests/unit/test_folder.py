@@ -1,0 +1,87 @@
+"""Folders of backups, by the scripts that run at a host, on this machine: what is written, found, named and removed."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ferryman.drivers.folder import HostFolder
+from ferryman.errors import DriverError
+from ferryman.model.host import THIS_MACHINE
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> HostFolder:
+    """One whose name has a blank, that is not there yet."""
+    return HostFolder(THIS_MACHINE, str(tmp_path / "my backups" / "web"))
+
+
+def test_what_is_written_is_read_and_is_nobody_elses(folder: HostFolder, tmp_path: Path) -> None:
+    folder.make(".partial-1-r")
+    folder.make(".partial-1-r")
+    content = bytes(range(256)) * 1000
+    folder.write(".partial-1-r/nvram", b"older")
+    folder.write(".partial-1-r/nvram", content)
+    assert folder.read(".partial-1-r/nvram") == content
+    assert folder.read(".partial-1-r/other") is None
+    assert folder.sizes(".partial-1-r") == {"nvram": len(content)}
+    made = tmp_path / "my backups/web/.partial-1-r"
+    assert made.stat().st_mode & 0o77 == (made / "nvram").stat().st_mode & 0o77 == 0
+
+
+def test_a_folder_that_is_not_there_has_no_backups_and_some_room(folder: HostFolder) -> None:
+    assert folder.manifests() == {}
+    assert (folder.room() or 0) > 0
+
+
+def test_only_what_has_its_name_is_found_and_it_is_named_once(folder: HostFolder, tmp_path: Path) -> None:
+    for name, text in ((".partial-2-r", b"{}"), ("1", b'{"a": 1}')):
+        folder.make(name)
+        folder.write(f"{name}/manifest.json", text)
+    assert folder.manifests() == {"1": (b'{"a": 1}', {"manifest.json": 8})}
+    above = HostFolder(THIS_MACHINE, str(tmp_path / "my backups"))
+    assert list(above.manifests()) == ["web/1"]
+    assert list(HostFolder(THIS_MACHINE, str(tmp_path / "my backups/web/1")).manifests()) == ["."]
+    folder.publish(".partial-2-r", "2")
+    folder.publish(".partial-2-r", "2")  # again, after a crash
+    assert sorted(folder.manifests()) == ["1", "2"]
+
+
+def test_a_name_that_is_taken_is_left_alone(folder: HostFolder) -> None:
+    folder.make(".partial-1-r")
+    folder.make("1")
+    folder.write("1/mine", b"x")
+    with pytest.raises(DriverError, match="is there already"):
+        folder.publish(".partial-1-r", "1")
+    assert folder.read("1/mine") == b"x"
+
+
+def test_only_what_is_under_way_for_that_request_is_removed(folder: HostFolder, tmp_path: Path) -> None:
+    folder.make(".partial-1-r")
+    folder.make(".partial-1-other")
+    folder.make("1")
+    for name in ("1", ".partial-1-other", "../web", "."):
+        with pytest.raises(DriverError):
+            folder.remove(name, "r")
+    folder.remove(".partial-1-r", "r")
+    folder.remove(".partial-1-r", "r")
+    assert sorted(one.name for one in (tmp_path / "my backups/web").iterdir()) == [".partial-1-other", "1"]
+
+
+def test_the_layers_of_an_image_are_told_by_where_they_are(folder: HostFolder, tmp_path: Path) -> None:
+    for name in ("1", "2"):
+        folder.make(name)
+    place = tmp_path / "my backups/web"
+    create = ["qemu-img", "create", "-q", "-f", "qcow2"]
+    subprocess.run([*create, place / "1/vda.qcow2", "1M"], check=True)
+    subprocess.run([*create, "-b", "../1/vda.qcow2", "-F", "qcow2", place / "2/vda.qcow2"], check=True)
+    assert folder.layers("2/vda.qcow2") == (f"{place}/2/vda.qcow2", f"{place}/1/vda.qcow2")
+    (place / "1/vda.qcow2").unlink()
+    with pytest.raises(DriverError):
+        folder.layers("2/vda.qcow2")
+
+
+def test_a_file_where_a_folder_should_be_is_an_error_that_says_so(tmp_path: Path) -> None:
+    (tmp_path / "web").write_text("")
+    with pytest.raises(DriverError, match=r"Not a directory|File exists"):
+        HostFolder(THIS_MACHINE, str(tmp_path / "web")).make("1")
