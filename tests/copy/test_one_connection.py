@@ -2,11 +2,13 @@
 
 import contextlib
 import os
+import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +16,9 @@ import pytest
 from ferryman.drivers.copy import copier
 from ferryman.drivers.copy.endpoint import Endpoint
 from ferryman.model.copy import CopyProgress
+from ferryman.model.host import Host
 from tests.copy.conftest import DESTINATION, SOURCE, Copies
+from tests.copy.test_killed import endpoints
 
 MIB = 1 << 20
 REPLIES = copier.CONNECTIONS  # the number of the one that comes last
@@ -77,8 +81,11 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[Swallowing]:
     made.close()
 
 
-@pytest.mark.parametrize("number", [1, REPLIES], ids=["data", "replies"])
-@pytest.mark.parametrize("left", [11 * MIB, 4 * MIB], ids=["much left", "all of it fits into the kernels' room"])
+@pytest.mark.parametrize(
+    ("number", "left"),
+    [(1, 11 * MIB), (1, 4 * MIB), (REPLIES, 4 * MIB), pytest.param(REPLIES, 11 * MIB, marks=pytest.mark.whole)],
+    ids=["data", "the last data, which fit into the kernels' room", "replies", "replies, early"],
+)
 def test_it_is_noticed_and_the_copy_goes_on_where_it_was(
     copies: Copies, tmp_path: Path, wire: Swallowing, number: int, left: int
 ) -> None:
@@ -98,6 +105,52 @@ def test_it_is_noticed_and_the_copy_goes_on_where_it_was(
     assert result.attempts == 2
     assert result.sent_again <= 64 * MIB
     assert (tmp_path / "target").read_bytes() == (tmp_path / "source").read_bytes()
+
+
+@pytest.mark.parametrize("end", [pytest.param("source", marks=pytest.mark.whole), "destination"])
+def test_an_end_that_stands_still_itself_for_as_long_ends_no_attempt(
+    copies: Copies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """As a host does whose virtual machine is moved. When it wakes it has heard nothing for that long either."""
+    monkeypatch.setattr(copier, "DEAD_AFTER", 2.0)
+    (tmp_path / "source").write_bytes(os.urandom(96 * MIB))  # more than the kernels have room for
+    stopped: list[int] = []
+
+    def strike(told: CopyProgress) -> None:
+        if told.done > 4 * MIB and not stopped:
+            stopped.append(endpoints(os.getpid())[end])
+            os.kill(stopped[0], signal.SIGSTOP)
+            threading.Timer(5.0, os.kill, (stopped[0], signal.SIGCONT)).start()
+
+    task = copies.task(tmp_path / "source", tmp_path / "target", bandwidth=32 * MIB, compress="off")
+    result = copies.copier().copy(task, SOURCE, DESTINATION, progress=strike, cancelled=lambda: False)
+    assert stopped
+    assert result.attempts == 1
+
+
+def test_what_an_end_tells_as_it_wakes_is_looked_at_again(
+    copies: Copies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its kernel has heard nothing for a minute, and what came before lies there unread."""
+    monkeypatch.setattr(copier, "DEAD_FOR_CERTAIN", 0.05)
+    task = copies.task(tmp_path / "source", tmp_path / "target")
+    attempt = copier._Attempt(
+        copies.copier(), task, SOURCE, DESTINATION, copier._Sums(), copies.seen.append, lambda: False
+    )
+
+    def told(host: Host, **progress: list[float]) -> Any:
+        return SimpleNamespace(host=host, progress={"at": time.monotonic(), "gives": [0.0], "lacks": [0.0]} | progress)
+
+    attempt._ends = {"source": told(SOURCE, gives=[60.0]), "destination": told(DESTINATION, lacks=[60.0])}
+    attempt._notice_dead_connection()
+    attempt._ends["destination"] = told(DESTINATION)
+    time.sleep(0.1)
+    attempt._notice_dead_connection()
+    attempt._ends["destination"] = told(DESTINATION, lacks=[60.0])
+    attempt._notice_dead_connection()
+    time.sleep(0.1)
+    with pytest.raises(copier._Cut, match="has let nothing through for 60 s"):
+        attempt._notice_dead_connection()
 
 
 def test_one_that_is_slow_is_none_of_these(copies: Copies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

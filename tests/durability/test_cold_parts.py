@@ -149,14 +149,13 @@ def test_checkpoints_are_kept_before_the_definition_goes_and_made_known_again_wi
 ) -> None:
     first, second = Checkpoint("first", "<domaincheckpoint/>"), Checkpoint("second", "<domaincheckpoint/>")
     known: list[Checkpoint] = []
-    monkeypatch.setattr(FakeHypervisor, "checkpoints_known", lambda *_: (first, second))
+    monkeypatch.setattr(FakeHypervisor, "checkpoints", lambda *_: (first, second))
     monkeypatch.setattr(FakeHypervisor, "make_checkpoints_known", lambda _, _uuid, those: known.extend(those))
-    monkeypatch.setattr(FakeHypervisor, "undefine", lambda *_, **_more: 1 / 0)
     registered(records, undo.REMOVE_NEW_DEFINITION)
-    with pytest.raises(ZeroDivisionError):
-        cold.leave(
-            ports(records, tmp_path, OFF, OFF, held={"a": ["vda"]}), REQUEST, PLAN
-        )  # dies where the definition would go
+    with monkeypatch.context() as patched:
+        patched.setattr(FakeHypervisor, "undefine", lambda *_, **_more: 1 / 0)  # it dies where the definition would go
+        with pytest.raises(ZeroDivisionError):
+            cold.leave(ports(records, tmp_path, OFF, OFF, held={"a": ["vda"]}), REQUEST, PLAN)
     assert undo.undo_all(ports(records, tmp_path, None, OFF), REQUEST) == []
     assert known == [first, second]
 

@@ -23,6 +23,9 @@ TUNNELS = 2
 PATIENCE = 600.0  # seconds after which a cut copy is given up: in which nothing moved, or nothing came to stay in FRUITLESS attempts
 FRUITLESS = 3
 DEAD_AFTER = 30.0  # seconds in which what one end gives to a connection does not arrive at the other; a lossy link has long pauses too
+DEAD_FOR_CERTAIN = (
+    2.0  # an end that stood still itself tells the same of its connections, until it has read what came meanwhile
+)
 LOOK_EVERY = 0.2
 DISCARDED_WITHIN = 60.0
 OPENED_WITHIN = 900.0  # seconds for an image to be opened; one that is made with all of its storage may take any time, as long as it grows
@@ -175,6 +178,7 @@ class _Attempt:
         self._events: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue()
         self._early: list[tuple[str, dict[str, Any]]] = []
         self._tunnels: list[Tunnel] = []
+        self._dead_since = 0.0  # when a connection first looked dead
         self._making = ("", 0)  # how far an image is that takes all of its storage at once
 
     def run(self) -> CopyResult:
@@ -332,17 +336,24 @@ class _Attempt:
     def _notice_dead_connection(self) -> None:
         """One of them may lose what it is given while both kernels find it in order: a tunnel that hangs, a path that large packets do
         not pass. Either end alone cannot tell that from an other end that is slow. Raises _Cut."""
+        dead, now = self._dead_connection(), time.monotonic()
+        self._dead_since = (self._dead_since or now) if dead else 0.0
+        if dead and now - self._dead_since > DEAD_FOR_CERTAIN:
+            raise _Cut(dead)
+
+    def _dead_connection(self) -> errors.Unreachable | None:
         ends = (self._ends["source"], self._ends["destination"])
         for giver, taker in (ends, ends[::-1]):
             told, lacked = giver.progress, taker.progress.get("lacks", ())
             for gives, lacks in zip(told.get("gives", ()), lacked, strict=False):
                 since = gives + time.monotonic() - told["at"]  # who has given all may tell nothing more
                 if gives and min(since, lacks) > DEAD_AFTER:
-                    raise _Cut(errors.Unreachable(
+                    return errors.Unreachable(
                         f"data connection from host {giver.host.name} to host {taker.host.name}",
                         f"one of {len(lacked)} has let nothing through for {lacks:.0f} s",
                         "ask for the copy again: it goes on where it was",
-                    ))  # fmt: skip
+                    )
+        return None
 
     @property
     def _wire(self) -> int:
