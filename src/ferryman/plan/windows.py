@@ -131,8 +131,8 @@ def lasting(text: str, zone: str) -> str:
 
 
 def in_zone(at: float, zone: str) -> str:
-    """A moment with its offset, such as 2026-12-05T22:00:00+01:00."""
-    return datetime.fromtimestamp(at, _zone(zone)).isoformat(timespec="seconds")
+    """A moment with its offset, such as 2026-12-05T22:00:00+01:00; in UTC where no zone is named."""
+    return datetime.fromtimestamp(at, _zone(zone or "UTC")).isoformat(timespec="seconds")
 
 
 def instant(local: datetime, zone: ZoneInfo) -> float:
