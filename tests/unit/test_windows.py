@@ -195,15 +195,20 @@ def test_times_that_make_no_sense_are_refused(typed: dict[str, str], cold: bool,
     assert refused.value.remedy
 
 
-def test_a_machine_that_does_not_name_its_zone_must_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock, "zone", lambda: "")
+UNNAMED = pytest.mark.parametrize("zone", ["", "CET-1CEST"])
+
+
+@UNNAMED
+def test_a_machine_that_does_not_name_its_zone_must_be_told(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+    monkeypatch.setattr(clock, "zone", lambda: zone)
     with pytest.raises(BadInput, match="does not say what its time zone is"):
         times.timed(Options(), at="22:00", window="", give_up_at="")
     assert times.timed(Options(), at="", window="02:00-04:00 UTC", give_up_at="").window == "02:00-04:00 UTC"
 
 
-def test_what_names_its_own_zone_is_understood_there_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock, "zone", lambda: "")
+@UNNAMED
+def test_what_names_its_own_zone_is_understood_there_too(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+    monkeypatch.setattr(clock, "zone", lambda: zone)
     monkeypatch.setattr(clock, "wall", lambda: at("2026-12-05T12:00Z"))
     timed = times.timed(Options(cold=True), at="22:00 Europe/Berlin", window="", give_up_at="2026-12-06T01:00+01:00")
     assert (timed.at, timed.give_up_at) == ("2026-12-05T21:00:00+00:00", "2026-12-06T00:00:00+00:00")

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 def timed(options: Options, *, at: str, window: str, give_up_at: str) -> Options:
     """The options with these times, which may be empty. Raises BadInput naming the option."""
-    now, zone = clock.wall(), clock.zone()
+    now, zone = clock.wall(), windows.known(clock.zone())
     if at and window:
         raise BadInput("--at", "a window says already when it may begin", "leave --at or --window away")
     if give_up_at and not options.stops:

@@ -84,6 +84,14 @@ def _zone(name: str) -> ZoneInfo:
         raise ValueError(f"'{name}' is no time zone that this machine knows") from None
 
 
+def known(zone: str) -> str:
+    """That name, where moments can be reckoned by it; a machine may have rules of its own in place of one (TZ=CET-1CEST)."""
+    try:
+        return _zone(zone).key
+    except ValueError:
+        return ""
+
+
 def opening(window: Window, now: float) -> Opening:
     """The time that it is open now, or the next one."""
     zone = _zone(window.zone)
