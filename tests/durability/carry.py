@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def main(directory: str, what: str, moment: str) -> None:
     """`what`: backup…, restore… (see there), ask, ask-carried (ferryman carries the handshake), ask-everything (a word for each step that needs one), ask-cold,
-    ask-cold-retry, ask-forced (cold, and it may be switched off), ask:OPTIONS (in JSON), recover, or serve."""
+    ask-cold-retry, ask-forced (cold, and it may be switched off), ask-none (the command beside which others go on), ask:OPTIONS (in JSON), recover, or serve."""
     kind, _, write = moment.partition(":")
     if moment and kind != "unusable":
         from tests.lab.crashing import arm
@@ -55,6 +55,15 @@ def _carry(moves: "Moves", what: str) -> None:
         moves.ask("web", "b", Options())
     elif what == "ask-carried":
         moves.ask("web", "b", Options(handshake=Handshake.CARRIED))
+    elif what == "ask-none":  # as the command does once its own moves have ended
+        from types import SimpleNamespace
+
+        from ferryman.surfaces.cli import migrate
+
+        here: Any = SimpleNamespace(moves=moves)
+        moves.settle_left()
+        migrate._see_them_through(here, (), migrate.Interrupts(here), json=False, forewarned=True)
+        os._exit(0)
     elif what == "ask-cold":
         moves.ask("web", "b", Options(cold=True, eject=True, retire=True, stop_timeout=5.0))
     elif what.startswith("ask:"):

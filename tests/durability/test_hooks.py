@@ -1,6 +1,7 @@
 """Hooks in the fake world: a veto stops nothing, a dead or hanging one ends, and after a crash they are told again at most."""
 
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,24 @@ def test_one_that_answers_at_the_second_try_has_answered(tmp_path: Path) -> None
         (Event.BEFORE_STOP, Ended.GOOD, 2),
         (Event.AFTER_START, Ended.GOOD, 1),
     ]
+
+
+def test_a_cancel_ends_the_waiting_between_two_tries(tmp_path: Path) -> None:
+    from ferryman.drivers.database.records import open_records
+    from tests.durability.processes import Carrying
+
+    made(tmp_path, CHAT | {"tries": 10}, chat=[DEAD] * 10)
+    process = Carrying(tmp_path, "ask-cold")
+    deadline = time.monotonic() + 60
+    while len(heard(tmp_path, "chat")) < 5:  # then it waits for half a minute, which takes more than a second here
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    records = open_records(tmp_path)
+    records.ask_cancel(records.requests()[0].id, "anna")
+    records.engine.dispose()
+    assert process.ended().returncode == 0
+    assert heard(tmp_path, "chat").count("before-stop") == 5
+    assert (told(tmp_path).phase, world(tmp_path)["a"]["state"]) == ("cancelled", "running")
 
 
 def test_no_hook_says_no_once_there_is_nothing_left_to_refuse(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """A guest most of which is copied while it runs: killed at every step, failed at every step, and nothing of the passes stays in it."""
 
 import json
+import signal
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,8 +16,9 @@ from ferryman.model.units import GIB
 from ferryman.plain import to_plain
 from tests.durability.fakes import World
 from tests.durability.killing import every_moment, killed_and_recovered, told
-from tests.durability.processes import carry
+from tests.durability.processes import Carrying, carry
 from tests.durability.test_cold import AT_HOME, arrived, at_home, change, mostly_whole, world
+from tests.durability.test_windows import pass_time, until, waiting
 
 WARM = Options(warm=True, eject=True, retire=True, stop_timeout=5.0)
 STEPS = ("admit", "plan", "save-definition", "save-snapshots", "mark", "eject-media", "make-volumes", "try-definition", "copy-ahead", "watch", "autostart-off", "tell-before-stop",
@@ -109,6 +113,55 @@ def test_it_is_copied_before_its_moment_and_stopped_then(tmp_path: Path) -> None
     first, waited, again = names.index("copying ahead"), names.index("waiting"), len(names) - 1 - names[::-1].index("copying ahead")  # fmt: skip
     assert first < waited < again < names.index("stopping")
     assert any("it begins at" in one for one in report.decisions)
+
+
+def test_a_pass_that_was_interrupted_is_followed_by_another(tmp_path: Path) -> None:
+    """The guest wrote all the while, and the seconds that were left of it tell nothing of that."""
+    World.with_local_disks(tmp_path / "world.json")
+    change(tmp_path, copy_lasts=True)
+    process = Carrying(tmp_path, ask())
+    until(lambda: "frozen" in world(tmp_path), "no pass begins")
+    process.signal(signal.SIGKILL)
+    process.ended()
+    change(tmp_path, copy_lasts=False)
+    assert carry(tmp_path, "recover").returncode == 0
+    arrived(tmp_path)
+    assert [text.partition(":")[0] for text in told(tmp_path).decisions if text.startswith("pass ") and "read" in text] == ["pass 1", "pass 2"]  # fmt: skip
+
+
+def left_waiting(state: Path) -> None:
+    """Copied ahead, and killed while it waited for its moment."""
+    World.with_local_disks(state / "world.json")
+    process = waiting(state, ask(at=_soon(100_000.0)))
+    process.signal(signal.SIGKILL)
+    process.ended()
+
+
+def test_a_moment_that_nobody_waited_for_is_missed_though_it_was_copied_ahead(tmp_path: Path) -> None:
+    left_waiting(tmp_path)
+    pass_time(tmp_path, at=_soon(-3600.0))
+    records = open_records(tmp_path)
+    facts = records.facts(records.requests()[0].id)
+    passed = {name: facts[name] - 9000.0 for name in ("at_work_since", "at_work_at")}
+    records.keep_facts(records.requests()[0].id, passed)
+    records.engine.dispose()
+    assert carry(tmp_path, "recover").returncode == 0
+    report = at_home(tmp_path, "refused")
+    assert report.outcome is not None
+    assert "nobody carried it out then" in report.outcome.reason
+    assert "stopping" not in [entry.phase for entry in report.phases]
+    nothing_remembered(tmp_path)
+
+
+def test_what_another_version_left_waiting_is_put_back_and_named(tmp_path: Path) -> None:
+    left_waiting(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "dbos.sqlite")) as database, database:
+        database.execute("UPDATE workflow_status SET application_version = 'of yesterday'")
+    assert carry(tmp_path, "recover").returncode == 0
+    report = at_home(tmp_path, "failed")
+    assert report.outcome is not None
+    assert "left by an earlier process" in report.outcome.reason
+    nothing_remembered(tmp_path)
 
 
 def test_a_stop_that_would_not_fit_does_not_happen(tmp_path: Path) -> None:

@@ -376,7 +376,20 @@ def test_a_copy_that_is_not_done_at_its_time_is_put_back_and_the_guest_runs_agai
     report = at_home(tmp_path, "cancelled")
     assert report.outcome is not None
     assert f"the clock (--give-up-at {give_up})" in report.outcome.reason
+    assert 0 <= report.outcome.ended_at - datetime.fromisoformat(give_up).timestamp() < 30  # and it runs by then
     assert "stopping" in [entry.phase for entry in report.phases]
+
+
+def test_a_window_that_closes_while_hooks_are_waited_for_stops_nothing(tmp_path: Path) -> None:
+    World.with_local_disks(tmp_path / "world.json")
+    dead = {"ended": "failed", "words": "connection refused", "again": True}
+    hook = {"name": "chat", "on": ["before-stop"], "webhook": "https://chat.example.net/", "tries": 10}  # five minutes
+    change(tmp_path, link=100 * MIB, hooks=[hook], answers={"chat": [dead] * 10})
+    carry(tmp_path, asking(**COLD, window=window(opens=-5, closes=3)))
+    report = at_home(tmp_path, "failed")
+    assert report.outcome is not None
+    assert "it was not stopped: it needs about 15.2 s, and by now there are 0" in report.outcome.reason
+    assert "stopping" not in [entry.phase for entry in report.phases]
 
 
 def test_killed_while_it_copies_and_found_after_its_time_it_is_put_back(tmp_path: Path) -> None:
@@ -388,6 +401,15 @@ def test_killed_while_it_copies_and_found_after_its_time_it_is_put_back(tmp_path
     records.engine.dispose()
     assert carry(tmp_path, "recover").returncode == 0
     at_home(tmp_path, "cancelled")
+
+
+def test_a_command_does_not_end_before_what_it_took_in_hand_beside_its_own_moves(tmp_path: Path) -> None:
+    """It would leave a guest that stands still, and nobody would know."""
+    World.with_local_disks(tmp_path / "world.json")
+    assert carry(tmp_path, "ask-cold", "copy-disks:before").returncode == -signal.SIGKILL
+    ended = carry(tmp_path, "ask-none")
+    assert "left by an earlier process, is carried on here" in ended.stderr
+    arrived(tmp_path)
 
 
 # The one that serves

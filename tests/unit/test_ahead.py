@@ -6,6 +6,7 @@ import pytest
 
 from ferryman.assess import assess
 from ferryman.model.guest import State
+from ferryman.model.plan import Travel
 from ferryman.model.request import Options
 from ferryman.model.site import DiskReach, Reach
 from ferryman.model.units import GIB, MIB
@@ -53,6 +54,24 @@ def test_passes_go_on_until_what_is_left_is_small_or_grows_no_smaller(
 ) -> None:
     more = decide(passes(*seconds))
     assert (more.again, words in more.reason) == (again, True), more
+
+
+def test_a_pass_that_was_carried_on_tells_nothing_of_how_much_was_written_meanwhile() -> None:
+    """It began hours ago, and a process that came after a crash did its last second."""
+    resumed = replace(passes(600.0, 0.5)[-1], resumed=True)
+    assert decide([*passes(600.0), resumed]).again
+    assert decide([*passes(600.0), resumed, Pass(3, "m3", "", True, 60.0)]).again
+    assert not decide([resumed] * MOST).again
+
+
+def test_what_is_copied_after_the_stop_is_told_from_what_went_ahead() -> None:
+    plan = plan_for(LOCAL, WARM)
+    assert plan.after_the_stop == ()
+    (disk,) = plan.new_disks
+    late = replace(disk, target="vdb", travel=Travel.FILE)
+    medium = replace(disk, target="sda", read_only=True)
+    assert replace(plan, new_disks=(disk, late, medium)).after_the_stop == (late,)
+    assert replace(plan, new_disks=(disk, medium), ahead=()).after_the_stop == (disk, medium)
 
 
 def test_a_qcow2_image_remembers_and_a_raw_one_does_not() -> None:

@@ -2,6 +2,7 @@
 
 import hmac
 import json
+import os
 import socket
 import ssl
 import subprocess
@@ -141,6 +142,27 @@ def test_one_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> Non
         time.sleep(0.02)
 
 
+def test_one_that_prints_without_end_is_ended_before_it_fills_the_disk() -> None:
+    began = time.monotonic()
+    answer = command("yes", time_limit=60.0)
+    assert (answer.ended, answer.again) == (Ended.FAILED, False)
+    assert "printed more than 16 MiB" in answer.words
+    assert time.monotonic() - began < 10
+
+
+def test_one_that_prints_megabytes_may() -> None:
+    assert command("sh", "-c", "head -c 4000000 /dev/zero; echo; echo the sale; exit 10") == Answer(
+        Ended.VETO, "the sale"
+    )
+
+
+def test_one_that_may_not_be_run_is_said(tmp_path: Path) -> None:
+    (tmp_path / "hook").write_text("#!/bin/sh\n")
+    answer = command(str(tmp_path / "hook"))
+    assert (answer.ended, answer.again) == (Ended.FAILED, False)
+    assert "denied" in answer.words
+
+
 def test_one_that_leaves_a_process_with_its_output_open_is_not_waited_for(tmp_path: Path) -> None:
     began, pid = time.monotonic(), tmp_path / "pid"
     assert command("sh", "-c", f"sleep 60 & echo $! >{pid}").ended is Ended.GOOD
@@ -214,6 +236,18 @@ def test_a_webhook_gets_the_facts_signed_with_its_secret(receiver: Receiver) -> 
     assert headers["Ferryman-Event-Id"] == FACTS["event_id"]
     assert headers["Content-Type"] == "application/json"
     assert SECRET not in str(headers) + body.decode()
+
+
+def test_a_stranger_can_verify_the_signature_by_what_the_guide_says(receiver: Receiver, tmp_path: Path) -> None:
+    post(receiver.url)
+    ((headers, body),) = receiver.got
+    (tmp_path / "body").write_bytes(body)
+    (typed,) = [line for line in Path("docs/guide/notices.md").read_text().splitlines() if "openssl dgst" in line]
+    told = subprocess.run(
+        ["sh", "-c", typed], env={"timestamp": headers["Ferryman-Timestamp"], "secret": SECRET, "PATH": os.environ["PATH"]},
+        cwd=tmp_path, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert headers["Ferryman-Signature"] == "sha256=" + told.stdout.split()[-1]
 
 
 @pytest.mark.parametrize(

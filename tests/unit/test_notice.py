@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from ferryman.model.guest import State
-from ferryman.model.plan import Plan
+from ferryman.model.plan import Plan, Travel
 from ferryman.model.request import CopyStorage, Options
+from ferryman.model.units import GIB
 from ferryman.plan.cold import cold_plan
 from ferryman.plan.definition import definition_plan
 from ferryman.plan.steps import live_plan
@@ -69,6 +70,29 @@ def test_what_is_copied_ahead_costs_minutes_and_no_copy_is_waited_for() -> None:
     assert "Expect a few minutes" in told(PLANS["ahead"], Language.EN)
     assert "cannot be forecast" not in told(PLANS["ahead"], Language.EN)
     assert "预计几分钟" in told(PLANS["ahead"], Language.ZH)
+
+
+@pytest.mark.parametrize("language", Language)
+def test_what_is_looked_through_or_copied_after_the_stop_is_not_promised_in_minutes(language: Language) -> None:
+    plan = PLANS["ahead"]
+    late = replace(plan.new_disks[0], target="vdb", travel=Travel.FILE, allocation=100 * GIB)
+    forgets = tuple(replace(disk, remembers=False) for disk in plan.ahead)
+    for slow in (replace(plan, new_disks=(*plan.new_disks, late)), replace(plan, ahead=forgets)):
+        text = told(slow, language)
+        assert ("cannot be forecast" if language is Language.EN else "无法预估") in text
+        assert not re.search(r"few minutes|几分钟", text)
+    assert "100 GiB" in told(replace(plan, new_disks=(*plan.new_disks, late)), language)
+
+
+def test_one_whose_stop_comes_when_most_is_copied_is_not_told_to_stop_now() -> None:
+    assert "shut down soon" in told(PLANS["ahead"], Language.EN, begins=None)
+    assert "稍后" in told(PLANS["ahead"], Language.ZH, begins=None)
+
+
+def test_an_operator_who_allows_a_long_downtime_has_it_announced() -> None:
+    for language, words in ((Language.EN, "for 30 seconds at most"), (Language.ZH, "最多30 秒")):
+        text = notice(PLANS["live"], Options(max_downtime=30.0), request="r", begins=AT, language=language)
+        assert words in text
 
 
 def test_where_nothing_is_copied_it_is_the_time_to_shut_down_and_to_start() -> None:

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 
+from ferryman.drivers.database import records as records_module
 from ferryman.drivers.database import schema
 from ferryman.drivers.database.records import DatabaseRecords, open_records
 from ferryman.errors import BadInput, NotFound, RecordsUnusable
@@ -141,4 +142,14 @@ def test_files_that_cannot_be_used_now_are_named_with_their_directory(tmp_path: 
     asked(records, "aa11")
     with pytest.raises(IntegrityError):  # a fault of ours stays what it is
         asked(records, "aa11")
+    records.engine.dispose()
+
+
+def test_two_first_commands_at_once_both_find_the_records_unstamped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_records(tmp_path).engine.dispose()
+    monkeypatch.setattr(records_module, "_schema_version", lambda _: None)  # it looked before the other one wrote
+    records = open_records(tmp_path)
+    assert records.requests() == ()
     records.engine.dispose()

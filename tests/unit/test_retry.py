@@ -10,7 +10,9 @@ import pytest
 from ferryman.app import Moves
 from ferryman.drivers.database.records import DatabaseRecords, open_records
 from ferryman.errors import Refused
-from ferryman.execute.retry import BETTER_BY_ITSELF, decide, wait
+from ferryman.execute import windows
+from ferryman.execute.request import Fulfilment
+from ferryman.execute.retry import BETTER_BY_ITSELF, decide, make, wait
 from ferryman.model.host import Host
 from ferryman.model.outcome import Outcome, Status
 from ferryman.model.phase import Phase
@@ -57,6 +59,35 @@ def test_the_tries_are_bounded_and_further_and_further_apart() -> None:
     assert decide(CUT, replace(REQUEST, options=Options())) is None
 
 
+def tried_again(records: DatabaseRecords, tmp_path: Path, options: Options, now: float) -> Options:
+    """With which options a move that was cut now is tried again, half a minute later."""
+    request = replace(REQUEST, id="55555555", options=options)
+    records.add_request(request, "slot0")
+    clock = Counting()
+    clock.at = now
+    site = FakeSite(records, World.made(tmp_path / "world.json"))
+    ports = replace(site.ports, clock=clock)
+    windows.note_give_up(ports, request, now)
+    following = records.request(make(ports, request, CUT))
+    records.engine.dispose()
+    return following.options
+
+
+@pytest.mark.parametrize(("now", "begins"), [(20_000.0, "1970-01-01T10:00:00+00:00"), (36_005.0, "")])
+def test_a_moment_that_is_still_to_come_is_waited_for_also_by_a_further_try(
+    records: DatabaseRecords, tmp_path: Path, now: float, begins: str
+) -> None:
+    """A host may be silent when the move is asked for, or while it is copied ahead."""
+    asked = Options(retry=1, at="1970-01-01T10:00:00+00:00")
+    assert tried_again(records, tmp_path, asked, now) == replace(asked, at=begins)
+
+
+def test_all_tries_are_given_up_when_the_first_one_would_have_been(records: DatabaseRecords, tmp_path: Path) -> None:
+    """Not a day later, when it is tried again a minute after that time of the day."""
+    asked = Options(retry=1, cold=True, give_up_at="10:00 UTC")
+    assert tried_again(records, tmp_path, asked, 35_990.0).give_up_at == "1970-01-01T10:00:00+00:00"
+
+
 # The mail of a request
 
 
@@ -86,6 +117,17 @@ def test_one_without_a_plan_is_told_what_it_would_get(records: DatabaseRecords, 
     assert "1970-01-01 at 00:16 UTC" in text  # when it was asked for
     records.enter(REQUEST.id, Phase.PREPARING)
     assert "now." in moves(records, tmp_path).notice(REQUEST.id, Language.EN)
+    records.engine.dispose()
+
+
+def test_one_that_is_copied_before_its_time_is_announced_for_its_time(records: DatabaseRecords, tmp_path: Path) -> None:
+    asked = replace(REQUEST, id="55555555", options=Options(warm=True, at="2099-12-05T22:00:00+00:00"))
+    records.add_request(asked, "slot0")
+    for phase in (Phase.QUEUED, Phase.PREPARING, Phase.COPYING_AHEAD, Phase.WAITING):
+        records.enter(asked.id, phase)
+        assert "on 2099-12-05 at 22:00 UTC" in moves(records, tmp_path).notice(asked.id, Language.EN)
+    records.keep_facts(asked.id, {"due_at": 1.0})
+    assert "2099" not in moves(records, tmp_path).notice(asked.id, Language.EN)
     records.engine.dispose()
 
 
@@ -156,6 +198,20 @@ def test_it_waits_for_the_end_of_the_one_before_but_not_for_ever(records: Databa
     in_time, at = waited(records, tmp_path, first=Phase.ROLLING_BACK)
     assert not in_time
     assert at == pytest.approx(1630, abs=1)
+    records.engine.dispose()
+
+
+def test_one_that_is_found_too_late_is_refused_before_anything_is_looked_at(
+    records: DatabaseRecords, tmp_path: Path
+) -> None:
+    records.enter(REQUEST.id, Phase.FAILED)
+    retry = replace(REQUEST, id="77777777", retries=REQUEST.id, attempt=2, begin_at=100.0)
+    records.add_retry(retry)
+    site = FakeSite(records, World.made(tmp_path / "world.json"))
+    fulfilment = Fulfilment(replace(site.ports, clock=Counting()), lambda _: None)
+    with pytest.raises(Refused, match="too late to be started"):
+        fulfilment.wait_to_retry(retry)
+    fulfilment.wait_to_retry(replace(retry, options=Options(window="02:00-04:00 UTC")))  # it waits for that
     records.engine.dispose()
 
 

@@ -1,7 +1,8 @@
 """Moments and windows as they are written, where clocks leap, and whether a copy fits."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,23 @@ from ferryman.app import times
 from ferryman.drivers import clock
 from ferryman.drivers.database.records import open_records
 from ferryman.errors import BadInput, Refused
+from ferryman.execute import ahead
 from ferryman.execute import windows as waiting
+from ferryman.execute.request import Fulfilment
+from ferryman.model.copy import CopyResult
 from ferryman.model.phase import Phase
+from ferryman.model.plan import Travel
 from ferryman.model.request import Options, Request
+from ferryman.model.site import DiskReach, Reach
 from ferryman.model.units import GIB, MIB
+from ferryman.plain import to_plain
+from ferryman.plan.ahead import Pass
 from ferryman.plan.forecast import Rate, forecast
+from ferryman.plan.method import plan_for
 from ferryman.plan.windows import due, lasting, moment, opening, parse_window, told, words
 from ferryman.ports import Ports
+from tests.durability.fakes import FakeBetween, World
+from tests.unit.sites import with_disk
 
 BERLIN = "Europe/Berlin"
 
@@ -169,6 +180,11 @@ def test_what_is_typed_is_kept_so_that_it_means_the_same_on_any_machine() -> Non
         ({"window": "tonight"}, False, "is not a window"),
         ({"give_up_at": "03:45"}, False, "add --cold"),
         ({"at": "22:00", "give_up_at": "2026-12-05T21:00"}, True, "not after the beginning"),
+        (
+            {"window": "12:30-18:00", "give_up_at": "12:45"},
+            True,
+            "not after the beginning",
+        ),  # open since 12:30, and it is 13:00
     ],
 )
 def test_times_that_make_no_sense_are_refused(typed: dict[str, str], cold: bool, why: str) -> None:
@@ -179,11 +195,23 @@ def test_times_that_make_no_sense_are_refused(typed: dict[str, str], cold: bool,
     assert refused.value.remedy
 
 
-def test_a_machine_that_does_not_name_its_zone_must_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock, "zone", lambda: "")
+UNNAMED = pytest.mark.parametrize("zone", ["", "CET-1CEST"])
+
+
+@UNNAMED
+def test_a_machine_that_does_not_name_its_zone_must_be_told(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+    monkeypatch.setattr(clock, "zone", lambda: zone)
     with pytest.raises(BadInput, match="does not say what its time zone is"):
         times.timed(Options(), at="22:00", window="", give_up_at="")
     assert times.timed(Options(), at="", window="02:00-04:00 UTC", give_up_at="").window == "02:00-04:00 UTC"
+
+
+@UNNAMED
+def test_what_names_its_own_zone_is_understood_there_too(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+    monkeypatch.setattr(clock, "zone", lambda: zone)
+    monkeypatch.setattr(clock, "wall", lambda: at("2026-12-05T12:00Z"))
+    timed = times.timed(Options(cold=True), at="22:00 Europe/Berlin", window="", give_up_at="2026-12-06T01:00+01:00")
+    assert (timed.at, timed.give_up_at) == ("2026-12-05T21:00:00+00:00", "2026-12-06T00:00:00+00:00")
 
 
 # Waiting, by an injected clock
@@ -197,6 +225,7 @@ class Clock:
 
     def __init__(self, begins: str, *suspended: float) -> None:
         self.time, self.suspended, self.slept = at(begins), list(suspended), 0
+        self.set_at, self.set_to = float("inf"), 0.0  # when somebody sets it, and to what
 
     def now(self) -> float:
         return self.time
@@ -206,6 +235,8 @@ class Clock:
     def sleep(self, seconds: float) -> None:
         self.slept += 1
         self.time += seconds + (self.suspended.pop(0) if self.suspended else 0.0)
+        if self.time >= self.set_at:
+            self.time, self.set_at = self.set_to, float("inf")
 
 
 @contextmanager
@@ -243,6 +274,23 @@ def test_a_machine_that_slept_through_the_window_waits_for_the_next(tmp_path: Pa
         assert any("passed while nobody carried this out" in text for text in ports.records.report("r").decisions)
 
 
+def test_a_clock_that_was_days_ahead_and_is_set_right_misses_no_window(tmp_path: Path) -> None:
+    clock = Clock("2026-12-05T20:00Z")
+    clock.set_at, clock.set_to = at("2026-12-05T21:00Z"), at("2026-12-03T21:00Z")
+    with a_request(tmp_path, clock, window="Thu-Fri 23:00-24:00 Europe/Berlin") as (ports, request):
+        waiting.wait(ports, request)
+        assert utc(clock.time) == "2026-12-03 22:00"
+        assert not any("passed while nobody" in text for text in ports.records.report("r").decisions)
+
+
+def test_a_clock_that_is_set_forward_into_the_window_opens_it(tmp_path: Path) -> None:
+    clock = Clock("2026-12-03T20:00Z")
+    clock.set_at, clock.set_to = at("2026-12-03T21:00Z"), at("2026-12-05T01:30Z")
+    with a_request(tmp_path, clock, window="Sat 02:00-04:00 Europe/Berlin") as (ports, request):
+        waiting.wait(ports, request)
+        assert utc(clock.time) == "2026-12-05 01:30"
+
+
 def test_a_machine_that_slept_through_the_moment_does_not_begin_in_the_morning(tmp_path: Path) -> None:
     clock = Clock("2026-12-05T00:59:50Z", 3 * HOUR)
     with (
@@ -275,6 +323,33 @@ def test_whose_turn_comes_late_at_a_moment_goes_all_the_same(tmp_path: Path) -> 
         assert waiting.begin(ports, request, fresh=True)
 
 
+def test_who_has_waited_for_its_moment_and_was_found_again_before_goes_late_all_the_same(tmp_path: Path) -> None:
+    """As what was handed over to the one that serves, which has not asked for it itself."""
+    clock = Clock("2026-12-05T00:59Z")
+    with a_request(tmp_path, clock, at="2026-12-05T02:00:00+01:00") as (ports, request):
+        fulfilment = Fulfilment(ports, lambda _: None)
+        fulfilment.wait(request)
+        clock.time += 3600
+        assert fulfilment._begin(request)
+
+
+def test_what_was_copied_ahead_through_its_moment_has_not_missed_it(tmp_path: Path) -> None:
+    clock = Clock("2026-12-05T03:00Z")
+    with a_request(tmp_path, clock, warm=True, at="2026-12-05T02:00:00+01:00") as (ports, request):
+        ports.records.keep_facts("r", {"at_work_since": at("2026-12-04T20:00Z"), "at_work_at": at("2026-12-05T02:59Z")})
+        waiting.wait(ports, request)
+        assert waiting.begin(ports, request, fresh=False)
+
+
+def test_what_was_copied_long_before_its_moment_may_miss_it(tmp_path: Path) -> None:
+    """It waited for hours, and nobody waited any more when its moment came."""
+    clock = Clock("2026-12-05T08:00Z")
+    with a_request(tmp_path, clock, warm=True, at="2026-12-05T02:00:00+01:00") as (ports, request):
+        ports.records.keep_facts("r", {"at_work_since": at("2026-12-04T20:00Z"), "at_work_at": at("2026-12-04T21:00Z")})
+        with pytest.raises(Refused, match="nobody carried it out then"):
+            waiting.wait(ports, request)
+
+
 def test_cancel_is_seen_within_a_second(tmp_path: Path) -> None:
     clock = Clock("2026-12-05T00:00Z")
     with a_request(tmp_path, clock, window="Sat 02:00-04:00 Europe/Berlin") as (ports, request):
@@ -296,6 +371,32 @@ def test_the_time_of_day_at_which_it_is_given_up_is_the_next_one_after_it_began(
         assert not waiting.stop_asked(ports, request)
         clock.time += 1
         assert waiting.stop_asked(ports, request) == "the clock (--give-up-at 03:45 Europe/Berlin)"
+
+
+def test_whose_turn_comes_late_is_given_up_at_the_same_time_as_the_others(tmp_path: Path) -> None:
+    clock = Clock("2026-12-05T00:50Z")
+    options = {"cold": True, "window": "Sat 02:00-04:00 Europe/Berlin", "give_up_at": "03:30 Europe/Berlin"}
+    with a_request(tmp_path, clock, **options) as (ports, request):
+        waiting.wait(ports, request)
+        clock.time = at("2026-12-05T02:40Z")  # its turn, at 03:40
+        waiting.begin(ports, request, fresh=True)
+        assert waiting.stop_asked(ports, request)
+
+
+def test_what_has_less_time_left_than_was_foreseen_is_not_stopped(tmp_path: Path) -> None:
+    clock = Clock("2026-12-05T02:50Z")
+    with a_request(tmp_path, clock, cold=True, window="Sat 02:00-04:00 Europe/Berlin") as (ports, request):
+        waiting.wait(ports, request)
+        waiting.begin(ports, request, fresh=True)
+        assert waiting.too_late(ports, request) == ""
+        waiting.heed(ports, request, forecast(GIB, Rate(10 * MIB, "so"), 600.0, besides=5.0), "less")
+        assert waiting.too_late(ports, request) == ""
+        clock.time = at("2026-12-05T02:59Z")
+        assert "it needs about 1 min 47 s" in waiting.too_late(ports, request)
+        ports.records.keep_facts("r", {"needs": 0.0})
+        assert waiting.too_late(ports, request) == ""
+        clock.time = at("2026-12-05T03:00Z")
+        assert waiting.too_late(ports, request)
 
 
 def test_one_after_another_begins_and_who_is_cancelled_does_not_wait_for_its_turn(tmp_path: Path) -> None:
@@ -323,6 +424,59 @@ def test_what_fits_and_what_does_not() -> None:
     assert not forecast(1, link, -1.0, besides=5.0).fits
     assert forecast(10 * GIB, None, 1.0, besides=5.0).fits
     assert "cannot be forecast" in forecast(10 * GIB, None, 1.0, besides=5.0).reason
+
+
+def over_a_slow_link(ports: Ports, directory: Path) -> Ports:
+    slow = FakeBetween(World.made(directory / "world.json", link=MIB))
+    return replace(ports, hypervisor=lambda _: None, between=slow)  # type: ignore[arg-type,return-value]
+
+
+@pytest.mark.parametrize(("gibibytes", "fits"), [(0, True), (1, False)])
+def test_what_is_copied_after_the_stop_counts_beside_what_the_last_pass_left(
+    tmp_path: Path, gibibytes: int, fits: bool
+) -> None:
+    clock = Clock("2026-12-05T02:50Z")
+    plan = plan_for(with_disk(DiskReach("vda", Reach.DIFFERENT, "not seen")), Options(warm=True))
+    late = replace(plan.new_disks[0], target="vdb", travel=Travel.FILE, allocation=gibibytes * GIB)
+    plan = replace(plan, new_disks=(*plan.new_disks, late))
+    with a_request(tmp_path, clock, warm=True, window="Sat 02:00-04:00 Europe/Berlin") as (ports, request):
+        ports.records.keep_facts("r", {"passes": [to_plain(Pass(1, "m", "", complete=True, seconds=2.0))]})
+        waiting.wait(ports, request)
+        with nullcontext() if fits else pytest.raises(Refused, match="it was not stopped: copying 1 GiB"):
+            ahead.foresee(over_a_slow_link(ports, tmp_path), request, plan)
+
+
+@pytest.mark.parametrize(
+    ("waited", "alone", "options", "due_now"),
+    [
+        (True, False, {"at": "2026-12-05T02:00:00+01:00"}, True),
+        (True, True, {"at": "2026-12-05T02:00:00+01:00"}, False),
+        (True, True, {"window": "Sat 02:00-04:00 Europe/Berlin"}, True),
+        (False, False, {"window": "Sat 02:00-04:00 Europe/Berlin"}, False),
+        (False, False, {}, True),
+    ],
+)
+def test_a_stop_is_due_once_the_rest_is_copied_and_its_time_has_come(
+    tmp_path: Path, waited: bool, alone: bool, options: dict[str, str], due_now: bool
+) -> None:
+    """Else a last pass of more than ten minutes would end a move that another process had begun."""
+    clock = Clock("2026-12-05T02:50Z")
+    with a_request(tmp_path, clock, warm=True, **options) as (ports, request):
+        ports.records.keep_facts("r", {"left_alone": alone} | ({"due_at": 1.0} if waited else {}))
+        ahead._note_due(ports, request)
+        assert (ports.records.facts("r").get("due_at") == clock.time) is due_now
+
+
+def test_how_fast_a_warm_move_looked_through_its_disks_says_nothing_of_the_link(tmp_path: Path) -> None:
+    clock = Clock("2026-12-05T02:50Z")
+    copied = to_plain(CopyResult(GIB, GIB, MIB, MIB, 0, 1.0, 0.0, "", "", "tls"))
+    with a_request(tmp_path, clock, cold=True) as (ports, request):
+        for name, options in (("warm", Options(warm=True)), ("cold", Options(cold=True))):
+            ports.records.add_request(Request(name, name, name, "a", "b", options, "me", clock.time), "slot0")
+            ports.records.keep_facts(name, {"copies": {"vda": copied}})
+            measured = waiting.measured(over_a_slow_link(ports, tmp_path), request)
+            assert measured is not None
+            assert measured.rate == (MIB if name == "warm" else GIB)
 
 
 def test_the_zone_of_this_machine_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from ferryman.model.plan import Method, Plan
 from ferryman.model.request import Kind, Options, Request, Wish
 from ferryman.model.sample import Sample
 from ferryman.plain import from_plain
+from ferryman.plan.windows import due
 from ferryman.report.notice import Language, notice
 
 if TYPE_CHECKING:  # heavy, and not needed by every command
@@ -293,8 +294,12 @@ class Moves:
         told = facts.get("plan")
         plan = from_plain(Plan, told) if told else self.site.assess(request.guest, request.destination, request.options, source=request.source)[1]  # fmt: skip
         begins = (request.begin_at or request.asked_at) if phase is Phase.QUEUED else None
-        if phase is Phase.WAITING and "window" in facts:
-            begins = facts["window"]["opens"]
+        if request.options.waits and "due_at" not in facts:  # also while it is copied ahead of that
+            now = self.site.ports.clock.wall()
+            opens = due(request.options, now).opens
+            begins = opens if opens > now else None
+        elif plan.ahead:
+            begins = None  # nobody knows how long most of it takes
         return notice(plan, request.options, request=request.id, begins=begins, language=language)
 
     def close(self, request_id: str) -> Request:
@@ -335,6 +340,14 @@ class Moves:
     def left(self) -> list[View]:
         """Requests that have not ended well: unfinished, or needing attention."""
         return [self.view(request.id) for request in self.records.requests(limit=1000, open_only=True)]
+
+    def carried_here(self) -> list[View]:
+        """What this process found left, carries on, and nobody else would once it ends. Who waits for its time can be left again."""
+        return [
+            view
+            for view in self.left()
+            if view.carried_by == os.getpid() and not view.ended and view.phase is not Phase.WAITING
+        ]
 
     def settle_left(self) -> "Left":
         """Become an executor and take in hand all that is left and that no other process carries out.
@@ -377,8 +390,9 @@ class Moves:
         self.records.take_over(request.id, runtime.slot)
         runtime.give_up(request.id)  # left by another version: nobody shall replay it beside us
         phase = self.records.phase(request.id)
-        # One that waits, or was to wait, has changed nothing yet: it is carried out as if it had just been asked for.
-        anew = phase is Phase.WAITING or (phase is Phase.QUEUED and request.options.waits)
+        # One that waits, or was to wait, and has changed nothing yet is carried out as if it had just been asked for.
+        unbegun = phase is Phase.WAITING or (phase is Phase.QUEUED and request.options.waits)
+        anew = unbegun and not self.records.undo_acts(request.id)  # one that is copied ahead has changed something
         workflow = "fulfil" if anew else "settle"
         # Two processes that settle the same thing at once choose the same identity, and DBOS runs it once.
         identity = f"{workflow}-{request.id}-{len(self.records.phases(request.id))}"

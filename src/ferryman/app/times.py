@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 def timed(options: Options, *, at: str, window: str, give_up_at: str) -> Options:
     """The options with these times, which may be empty. Raises BadInput naming the option."""
-    now, zone = clock.wall(), clock.zone()
+    now, zone = clock.wall(), windows.known(clock.zone())
     if at and window:
         raise BadInput("--at", "a window says already when it may begin", "leave --at or --window away")
     if give_up_at and not options.stops:
@@ -33,7 +33,7 @@ def timed(options: Options, *, at: str, window: str, give_up_at: str) -> Options
     if give_up_at:
         options = replace(options, give_up_at=_read("--give-up-at", lambda: windows.lasting(give_up_at, zone), zone))
         begins = windows.due(options, now).opens if options.waits else now
-        if windows.moment(options.give_up_at, begins, zone) <= begins:
+        if windows.moment(options.give_up_at, begins, zone) <= max(begins, now):
             raise BadInput("--give-up-at", f"'{give_up_at}' is not after the beginning", "name a later moment")
     return options
 

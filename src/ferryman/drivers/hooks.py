@@ -13,16 +13,20 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from http.client import HTTPException
 from threading import Thread
-from typing import Any
+from typing import IO, Any
 
 from ferryman.model.hook import Answer, Ended, Hook
+from ferryman.model.units import MIB, format_size
 from ferryman.plain import to_json
 
 VETO_CODE = 10  # exit code of a command that says no
 VETO_STATUS = 409  # HTTP status of a webhook that says no
 _LATER = (408, 425, 429)  # statuses, beside all of 500, after which another try may end otherwise
+MOST_SAID = 16 * MIB  # that a command may print
+LOOK_EVERY = 0.2  # seconds between two looks at how much that is
 _WORDS = 300  # characters of what a hook says
 _KEPT = ("FERRYMAN_HOOK_SECRET",)  # variables that commands do not get
 _TOLD = ("event", "event_id", "request", "guest", "source", "destination", "method")  # facts that they get as variables
@@ -56,11 +60,11 @@ def _run(hook: Hook, facts: Mapping[str, Any], body: bytes) -> Answer:
             )  # fmt: skip
         except OSError as error:
             return Answer(Ended.FAILED, f"it cannot be started: {error}")
-        try:
-            code = process.wait(hook.time_limit)
-        except subprocess.TimeoutExpired:
+        if (code := _ended(process, hook.time_limit, said)) is None:
             os.killpg(process.pid, signal.SIGKILL)  # not reaped yet, so the group is still its own
             process.wait()
+            if _size(said) > MOST_SAID:
+                return Answer(Ended.FAILED, f"it was ended: it printed more than {format_size(MOST_SAID)}")
             return Answer(Ended.TIMED_OUT, f"it did not end within {hook.time_limit:g} s", again=True)
         said.seek(max(said.seek(0, os.SEEK_END) - 4096, 0))
         words = _words(said.read())
@@ -69,6 +73,19 @@ def _run(hook: Hook, facts: Mapping[str, Any], body: bytes) -> Answer:
     if code == VETO_CODE:
         return Answer(Ended.VETO, words)
     return Answer(Ended.FAILED, f"it ended with {code}" + (f": {words}" if words else ""), again=True)
+
+
+def _ended(process: "subprocess.Popen[bytes]", time_limit: float, said: IO[bytes]) -> int | None:
+    """Its exit code; None: it takes too long, or what it prints takes too much of this machine's room."""
+    deadline = time.monotonic() + time_limit
+    while (left := deadline - time.monotonic()) > 0 and _size(said) <= MOST_SAID:
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(min(left, LOOK_EVERY))
+    return process.poll()
+
+
+def _size(file: IO[bytes]) -> int:
+    return os.fstat(file.fileno()).st_size
 
 
 def _environment(facts: Mapping[str, Any]) -> dict[str, str]:

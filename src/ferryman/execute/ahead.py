@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ferryman.errors import AlreadyRunning, DriverError, NoBitmap, Refused, Stopped, Timeout, Unreachable
+from ferryman.errors import AlreadyRunning, DriverError, NoBitmap, Stopped, Timeout, Unreachable
 from ferryman.execute import undo, windows
 from ferryman.execute.copying import Samples, copy_unwritten, task_of
 from ferryman.execute.follow import TOO_OLD_TO_ASK, TransferEnd, due_at
@@ -22,6 +22,7 @@ from ferryman.model.units import MIB, format_duration, format_size
 from ferryman.plain import from_plain, to_plain
 from ferryman.plan.ahead import Pass, decide
 from ferryman.plan.cold import HEALTHY_FOR
+from ferryman.plan.forecast import Forecast, forecast
 from ferryman.ports import Ports
 
 LOOK_EVERY = 3.0  # seconds between two looks at the guest and the room of scratch files
@@ -65,15 +66,17 @@ def _note_at_work(ports: Ports, request: Request) -> None:
     """Since when it is worked at without a break. Copying goes on after any; but nobody expects the stop any more after a long one."""
     records, now = ports.records, ports.clock.now()
     facts = records.facts(request.id)
-    seen = facts.get("at_work_at", due_at(ports, request))
+    seen = max(facts.get("at_work_at", 0.0), due_at(ports, request))  # what it waited for came between
     broken = facts.get("left_alone", False) or now - seen > TOO_OLD_TO_ASK
     since = {} if "at_work_since" in facts and not broken else {"at_work_since": ports.clock.wall()}
     records.keep_facts(request.id, {"left_alone": broken, "at_work_at": now, **since})
 
 
 def _note_due(ports: Ports, request: Request) -> None:
-    """The stop is due now, unless it waits for its own time, or all was left alone for so long that nobody expects it."""
-    if not request.options.waits and not ports.records.facts(request.id)["left_alone"]:
+    """The stop is due now, unless its own time has to come first, or all was left alone for so long that nobody expects it."""
+    facts, options = ports.records.facts(request.id), request.options
+    to_come = options.waits and "due_at" not in facts
+    if not to_come and (options.window or not facts["left_alone"]):  # a window says by itself until when it may be
         ports.records.keep_facts(request.id, {"due_at": ports.clock.now()})
 
 
@@ -99,12 +102,13 @@ def _pass(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     if socket and (not found or found[-1].complete):  # all was copied, and its end was not noted any more
         source.end_backup(request.guest_uuid)
         socket = ""
+    resumed = bool(socket)
     if not socket:
         here = look(source, request.guest_uuid)
         if here.where not in _ALIVE:
             return TransferEnd(f"it is {here.where.words} at the source by now: nothing that runs could be copied")
         socket = _begin(ports, request, plan)
-    this, began = noted(ports, request)[-1], ports.clock.now()
+    this, began = replace(noted(ports, request)[-1], resumed=resumed), ports.clock.now()
     watch = _Watch(ports, request, plan)
     sums: list[CopyResult] = []
     for disk in plan.ahead:
@@ -268,15 +272,16 @@ def end_passes(ports: Ports, request: Request) -> None:
 
 def foresee(ports: Ports, request: Request, plan: Plan) -> None:
     """Say whether what is left gets over in the time there is. Raises Refused when it does not: the guest is not stopped then."""
-    facts, last = ports.records.facts(request.id), complete(ports, request)
-    ends = [end for end in (facts.get("window", {}).get("closes"), facts.get("give_up_at")) if end is not None]
-    if not ends or last is None:
+    last, rest = complete(ports, request), windows.time_left(ports, request)
+    if last is None or rest is None:
         return
-    needed, rest = last.seconds + HEALTHY_FOR, min(ends) - ports.clock.wall()
-    told = f"what is left needs about {format_duration(needed)} (pass {last.number} took {format_duration(last.seconds)}); there are {format_duration(max(rest, 0.0))}"  # fmt: skip
-    if needed > rest:
-        raise Refused(f"guest {request.guest}", f"it was not stopped: {told}", "give it a longer --window or a later --give-up-at, or a time at which it writes less")  # fmt: skip
-    ports.records.keep_decision(request.id, told)
+    needed = last.seconds + HEALTHY_FOR
+    if size := sum(disk.allocation for disk in plan.after_the_stop):
+        said = forecast(size, windows.measured(ports, request), rest, besides=needed, limit=request.options.bandwidth)
+    else:
+        told = f"what is left needs about {format_duration(needed)} (pass {last.number} took {format_duration(last.seconds)}); there are {format_duration(max(rest, 0.0))}"  # fmt: skip
+        said = Forecast(needed <= rest, told, needed)
+    windows.heed(ports, request, said, "a time at which it writes less")
 
 
 def forget_passes(ports: Ports, request: Request, plan: Plan) -> None:

@@ -15,6 +15,8 @@ from ferryman.plain import from_plain, to_plain
 from ferryman.plan import hooks as rules
 from ferryman.ports import Ports
 
+LOOK_EVERY = 1.0  # seconds between two looks whether somebody asked for cancel
+
 
 def before_stop(ports: Ports, request: Request, fresh: bool) -> None:
     """Nothing has been stopped or asked for yet. Raises Vetoed; then it will not be."""
@@ -53,15 +55,24 @@ def _tell(ports: Ports, request: Request, hook: Hook, event: Event, identity: st
     while True:
         answer, tries = _try(ports, hook, event, facts), tries + 1
         wait = rules.pause(hook, answer, tries)
-        if wait is None or (event is Event.BEFORE_STOP and ports.records.cancel_asked(request.id)):
+        if wait is None or not _waited(ports, request, event, wait):
             break
-        ports.clock.sleep(wait)
     run = HookRun(hook.name, event, identity, answer.ended, tries, answer.words, ports.clock.now())
     others = [one for one in told(ports, request) if (one.hook, one.event_id) != (hook.name, identity)]
     ports.records.keep_facts(request.id, {"hooks": to_plain([*others, run])})
     if run.ended is not Ended.GOOD:
         ports.records.keep_decision(request.id, f"hook {hook.name} ({event}): {run.ended} after {tries} tries: {run.words}")  # fmt: skip
     return run
+
+
+def _waited(ports: Ports, request: Request, event: Event, seconds: float) -> bool:
+    """Between two tries; False: a cancel came, and there is no stop any more that anybody has to be told of."""
+    until = ports.clock.now() + seconds
+    while (left := until - ports.clock.now()) > 0:
+        if event is Event.BEFORE_STOP and ports.records.cancel_asked(request.id):
+            return False
+        ports.clock.sleep(min(left, LOOK_EVERY))
+    return True
 
 
 def _try(ports: Ports, hook: Hook, event: Event, facts: dict[str, Any]) -> Answer:

@@ -9,7 +9,7 @@ from typing import Any
 from ferryman.assess import assess
 from ferryman.errors import Blocked, DriverError, FerrymanError, NeedsAttention, RecordsUnusable, Refused
 from ferryman.execute import ahead, backup, cold, definition, hooks, live, restore, retry, undo, windows
-from ferryman.execute.follow import TransferEnd
+from ferryman.execute.follow import ASK_AGAIN, TOO_LATE, TransferEnd
 from ferryman.execute.inspection import looked
 from ferryman.execute.observe import observe
 from ferryman.execute.retire import retire_if_asked
@@ -76,7 +76,7 @@ class Fulfilment:
 
     def _in_its_time(self, request: Request, act: Callable[[], Outcome]) -> Outcome:
         while True:
-            step("wait", windows.wait, self.ports, request)
+            step("wait", self.wait, request)
             with self._turn.taken(self.ports, request):
                 if step("begin", self._begin, request):
                     return act()
@@ -160,6 +160,13 @@ class Fulfilment:
         """A retry is as fresh as one that was just asked for, where this process has waited for its time."""
         if retry.wait(self.ports, request):
             self.fresh.add(request.id)
+        elif not request.options.waits:
+            raise Refused(f"request {request.id}", TOO_LATE, ASK_AGAIN)
+
+    def wait(self, request: Request) -> None:
+        """One whose time came while this process waited for it is as fresh as one that was just asked for."""
+        windows.wait(self.ports, request)
+        self.fresh.add(request.id)
 
     def admit(self, request: Request) -> None:
         """One guest, one lease."""
@@ -170,7 +177,8 @@ class Fulfilment:
             raise Refused(f"guest {request.guest}", f"request {holder} {does}", f"ferryman follow {holder}, or ferryman cancel {holder}")  # fmt: skip
         if self.ports.records.cancel_asked(request.id):
             raise Refused(f"request {request.id}", "cancelled before it began")
-        windows.note_give_up(self.ports, request)
+        if not request.options.waits:
+            windows.note_give_up(self.ports, request, self.ports.clock.wall())
         self.ports.records.enter(request.id, Phase.PREPARING)
 
     def observe_assess_plan(self, request: Request) -> Any:

@@ -3,15 +3,18 @@
 Each try is a request of its own: what an earlier one registered, noted and took back stays as its report tells it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from typing import Any
 
 from ferryman.errors import AlreadyRunning, Busy, FerrymanError, Timeout, Unreachable
 from ferryman.execute.follow import TOO_OLD_TO_ASK
 from ferryman.model.outcome import Outcome, Status
 from ferryman.model.phase import ENDS
-from ferryman.model.request import Request
+from ferryman.model.request import Options, Request
 from ferryman.model.units import format_duration
+from ferryman.plan.windows import due, in_zone
 from ferryman.ports import Ports
 
 # All others want a person: what assess refused, a hook's no, a cancel, certificates, a copy that does not match.
@@ -56,11 +59,20 @@ def make(ports: Ports, request: Request, outcome: Outcome) -> str:
     at = ports.clock.now() + again.pause
     following = replace(
         request, id=sha256(request.id.encode()).hexdigest()[:8], retries=request.id, attempt=request.attempt + 1,
-        begin_at=at, asked_at=at, options=replace(request.options, at=""),  # its moment has come already
+        begin_at=at, asked_at=at, options=_once_more(request.options, records.facts(request.id), at),
     )  # fmt: skip
     records.add_retry(following)
     records.keep_decision(request.id, again.reason)
     return following.id
+
+
+def _once_more(options: Options, facts: Mapping[str, Any], begins: float) -> Options:
+    """The same, but for a moment that has come already; and the end that the first try had is that of all."""
+    if options.at and due(options, begins).opens <= begins:
+        options = replace(options, at="")
+    if "give_up_at" in facts and not options.waits:
+        options = replace(options, give_up_at=in_zone(facts["give_up_at"], "UTC"))
+    return options
 
 
 def wait(ports: Ports, request: Request) -> bool:

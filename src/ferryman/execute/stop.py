@@ -70,6 +70,8 @@ def stop(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> Transfer
     if not begun:
         if here.where not in (Where.RUNNING, Where.PAUSED, Where.HALTED):
             return TransferEnd(f"it is {here.where.words} at the source, and was not stopped by this move")
+        if why := windows.too_late(ports, request):
+            return TransferEnd(why, remedy=ASK_AGAIN)
         records.keep_facts(request.id, {"stood_still": here.where is not Where.RUNNING})
         if here.where is Where.RUNNING:
             _touch_console(ports, request, source)

@@ -13,10 +13,10 @@ from ferryman.model.copy import CopyResult
 from ferryman.model.phase import Phase
 from ferryman.model.plan import Plan
 from ferryman.model.request import Request
-from ferryman.model.units import MIB
+from ferryman.model.units import MIB, format_duration
 from ferryman.plain import from_plain, to_plain
 from ferryman.plan.cold import HEALTHY_FOR
-from ferryman.plan.forecast import Rate, forecast
+from ferryman.plan.forecast import Forecast, Rate, forecast
 from ferryman.plan.windows import Opening, due, moment, told
 from ferryman.ports import Ports
 
@@ -28,16 +28,18 @@ def wait(ports: Ports, request: Request) -> None:
     """Until it may begin. Raises Refused when its moment passed while nobody waited."""
     ports.records.enter(request.id, Phase.WAITING)
     while True:
-        found = _next(ports, request)
-        while (left := found.opens - ports.clock.wall()) > 0:
+        found, seen = _next(ports, request), ports.clock.wall()
+        while (left := found.opens - (now := ports.clock.wall())) > 0 and now >= seen:
             if ports.records.cancel_asked(request.id):
                 return  # `begin` says so
+            seen = now
             ports.clock.sleep(min(left, LOOK_EVERY))
+        if left > 0:
+            continue  # the clock was set back: another window may come before this one
         if found.closes is None:
-            if not _at_work(ports, request, found):
-                _not_missed(ports, request, found)
+            _not_missed(ports, request, found)
             return
-        if ports.clock.wall() < found.closes:
+        if now < found.closes:
             return  # else this machine slept
 
 
@@ -46,7 +48,8 @@ def _next(ports: Ports, request: Request) -> Opening:
     records, found = ports.records, due(request.options, ports.clock.wall())
     before = _noted(ports, request)
     if found != before:
-        passed = f"{told(request.options, before)} passed while nobody carried this out; " if before else ""
+        missed = before is not None and before.opens < found.opens
+        passed = f"{told(request.options, before)} passed while nobody carried this out; " if before and missed else ""
         begins = told(request.options, found)
         records.keep_facts(request.id, {"window": to_plain(found), "begins": begins})
         records.keep_decision(request.id, f"{passed}it begins at {begins}")
@@ -58,14 +61,15 @@ def _noted(ports: Ports, request: Request) -> Opening | None:
     return None if noted is None else from_plain(Opening, noted)
 
 
-def _at_work(ports: Ports, request: Request, found: Opening) -> bool:
-    """Whether its moment came while it was copied ahead: then nobody missed it."""
-    since = ports.records.facts(request.id).get("at_work_since")
-    return since is not None and since <= found.opens
+def _expected(ports: Ports, request: Request, found: Opening) -> float:
+    """Until when somebody saw to it: its moment, or later where that came while it was copied ahead."""
+    facts = ports.records.facts(request.id)
+    through = facts.get("at_work_since", found.opens + 1) <= found.opens
+    return max(found.opens, facts["at_work_at"]) if through else found.opens
 
 
 def _not_missed(ports: Ports, request: Request, found: Opening) -> None:
-    if ports.clock.wall() - found.opens > TOO_OLD_TO_ASK:
+    if ports.clock.wall() - _expected(ports, request, found) > TOO_OLD_TO_ASK:
         when = told(request.options, found)
         raise Refused(f"request {request.id}", f"it was to begin at {when}, and nobody carried it out then: more than ten minutes ago, so it was not begun",
                       f"ask again: ferryman migrate {request.guest} --to {request.destination}; ferryman serve waits without a terminal")  # fmt: skip
@@ -80,10 +84,10 @@ def begin(ports: Ports, request: Request, *, fresh: bool) -> bool:
     if found.closes is not None and ports.clock.wall() >= found.closes:
         ports.records.keep_decision(request.id, "its turn did not come before the window closed")
         return False
-    if found.closes is None and not fresh and not _at_work(ports, request, found):
+    if found.closes is None and not fresh:
         _not_missed(ports, request, found)
     ports.records.keep_facts(request.id, {"due_at": ports.clock.now()})
-    note_give_up(ports, request)
+    note_give_up(ports, request, found.opens)
     ports.records.enter(request.id, Phase.PREPARING)
     return True
 
@@ -110,11 +114,10 @@ class Turn:
 # Ending by the clock
 
 
-def note_give_up(ports: Ports, request: Request) -> None:
-    """From its beginning on it is known at which moment a cold move is given up."""
+def note_give_up(ports: Ports, request: Request, begins: float) -> None:
+    """The moment at which it is given up: the first one after it may begin, also where its turn comes later."""
     if request.options.give_up_at:
-        at = moment(request.options.give_up_at, ports.clock.wall(), "UTC")
-        ports.records.keep_facts(request.id, {"give_up_at": at})
+        ports.records.keep_facts(request.id, {"give_up_at": moment(request.options.give_up_at, begins, "UTC")})
 
 
 def stop_asked(ports: Ports, request: Request) -> str:
@@ -133,22 +136,42 @@ def stop_asked(ports: Ports, request: Request) -> str:
 
 def foresee(ports: Ports, request: Request, plan: Plan) -> None:
     """Say whether its disks get over in the time there is. Raises Refused when they do not: the guest is not stopped then."""
+    size, rest = sum(disk.allocation for disk in plan.new_disks), time_left(ports, request)
+    if size and rest is not None:
+        said = forecast(size, measured(ports, request), rest, besides=HEALTHY_FOR, limit=request.options.bandwidth)
+        heed(ports, request, said, "move less of it at once (--copy-storage)")
+
+
+def time_left(ports: Ports, request: Request) -> float | None:
+    """Seconds until it has to be done; None where nothing says so."""
     facts = ports.records.facts(request.id)
     ends = [end for end in (facts.get("window", {}).get("closes"), facts.get("give_up_at")) if end is not None]
-    size = sum(disk.allocation for disk in plan.new_disks)
-    if not ends or not size:
-        return
-    said = forecast(size, _measured(ports, request), min(ends) - ports.clock.wall(), besides=HEALTHY_FOR, limit=request.options.bandwidth)  # fmt: skip
+    return min(ends) - ports.clock.wall() if ends else None
+
+
+def heed(ports: Ports, request: Request, said: Forecast, else_: str) -> None:
+    """Note what is foreseen. Raises Refused when it does not fit; `else_` is what helps beside more time."""
     if not said.fits:
         raise Refused(f"guest {request.guest}", f"it was not stopped: {said.reason}",
-                      "give it a longer --window or a later --give-up-at, or move less of it at once (--copy-storage)")  # fmt: skip
+                      f"give it a longer --window or a later --give-up-at, or {else_}")  # fmt: skip
+    ports.records.keep_facts(request.id, {"needs": said.needed})
     ports.records.keep_decision(request.id, said.reason)
 
 
-def _measured(ports: Ports, request: Request) -> Rate | None:
+def too_late(ports: Ports, request: Request) -> str:
+    """Why it shall not be stopped after all: hooks, or a crash, took of the time that was foreseen. Empty: nothing."""
+    rest, needs = time_left(ports, request), ports.records.facts(request.id).get("needs", 0.0)
+    if rest is None or (rest > 0 and needs <= rest):
+        return ""
+    return f"it was not stopped: it needs about {format_duration(needs)}, and by now there are {format_duration(max(rest, 0.0))}"
+
+
+def measured(ports: Ports, request: Request) -> Rate | None:
     """What the last copies between these hosts did; else the link is measured now, before it is used all the same."""
     for earlier in ports.records.requests(limit=1000):
-        if (earlier.source, earlier.destination) != (request.source, request.destination) or earlier.options.bandwidth:
+        if (earlier.source, earlier.destination) != (request.source, request.destination):
+            continue
+        if earlier.options.bandwidth or earlier.options.warm:  # a last pass reads all of a raw disk, and sends little
             continue
         copies = [from_plain(CopyResult, one) for one in ports.records.facts(earlier.id).get("copies", {}).values()]
         read, seconds = sum(one.read for one in copies), sum(_seconds(one, request) for one in copies)

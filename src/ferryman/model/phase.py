@@ -7,7 +7,7 @@ class Phase(StrEnum):
     """Where a move, a backup or a restore is, in the words the operator sees."""
 
     QUEUED = "queued"
-    WAITING = "waiting"  # for its moment or window; nothing is changed yet
+    WAITING = "waiting"  # for its moment or window; nothing is changed yet, or only copied ahead
     PREPARING = "preparing"
     BACKING_UP = "backing up"  # of a move: first of all
     COPYING_AHEAD = "copying ahead"  # the guest runs
@@ -28,7 +28,13 @@ class Phase(StrEnum):
 
 FOLLOWS: dict[Phase, tuple[Phase, ...]] = {
     Phase.QUEUED: (Phase.PREPARING, Phase.REFUSED, Phase.CANCELLED, Phase.NEEDS_ATTENTION),
-    Phase.WAITING: (Phase.PREPARING, Phase.REFUSED, Phase.CANCELLED, Phase.NEEDS_ATTENTION),
+    Phase.WAITING: (
+        Phase.PREPARING,
+        Phase.ROLLING_BACK,  # what was copied ahead
+        Phase.REFUSED,
+        Phase.CANCELLED,
+        Phase.NEEDS_ATTENTION,
+    ),
     Phase.PREPARING: (
         Phase.WAITING,  # once it is known that nothing speaks against it now
         Phase.BACKING_UP,

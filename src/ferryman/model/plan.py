@@ -188,6 +188,13 @@ class Plan:
     saved: str = ""  # cold: path of the guest's saved memory (managed save); empty: none
     ahead: tuple[Ahead, ...] = ()  # warm: what is copied while the guest runs
 
+    @property
+    def after_the_stop(self) -> tuple[NewDisk, ...]:
+        """Disks of which all is copied while the guest stands still."""
+        early = {disk.target for disk in self.ahead}
+        early |= {new.target for new in self.new_disks if early and new.read_only and new.travel is Travel.COPY}
+        return tuple(new for new in self.new_disks if new.target not in early)
+
 
 @dataclass(frozen=True)
 class Order:

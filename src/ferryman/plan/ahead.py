@@ -29,6 +29,7 @@ class Pass:
     read: int = 0  # bytes, of all disks
     written: int = 0
     wire: int = 0
+    resumed: bool = False  # by another process than began it: it took longer than its seconds say
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,14 @@ def decide(done: Sequence[Pass]) -> More:
     if not done:
         return More(True, "nothing is copied yet")
     last, took = done[-1], format_duration(done[-1].seconds)
-    if last.seconds <= SMALL:
-        return More(False, f"pass {last.number} took {took}: what is left is as small")
-    if len(done) > 1 and last.seconds > SHRINKS * done[-2].seconds:
-        return More(False, f"pass {last.number} took {took}, the one before {format_duration(done[-2].seconds)}: it grows no smaller")  # fmt: skip
     if len(done) >= MOST:
         return More(False, f"pass {last.number} took {took}; {MOST} passes are enough")
+    if last.resumed:
+        return More(True, f"pass {last.number} was interrupted, and more was written meanwhile than its {took} tell")
+    if last.seconds <= SMALL:
+        return More(False, f"pass {last.number} took {took}: what is left is as small")
+    if len(done) > 1 and not done[-2].resumed and last.seconds > SHRINKS * done[-2].seconds:
+        return More(False, f"pass {last.number} took {took}, the one before {format_duration(done[-2].seconds)}: it grows no smaller")  # fmt: skip
     return More(True, f"pass {last.number} took {took}: another is shorter")
 
 

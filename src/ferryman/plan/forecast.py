@@ -19,6 +19,7 @@ class Forecast:
 
     fits: bool
     reason: str
+    needed: float = 0.0  # seconds; 0: nobody knows
 
 
 def forecast(size: int, rate: Rate | None, rest: float, *, besides: float, limit: int = 0) -> Forecast:
@@ -32,4 +33,4 @@ def forecast(size: int, rate: Rate | None, rest: float, *, besides: float, limit
     told = (
         f"copying {format_size(size)} needs about {format_duration(needed)} at {format_size(carried)}/s ({rate.seen})"
     )
-    return Forecast(needed <= rest, f"{told}; there are {format_duration(max(rest, 0.0))}")
+    return Forecast(needed <= rest, f"{told}; there are {format_duration(max(rest, 0.0))}", needed)

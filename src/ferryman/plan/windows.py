@@ -84,6 +84,14 @@ def _zone(name: str) -> ZoneInfo:
         raise ValueError(f"'{name}' is no time zone that this machine knows") from None
 
 
+def known(zone: str) -> str:
+    """That name, where moments can be reckoned by it; a machine may have rules of its own in place of one (TZ=CET-1CEST)."""
+    try:
+        return _zone(zone).key
+    except ValueError:
+        return ""
+
+
 def opening(window: Window, now: float) -> Opening:
     """The time that it is open now, or the next one."""
     zone = _zone(window.zone)
@@ -131,8 +139,8 @@ def lasting(text: str, zone: str) -> str:
 
 
 def in_zone(at: float, zone: str) -> str:
-    """A moment with its offset, such as 2026-12-05T22:00:00+01:00."""
-    return datetime.fromtimestamp(at, _zone(zone)).isoformat(timespec="seconds")
+    """A moment with its offset, such as 2026-12-05T22:00:00+01:00; in UTC where no zone is named."""
+    return datetime.fromtimestamp(at, _zone(zone or "UTC")).isoformat(timespec="seconds")
 
 
 def instant(local: datetime, zone: ZoneInfo) -> float:

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from ferryman.model.plan import Method, Plan
+from ferryman.model.plan import Method, NewDisk, Plan
 from ferryman.model.request import Options
 from ferryman.model.units import format_moment, format_size
 
@@ -29,7 +29,7 @@ _TEXTS: dict[tuple[Language, _Course], tuple[str, ...]] = {
     (Language.EN, _Course.LIVE): (
         "{guest} moves to another server",
         "The virtual machine {guest} will be moved to another server of ours {when}. It goes on running while it moves.",
-        "How long: at the end of the move it does not answer for a moment, usually for less than a second and for a few seconds at most.",
+        "How long: at the end of the move it does not answer for a moment, usually for less than a second and for {pause} at most.",
         "What you will notice: probably nothing. Open connections stay open; a video call may stutter once. While the "
         "move is under way the machine may be a little slower than usual.",
         "There is nothing you have to do.",
@@ -67,7 +67,7 @@ _TEXTS: dict[tuple[Language, _Course], tuple[str, ...]] = {
     (Language.ZH, _Course.LIVE): (
         "虚拟机 {guest} 将迁移到另一台服务器",
         "我们将{when}把虚拟机 {guest} 迁移到另一台服务器。迁移期间它照常运行。",
-        "影响时长：迁移收尾时它会短暂无响应，通常不到一秒，最多几秒。",
+        "影响时长：迁移收尾时它会短暂无响应，通常不到一秒，最多{pause}。",
         "您可能注意到的：多半没有任何感觉。已建立的连接不会断开，视频通话可能卡顿一下；迁移过程中，机器可能比平时稍慢。",
         "您无需做任何事情。",
     ),
@@ -112,17 +112,21 @@ _QUESTIONS = {
 }
 _WHEN = {Language.EN: "on {day} at {time} UTC", Language.ZH: "于 {day} {time}（UTC）"}
 _NOW = {Language.EN: "now", Language.ZH: "现在开始"}
+_SOON = {Language.EN: "soon", Language.ZH: "稍后"}  # once most of it is copied, and nobody knows when that is
+_A_FEW_SECONDS = {Language.EN: "a few seconds", Language.ZH: "几秒"}
+FEW = 3.0  # seconds
 _UNITS = {Language.EN: (" second", " minute"), Language.ZH: (" 秒", " 分钟")}
 
 
 def notice(plan: Plan, options: Options, *, request: str, begins: float | None, language: Language) -> str:
-    """The mail, its subject first. `begins`: seconds since the epoch; None: it is under way."""
+    """The mail, its subject first. `begins`: seconds since the epoch, of the stop where it is copied ahead; None: it is under way."""
     subject, *paragraphs = _TEXTS[language, _course(plan)]
     words = {
         "guest": plan.guest,
-        "when": _when(begins, language),
+        "when": _when(begins, _SOON if plan.ahead else _NOW, language),
         "stop": _duration(options.stop_timeout, language),
-        "size": format_size(sum(disk.allocation for disk in plan.new_disks)),
+        "pause": _pause(options.max_downtime, language),
+        "size": format_size(sum(disk.allocation for disk in _while_it_is_off(plan))),
         "request": request,
     }
     lost = [_LOST[language]] if plan.take_back else []
@@ -135,14 +139,24 @@ def _course(plan: Plan) -> _Course:
         return _Course.LIVE
     if not plan.starts:
         return _Course.OFF
-    if not plan.new_disks:
-        return _Course.RESTART
-    return _Course.AHEAD if plan.ahead else _Course.COPY
+    if _while_it_is_off(plan):
+        return _Course.COPY
+    return _Course.AHEAD if plan.ahead else _Course.RESTART
 
 
-def _when(begins: float | None, language: Language) -> str:
+def _while_it_is_off(plan: Plan) -> list[NewDisk]:
+    """Disks of which all is copied, or at least looked through, while nobody can use the guest."""
+    looked_through = {disk.target for disk in plan.ahead if not disk.remembers}
+    return [new for new in plan.new_disks if new in plan.after_the_stop or new.target in looked_through]
+
+
+def _pause(allowed: float, language: Language) -> str:
+    return _A_FEW_SECONDS[language] if allowed <= FEW else _duration(allowed, language).strip()
+
+
+def _when(begins: float | None, otherwise: dict[Language, str], language: Language) -> str:
     if begins is None:
-        return _NOW[language]
+        return otherwise[language]
     day, time, *_ = format_moment(begins).split()
     return _WHEN[language].format(day=day, time=time[:5])
 

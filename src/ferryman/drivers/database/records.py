@@ -40,7 +40,9 @@ def open_records(directory: Path) -> "DatabaseRecords":
         raise _unusable(directory, error) from error
     if version is None:
         with engine.begin() as connection:
-            connection.execute(insert(schema.schema_version).values(version=schema.SCHEMA_VERSION))
+            # Two first commands at once both find it missing.
+            stamp = insert(schema.schema_version).prefix_with("OR IGNORE")
+            connection.execute(stamp.values(version=schema.SCHEMA_VERSION))
     elif version != schema.SCHEMA_VERSION:
         raise BadInput(
             f"records in {directory}",

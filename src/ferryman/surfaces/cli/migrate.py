@@ -317,6 +317,13 @@ def _see_them_through(
             terminal.leave()
         here.moves.wait([request.id])
         interrupts.current = ""
+    for view in here.moves.carried_here():
+        one = view.request
+        interrupts.looks_at(one.id)
+        render.error_lines(
+            f"request {one.id} ({one.guest}), left by an earlier process, is carried on here until its end"
+        )
+        here.moves.wait([one.id])
     if len(asked) > 1:
         codes += _sum_up(here, asked, json)
     return max(codes, default=0)
