@@ -45,15 +45,21 @@ def end_job(ports: Ports, request: Request) -> None:
     found = [arguments for _, act, arguments in ports.records.undo_acts(request.id) if act == END_BACKUP]
     for arguments in found:
         source = ports.hypervisor(arguments["host"])
-        here = source.place(request.guest_uuid).where
-        if here in (Where.ABSENT, Where.OFF):
+        if source.place(request.guest_uuid).where in (Where.ABSENT, Where.OFF):
             continue
-        stood = here is Where.HALTED and not arguments["stood_still"]
-        full = stood and without_room(source, sorted({path.rpartition("/")[0] for path in arguments["scratch"]}))
         source.end_backup(request.guest_uuid)
-        if full:
+        # Whether there is room by now or not: nobody else lets it go on.
+        if not arguments["stood_still"] and source.place(request.guest_uuid).storage_failed:
             source.resume(request.guest_uuid)
             ports.records.keep_decision(request.id, "the guest stood still, since what it overwrote found no room: it goes on now")  # fmt: skip
+
+
+def stands_still(ports: Ports, request: Request) -> bool:
+    """Whether an error of its storage has halted the guest since the job began; a look that fails tells nothing."""
+    with suppress(DriverError):
+        found = [arguments for _, act, arguments in ports.records.undo_acts(request.id) if act == END_BACKUP]
+        return any(not one["stood_still"] and ports.hypervisor(one["host"]).place(request.guest_uuid).storage_failed for one in found)  # fmt: skip
+    return False
 
 
 def without_room(source: Hypervisor, directories: Iterable[str]) -> str:
