@@ -143,7 +143,7 @@ def test_cancelled_after_any_step_before_the_manifest_nothing_of_it_stays(tmp_pa
     [
         ({"copy_fails": "no space left"}, "no space left"),
         ({"offers_nothing": "unsupported by this QEMU"}, "unsupported by this QEMU"),
-        ({"scratch_fills": True, "copy_lasts": True}, "is nearly full"),
+        ({"scratch_fills": True, "copy_lasts": True}, "has no room left"),
     ],
 )
 def test_what_fails_leaves_nothing_behind_and_is_named(tmp_path: Path, changes: dict[str, Any], why: str) -> None:
