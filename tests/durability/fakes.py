@@ -134,7 +134,13 @@ class FakeHypervisor:
         )  # fmt: skip
         if world[self.host.name]["state"] == "off":
             disks = tuple(replace(disk, capacity=GIB) for disk in guest.disks)
-            return replace(guest, state=State.SHUT_OFF, nvram=NVRAM, disks=disks, checkpoints=self.checkpoints(UUID))
+            return replace(
+                guest,
+                state=State.SHUT_OFF,
+                nvram=NVRAM,
+                disks=disks,
+                checkpoints=tuple(one.name for one in self.checkpoints(UUID)),
+            )
         if not world["local"]:
             return replace(guest, disks=tuple(replace(disk, capacity=GIB) for disk in guest.disks))
         image = "/srv/shared/web-2.qcow2" if self.host.name == "b" else "/srv/shared/web.qcow2"
@@ -258,9 +264,6 @@ class FakeHypervisor:
     def make_known(self, uuid: str, snapshots_of_it: Sequence[Snapshot], changes: Changes = NO_CHANGES) -> None:
         pass
 
-    def checkpoints_known(self, uuid: str) -> tuple[Checkpoint, ...]:
-        return ()
-
     def make_checkpoints_known(self, uuid: str, checkpoints_of_it: Sequence[Checkpoint]) -> None:
         pass
 
@@ -306,8 +309,8 @@ class FakeHypervisor:
         with self.world.opened() as content:
             content[self.host.name].pop("backup", None)
 
-    def checkpoints(self, uuid: str) -> tuple[str, ...]:
-        return tuple(self.world.read()[self.host.name].get("checkpoints", ()))
+    def checkpoints(self, uuid: str) -> tuple[Checkpoint, ...]:
+        return tuple(Checkpoint(name, "") for name in self.world.read()[self.host.name].get("checkpoints", ()))
 
     def delete_checkpoint(self, uuid: str, name: str) -> None:
         with self.world.opened() as content:

@@ -251,9 +251,9 @@ class _Watch:
 def _forget_all_but(ports: Ports, request: Request, moment: str) -> None:
     """Only what was written since the last complete pass is still of use."""
     source = ports.hypervisor(request.source)
-    for name in source.checkpoints(request.guest_uuid):
-        if name.startswith(f"ferryman-{request.id}-") and name != moment:
-            source.delete_checkpoint(request.guest_uuid, name)
+    for one in source.checkpoints(request.guest_uuid):
+        if one.name.startswith(f"ferryman-{request.id}-") and one.name != moment:
+            source.delete_checkpoint(request.guest_uuid, one.name)
 
 
 # After the passes

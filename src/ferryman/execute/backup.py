@@ -163,7 +163,7 @@ def observed(ports: Ports, request: Request, into: BackupPlace) -> tuple[tuple[F
     seen = Seen(
         guest=guest,
         pools=source.facts().pools,
-        checkpoints=source.checkpoints(guest.uuid),
+        checkpoints=tuple(one.name for one in source.checkpoints(guest.uuid)),
         earlier=earlier,
         chain=len(chain(earlier.name, there)) if earlier else 0,
         agent=guest.agent and source.agent_answers(guest.uuid),

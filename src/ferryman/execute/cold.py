@@ -274,7 +274,7 @@ def leave(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
                 return end
             records.register_undo(request.id, undo.DEFINE_SOURCE, {"host": request.source})
             _put_saved_aside(ports, request, plan)
-            records.keep_facts(request.id, {"checkpoints": to_plain(source.checkpoints_known(request.guest_uuid))})
+            records.keep_facts(request.id, {"checkpoints": to_plain(source.checkpoints(request.guest_uuid))})
             source.undefine(request.guest_uuid, snapshots=plan.snapshots)
         case _:
             return TransferEnd(f"the guest is {here.where.words} at the source, {there.where.words} at the destination")

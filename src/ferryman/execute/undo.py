@@ -386,9 +386,9 @@ def _end_passes(ports: Ports, request: Request, arguments: dict[str, Any]) -> No
         raise _look_at_both(f"checkpoints of {request.guest} at {arguments['host']}", "the guest is not defined there")
     if here is not Where.OFF:
         source.end_backup(request.guest_uuid)
-    for name in source.checkpoints(request.guest_uuid):
-        if name.startswith(f"ferryman-{request.id}-"):
-            source.delete_checkpoint(request.guest_uuid, name)
+    for one in source.checkpoints(request.guest_uuid):
+        if one.name.startswith(f"ferryman-{request.id}-"):
+            source.delete_checkpoint(request.guest_uuid, one.name)
     for disk in facts.get("plan", {}).get("ahead", ()):
         if here is Where.OFF and disk["remembers"]:
             for one in facts.get("passes", ()):

@@ -32,7 +32,7 @@ def _end_backup(ports: Ports, request: Request, arguments: dict[str, Any]) -> No
     source, name = ports.hypervisor(arguments["host"]), arguments["checkpoint"]
     end_job(ports, request)
     here = source.place(request.guest_uuid).where
-    if name and here is not Where.ABSENT and name in source.checkpoints(request.guest_uuid):
+    if name and here is not Where.ABSENT and name in [one.name for one in source.checkpoints(request.guest_uuid)]:
         source.delete_checkpoint(request.guest_uuid, name)
     for image in arguments["images"] if name and here is Where.OFF else ():
         source.remove_bitmap(image, name)

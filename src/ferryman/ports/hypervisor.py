@@ -132,7 +132,7 @@ class Hypervisor(Protocol):
         """Tell libvirt of snapshots whose data are in the images already."""
         ...
 
-    def checkpoints_known(self, uuid: str) -> tuple[Checkpoint, ...]:
+    def checkpoints(self, uuid: str) -> tuple[Checkpoint, ...]:
         """What libvirt knows of the guest's checkpoints, each after the one it was made upon."""
         ...
 
@@ -158,10 +158,6 @@ class Hypervisor(Protocol):
 
     def end_backup(self, uuid: str) -> None:
         """End it; its scratch files go. None of ours runs: nothing happens."""
-        ...
-
-    def checkpoints(self, uuid: str) -> tuple[str, ...]:
-        """The names of the guest's checkpoints, each after the one it was made upon."""
         ...
 
     def delete_checkpoint(self, uuid: str, name: str) -> None:

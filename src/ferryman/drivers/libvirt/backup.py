@@ -1,10 +1,9 @@
-"""Backup jobs in pull mode, and the checkpoints that make them incremental.
+"""Backup jobs in pull mode; the checkpoints that make them incremental: checkpoints.py.
 
 QEMU offers the frozen content over NBD on a socket of the host, in the directory that libvirt keeps for the running guest: nobody but
 root and QEMU itself gets there, and it goes with the guest. Scratch files go with the job.
 """
 
-import re
 import time
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
@@ -19,7 +18,6 @@ from ferryman.model.backup_job import BackupJob
 DIRECTORY = "/var/lib/libvirt/qemu"
 ENDED_WITHIN = 20.0  # seconds
 SOCKET = "ferryman-backup.sock"
-_NO_BITMAP = re.compile(r"bitmap '[^']*' not found", re.IGNORECASE)
 _NAME_BYTES = 20  # of a guest's name, in what libvirt calls its directory
 
 
@@ -62,33 +60,6 @@ def end(domain: libvirt.virDomain) -> None:
         if time.monotonic() > deadline:
             raise errors.Timeout(f"backup of guest {domain.name()}", f"it did not end within {ENDED_WITHIN:.0f} s", f"look at it: virsh domjobinfo {domain.name()}")  # fmt: skip
         time.sleep(0.05)
-
-
-def checkpoints(domain: libvirt.virDomain) -> tuple[str, ...]:
-    """The names of all, each after the one it was made upon."""
-    found = domain.listAllCheckpoints(libvirt.VIR_DOMAIN_CHECKPOINT_LIST_TOPOLOGICAL)
-    return tuple(one.getName() for one in found)
-
-
-def delete_checkpoint(domain: libvirt.virDomain, name: str) -> None:
-    """With its bitmaps; of a guest that is off libvirt can forget it only, and its bitmaps stay in the images. Gone already: nothing happens.
-
-    A QEMU that was killed never wrote the bitmap that it made: then there is none, and libvirt has to be told to forget the rest.
-    """
-    try:
-        checkpoint = domain.checkpointLookupByName(name)
-    except libvirt.libvirtError as error:
-        if code(error) != libvirt.VIR_ERR_NO_DOMAIN_CHECKPOINT:
-            raise
-        return
-    if domain.isActive():
-        try:
-            checkpoint.delete(0)
-            return
-        except libvirt.libvirtError as error:
-            if not _NO_BITMAP.search(error.get_error_message() or ""):
-                raise
-    checkpoint.delete(libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY)
 
 
 def _backup_xml(domain: libvirt.virDomain, job: BackupJob, socket: str) -> str:

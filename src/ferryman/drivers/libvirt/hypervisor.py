@@ -190,7 +190,7 @@ class LibvirtHypervisor:
     def make_known(self, uuid: str, snapshots_of_it: Sequence[Snapshot], changes: Changes = NO_CHANGES) -> None:
         self._act(uuid, Call.DEFINE, lambda domain: snapshots.make_known(domain, tuple(snapshots_of_it), changes))
 
-    def checkpoints_known(self, uuid: str) -> tuple[Checkpoint, ...]:
+    def checkpoints(self, uuid: str) -> tuple[Checkpoint, ...]:
         return self._look(uuid, "checkpoints", checkpoints.read)
 
     def make_checkpoints_known(self, uuid: str, checkpoints_of_it: Sequence[Checkpoint]) -> None:
@@ -230,11 +230,8 @@ class LibvirtHypervisor:
     def end_backup(self, uuid: str) -> None:
         self._act(uuid, Call.ABORT, backup.end)
 
-    def checkpoints(self, uuid: str) -> tuple[str, ...]:
-        return self._look(uuid, "checkpoints", backup.checkpoints)
-
     def delete_checkpoint(self, uuid: str, name: str) -> None:
-        self._act(uuid, Call.CHECKPOINT, lambda domain: backup.delete_checkpoint(domain, name))
+        self._act(uuid, Call.CHECKPOINT, lambda domain: checkpoints.delete(domain, name))
 
     # Storage
 
