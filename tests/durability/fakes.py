@@ -133,7 +133,8 @@ class FakeHypervisor:
             good_guest(), host=self.host.name, autostart=world[self.host.name]["autostart"], mark=self.mark(UUID), agent=bool(world.get("agent"))
         )  # fmt: skip
         if world[self.host.name]["state"] == "off":
-            disks = tuple(replace(disk, capacity=GIB) for disk in guest.disks)
+            image = world.get("overlay", guest.disks[0].source)
+            disks = tuple(replace(disk, source=image, capacity=GIB) for disk in guest.disks)
             return replace(
                 guest,
                 state=State.SHUT_OFF,
@@ -143,7 +144,7 @@ class FakeHypervisor:
             )
         if not world["local"]:
             return replace(guest, disks=tuple(replace(disk, capacity=GIB) for disk in guest.disks))
-        image = "/srv/shared/web-2.qcow2" if self.host.name == "b" else "/srv/shared/web.qcow2"
+        image = "/srv/shared/web-2.qcow2" if self.host.name == "b" else world.get("overlay", "/srv/shared/web.qcow2")
         disk = replace(guest.disks[0], source=image, capacity=GIB, allocation=GIB)
         return replace(guest, disks=(disk, Disk("sda", "cdrom", "file", world["medium"], "raw", "", True, False)))
 

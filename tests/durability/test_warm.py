@@ -104,6 +104,20 @@ def test_what_was_written_and_is_not_known_any_more_is_compared_as_a_whole(tmp_p
     assert any("all of it is compared" in one for one in told(tmp_path).decisions)
 
 
+@pytest.mark.parametrize(("step", "asked"), [("wait", False), ("hold", True)])
+def test_a_guest_that_got_another_image_meanwhile_stays_where_it_is(tmp_path: Path, step: str, asked: bool) -> None:
+    """A snapshot to a file of its own: what it writes since then is not in the image that was copied."""
+    World.with_local_disks(tmp_path / "world.json")
+    carry(tmp_path, ask(at=_soon(4.0)), f"{step}:inside")
+    change(tmp_path, overlay="/srv/shared/web.snap")
+    assert carry(tmp_path, "recover").returncode == 0
+    report = at_home(tmp_path, "failed")
+    assert report.outcome is not None
+    assert "vda is /srv/shared/web.snap, and was /srv/shared/web.qcow2" in report.outcome.reason
+    assert ("stopping" in [entry.phase for entry in report.phases]) is asked
+    nothing_remembered(tmp_path)
+
+
 def test_it_is_copied_before_its_moment_and_stopped_then(tmp_path: Path) -> None:
     World.with_local_disks(tmp_path / "world.json")
     assert carry(tmp_path, ask(at=_soon(7.0))).returncode == 0

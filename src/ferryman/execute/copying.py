@@ -191,6 +191,8 @@ def still_untouched(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     here = look(source, request.guest_uuid)
     if here.where is not Where.OFF:
         return TransferEnd(f"it is {here.where.words} at the source by now: what was copied is not what it has")
+    if why := other_disks(ports, request, plan):
+        return TransferEnd(why)
     if (
         plan.snapshots
         and list(to_plain(source.snapshots(request.guest_uuid))) != ports.records.facts(request.id)["snapshots"]
@@ -200,6 +202,26 @@ def still_untouched(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     if lost:
         return TransferEnd(f"{', '.join(sorted(lost))} was not held all the time at {request.source}: it may have been written to")  # fmt: skip
     return TransferEnd("")
+
+
+def other_disks(ports: Ports, request: Request, plan: Plan) -> str:
+    """How the guest's disks at the source differ from those that were planned; empty when they do not.
+
+    A snapshot to a file of its own, or a block job, gives a running guest another image, and what it writes goes there; what was attached
+    has no copy. Neither is in the definition that the destination gets.
+    """
+    planned = ports.records.facts(request.id).get("disks")
+    if planned is None:  # left by an earlier version
+        return ""
+    guest = ports.hypervisor(request.source).guest(request.guest_uuid, as_defined=True)
+    now = {disk.target: disk.source for disk in guest.disks}
+    pairs = {one: (now.get(one, ""), planned.get(one, "")) for one in (now.keys() | planned.keys()) - set(plan.ejected)}
+    others = [
+        f"{target} is {here or 'none'}, and was {before or 'none'}"
+        for target, (here, before) in sorted(pairs.items())
+        if here != before
+    ]
+    return f"its disks at the source are others by now: {'; '.join(others)}" if others else ""
 
 
 def _task(request: Request, disk: NewDisk, volume: Volume) -> CopyTask:
