@@ -292,11 +292,14 @@ class FakeHypervisor:
             assert guest["state"] in ("running", "halted"), "nothing writes to it"
             assert "backup" not in guest, "one job at a time"
             for disk in job.disks:
+                if disk.scratch in content.setdefault("scratch", []):
+                    raise DriverError("guest web", f"store '{disk.scratch}' for backup of '{disk.target}' exists")
                 if disk.since and (content.get("forgets") or disk.since not in guest.get("checkpoints", ())):
                     content.pop("forgets", None)
                     raise DriverError("guest web", f"bitmap {disk.since} is inconsistent")
             if not (dies := content.pop("dies", "")) or dies == "offered":
                 guest["backup"] = "backup"
+                content["scratch"] += [disk.scratch for disk in job.disks]
                 guest.setdefault("checkpoints", []).append(job.checkpoint)
                 content.setdefault("bitmaps", []).append(job.checkpoint)
         if dies:  # in the middle of the step
@@ -308,7 +311,8 @@ class FakeHypervisor:
 
     def end_backup(self, uuid: str) -> None:
         with self.world.opened() as content:
-            content[self.host.name].pop("backup", None)
+            if content[self.host.name].pop("backup", None):
+                content["scratch"] = []
 
     def checkpoints(self, uuid: str) -> tuple[Checkpoint, ...]:
         return tuple(Checkpoint(name, "") for name in self.world.read()[self.host.name].get("checkpoints", ()))
@@ -403,6 +407,8 @@ class FakeHypervisor:
     def remove_file(self, path: str) -> None:
         with self.world.opened() as world:
             world.get("files", {}).get(self.host.name, {}).pop(path, None)
+            if path in world.get("scratch", ()):
+                world["scratch"].remove(path)
 
     def hold(self, request: str, images: Sequence[Held]) -> None:
         with self.world.opened() as content:

@@ -143,6 +143,33 @@ def test_a_pass_that_was_interrupted_is_followed_by_another(tmp_path: Path) -> N
     assert [text.partition(":")[0] for text in told(tmp_path).decisions if text.startswith("pass ") and "read" in text] == ["pass 1", "pass 2"]  # fmt: skip
 
 
+def test_a_pass_begins_anew_though_a_qemu_that_was_killed_left_its_scratch_file(tmp_path: Path) -> None:
+    """The source's host went down in it, and with it this ferryman; the guest runs again."""
+    World.with_local_disks(tmp_path / "world.json")
+    change(tmp_path, copy_lasts=True)
+    process = Carrying(tmp_path, ask())
+    until(lambda: "frozen" in world(tmp_path), "no pass begins")
+    process.signal(signal.SIGKILL)
+    process.ended()
+    restarted = {name: value for name, value in world(tmp_path)["a"].items() if name != "backup"}
+    change(tmp_path, copy_lasts=False, a=restarted)
+    assert world(tmp_path)["scratch"]
+    assert carry(tmp_path, "recover").returncode == 0
+    arrived(tmp_path)
+    nothing_remembered(tmp_path)
+    assert not world(tmp_path)["scratch"]
+
+
+def test_a_guest_that_was_started_anew_while_the_move_waited_bears_its_mark_again(tmp_path: Path) -> None:
+    World.with_local_disks(tmp_path / "world.json")
+    carry(tmp_path, ask(at=_soon(4.0)), "wait:inside")
+    change(tmp_path, a={name: value for name, value in world(tmp_path)["a"].items() if name != "mark"})
+    carry(tmp_path, "recover", "watch:inside")
+    assert "mark" in world(tmp_path)["a"]
+    assert carry(tmp_path, "recover").returncode == 0
+    arrived(tmp_path)
+
+
 def left_waiting(state: Path) -> None:
     """Copied ahead, and killed while it waited for its moment."""
     World.with_local_disks(state / "world.json")

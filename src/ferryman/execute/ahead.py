@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ferryman.errors import AlreadyRunning, DriverError, NoBitmap, Stopped, Timeout, Unreachable
-from ferryman.execute import undo, windows
+from ferryman.execute import mark, undo, windows
 from ferryman.execute.copying import Samples, copy_unwritten, task_of
 from ferryman.execute.follow import TOO_OLD_TO_ASK, TransferEnd, due_at
 from ferryman.execute.settle import look
@@ -43,6 +43,7 @@ def catch_up(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     """The same once more, of what was written while something was waited for."""
     facts = ports.records.facts(request.id)
     if "caught_up_from" not in facts:
+        mark.set_mark(ports, request)  # one of a guest that was started anew meanwhile went with its QEMU
         ports.records.keep_facts(request.id, {"caught_up_from": len(noted(ports, request))})
     return _passes(ports, request, plan, begin_with=ports.records.facts(request.id)["caught_up_from"])
 
@@ -133,6 +134,9 @@ def _begin(ports: Ports, request: Request, plan: Plan) -> str:
     """Freeze what the disks hold; the socket where that is offered. What cannot tell what was written since is compared as a whole."""
     records, source = ports.records, ports.hypervisor(request.source)
     found, last = noted(ports, request), complete(ports, request)
+    if found and not found[-1].complete:  # a QEMU that was killed leaves them, and libvirt begins no job over them
+        for disk in plan.ahead:
+            source.remove_file(scratch_file(request, disk))
     number = len(found) + 1
     this = Pass(number, f"ferryman-{request.id}-{number}", last.moment if last else "")
     _note(ports, request, [*found, this])
