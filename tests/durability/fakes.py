@@ -211,7 +211,7 @@ class FakeHypervisor:
 
     def resume(self, uuid: str) -> None:
         with self.world.opened() as content:
-            assert content[self.host.name]["state"] == "paused"
+            assert content[self.host.name]["state"] in ("paused", "halted")
             content[self.host.name]["state"] = "running"
 
     def destroy(self, uuid: str) -> None:

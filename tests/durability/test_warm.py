@@ -160,6 +160,25 @@ def test_a_pass_begins_anew_though_a_qemu_that_was_killed_left_its_scratch_file(
     assert not world(tmp_path)["scratch"]
 
 
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_guest_that_found_no_room_while_nobody_looked_goes_on(tmp_path: Path, ends: bool) -> None:
+    """Its own write had no place for what it overwrites, and it stands still. The pass is given up, or comes to its end before that is seen."""
+    World.with_local_disks(tmp_path / "world.json")
+    change(tmp_path, copy_lasts=True)
+    process = Carrying(tmp_path, ask())
+    until(lambda: "frozen" in world(tmp_path), "no pass begins")
+    process.signal(signal.SIGKILL)
+    process.ended()
+    change(tmp_path, copy_lasts=not ends, scratch_fills=True, a=world(tmp_path)["a"] | {"state": "halted"})
+    assert carry(tmp_path, "recover").returncode == 0
+    if ends:
+        arrived(tmp_path)
+    else:
+        at_home(tmp_path, "failed")
+    nothing_remembered(tmp_path)
+    assert any("it goes on now" in one for one in told(tmp_path).decisions)
+
+
 def test_a_guest_that_was_started_anew_while_the_move_waited_bears_its_mark_again(tmp_path: Path) -> None:
     World.with_local_disks(tmp_path / "world.json")
     carry(tmp_path, ask(at=_soon(4.0)), "wait:inside")

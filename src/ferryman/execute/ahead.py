@@ -8,14 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 from ferryman.errors import AlreadyRunning, DriverError, NoBitmap, Stopped, Timeout, Unreachable
-from ferryman.execute import mark, undo, windows
+from ferryman.execute import mark, undo, unmaking, windows
 from ferryman.execute.copying import Samples, copy_unwritten, task_of
 from ferryman.execute.follow import TOO_OLD_TO_ASK, TransferEnd, due_at
 from ferryman.execute.settle import look
 from ferryman.model.backup_job import BackupDisk, BackupJob
 from ferryman.model.copy import CopyProgress, CopyResult, Image
 from ferryman.model.phase import Phase
-from ferryman.model.place import Place, Where
+from ferryman.model.place import Where
 from ferryman.model.plan import Ahead, Plan
 from ferryman.model.request import Request
 from ferryman.model.units import MIB, format_duration, format_size
@@ -108,6 +108,7 @@ def _pass(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
         here = look(source, request.guest_uuid)
         if here.where not in _ALIVE:
             return TransferEnd(f"it is {here.where.words} at the source by now: nothing that runs could be copied")
+        records.keep_facts(request.id, {"pass_stood_still": here.where is not Where.RUNNING})
         socket = _begin(ports, request, plan)
     this, began = replace(noted(ports, request)[-1], resumed=resumed), ports.clock.now()
     watch = _Watch(ports, request, plan)
@@ -117,7 +118,7 @@ def _pass(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
         if isinstance(copied, TransferEnd):
             return copied
         sums.append(copied)
-    source.end_backup(request.guest_uuid)
+    unmaking.end_pass(ports, request)
     done = replace(
         this, complete=True, seconds=ports.clock.now() - began, read=sum(one.read for one in sums),
         written=sum(one.written for one in sums), wire=sum(one.wire for one in sums),
@@ -205,7 +206,6 @@ class _Watch:
         self._ports, self._request = ports, request
         self._directories = {disk.scratch for disk in plan.ahead}
         self._looked_at = ports.clock.now()
-        self._stood_still = look(ports.hypervisor(request.source), request.guest_uuid).where is not Where.RUNNING
         self.shows: Callable[[CopyProgress], None] = lambda _: None
         self.over = self.remedy = ""  # why the pass ends, and what helps; empty: it goes on
 
@@ -232,7 +232,7 @@ class _Watch:
         elif full := self._full():
             self.over = f"{full} has no room left for what the guest overwrites"
             self.remedy = "make room there, or name another directory: --scratch DIRECTORY"
-            self._end_at_once(here)
+            unmaking.end_pass(self._ports, self._request)  # at once: the guest comes first
         return bool(self.over)
 
     def _full(self) -> str:
@@ -242,18 +242,6 @@ class _Watch:
         except DriverError:  # a look that failed tells nothing
             return ""
         return ", ".join(one for one, room in rooms.items() if room is not None and room < LEFT)
-
-    def _end_at_once(self, here: Place) -> None:
-        """The guest comes first. One whose own write found no room stands still; it goes on, and writes that again."""
-        ports, request = self._ports, self._request
-        source = ports.hypervisor(request.source)
-        source.end_backup(request.guest_uuid)
-        if here.where is not Where.HALTED or self._stood_still:
-            return
-        source.resume(request.guest_uuid)
-        ports.records.keep_decision(
-            request.id, "the guest stood still, since what it overwrote found no room: it goes on now"
-        )
 
 
 def _forget_all_but(ports: Ports, request: Request, moment: str) -> None:
@@ -269,9 +257,8 @@ def _forget_all_but(ports: Ports, request: Request, moment: str) -> None:
 
 def end_passes(ports: Ports, request: Request) -> None:
     """End the job, if one of ours still runs: until then nobody can say who owns the guest."""
-    source = ports.hypervisor(request.source)
-    if look(source, request.guest_uuid).where in _ALIVE:
-        source.end_backup(request.guest_uuid)
+    if look(ports.hypervisor(request.source), request.guest_uuid).where in _ALIVE:
+        unmaking.end_pass(ports, request)
 
 
 def foresee(ports: Ports, request: Request, plan: Plan) -> None:
