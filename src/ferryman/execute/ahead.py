@@ -45,7 +45,8 @@ def catch_up(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     if "caught_up_from" not in facts:
         mark.set_mark(ports, request)  # one of a guest that was started anew meanwhile went with its QEMU
         ports.records.keep_facts(request.id, {"caught_up_from": len(noted(ports, request))})
-    return _passes(ports, request, plan, begin_with=ports.records.facts(request.id)["caught_up_from"])
+    end = copy_unwritten(ports, request, plan)  # the guest does not write to them; others may, in days
+    return end if end.reason else _passes(ports, request, plan, begin_with=ports.records.facts(request.id)["caught_up_from"])
 
 
 def _passes(ports: Ports, request: Request, plan: Plan, *, begin_with: int) -> TransferEnd:

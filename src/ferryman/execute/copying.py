@@ -42,9 +42,9 @@ def copy_disks(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
 
 
 def copy_unwritten(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
-    """Copy the images that no guest writes to: they need not wait until it is stopped."""
+    """Copy the images that no guest writes to: they need not wait until it is stopped. Asked again, one that is as it was is there at once."""
     for number, disk in enumerate(plan.new_disks, 1):
-        if disk.read_only and disk.travel is Travel.COPY and disk.target not in results(ports, request):
+        if disk.read_only and disk.travel is Travel.COPY:
             task = task_of(ports, request, plan, disk.target)
             end = _copy(ports, request, task, disk.target, Samples(ports, request, number, 0, paused=False).take)
             if end.reason:
