@@ -130,7 +130,8 @@ class FakeHypervisor:
     def guest(self, name_or_uuid: str, *, as_defined: bool = False) -> Guest:
         world = self.world.read()
         guest = replace(
-            good_guest(), host=self.host.name, autostart=world[self.host.name]["autostart"], mark=self.mark(UUID), agent=bool(world.get("agent"))
+            good_guest(), host=self.host.name, autostart=world[self.host.name]["autostart"], mark=self.mark(UUID), agent=bool(world.get("agent")),
+            snapshots=tuple(world.get("snapshots", ())),
         )  # fmt: skip
         if world[self.host.name]["state"] == "off":
             image = world.get("overlay", guest.disks[0].source)
@@ -300,6 +301,7 @@ class FakeHypervisor:
             if not (dies := content.pop("dies", "")) or dies == "offered":
                 guest["backup"] = "backup"
                 content["scratch"] += [disk.scratch for disk in job.disks]
+                content["since"] = {disk.target: disk.since for disk in job.disks}
                 guest.setdefault("checkpoints", []).append(job.checkpoint)
                 content.setdefault("bitmaps", []).append(job.checkpoint)
         if dies:  # in the middle of the step
@@ -564,12 +566,15 @@ class FakeCopier(BackupCopies):
         with self.world.opened() as content:
             if task.moment not in ("", "off"):
                 assert content["a"].get("backup"), "nothing freezes what is copied"
-                assert not task.bitmap or "frozen" in content, "what was written since is told of nothing"
+                target = task.id.rpartition("-")[2]
+                assert not task.bitmap or content["since"][target] in content["brought"], (
+                    "what a pass that was given up did not bring is in none"
+                )
                 content["frozen"] = task.moment
             else:
                 assert content["a"]["state"] == "off", "it writes to what is copied"
                 assert content.get("held", {}).get("a"), "nothing holds what is copied"
-                assert not content.get("frozen") or task.bitmap == content["frozen"], "it begins anew"
+                assert not content.get("brought") or task.bitmap == content["brought"][-1], "it begins anew"
             assert content["b"] is None
             if content.get("copy_fails"):
                 raise DriverError("the copy", content["copy_fails"])
@@ -586,6 +591,9 @@ class FakeCopier(BackupCopies):
             if cancelled():
                 raise Stopped("the copy", "it was asked to end")
         progress(CopyProgress("copying", GIB, GIB, GIB))
+        with self.world.opened() as content:
+            if task.moment not in ("", "off"):
+                content.setdefault("brought", []).append(task.moment)
         return CopyResult(GIB, GIB, GIB, GIB, 0, 1.0, 1.0, "d1", "d1", "tls")
 
     def discard(self, task: CopyTask, destination: Host) -> None:

@@ -104,17 +104,29 @@ def test_what_was_written_and_is_not_known_any_more_is_compared_as_a_whole(tmp_p
     assert any("all of it is compared" in one for one in told(tmp_path).decisions)
 
 
-@pytest.mark.parametrize(("step", "asked"), [("wait", False), ("hold", True)])
-def test_a_guest_that_got_another_image_meanwhile_stays_where_it_is(tmp_path: Path, step: str, asked: bool) -> None:
-    """A snapshot to a file of its own: what it writes since then is not in the image that was copied."""
+OVERLAY, OTHER = {"overlay": "/srv/shared/web.snap"}, "vda is /srv/shared/web.snap, and was /srv/shared/web.qcow2"
+
+
+@pytest.mark.parametrize(
+    ("step", "changes", "why", "stopped"),
+    [
+        ("wait", OVERLAY, OTHER, False),
+        ("hold", OVERLAY, OTHER, True),
+        ("wait", {"snapshots": ["before"]}, "it has snapshots at the source by now: before", False),
+    ],
+)
+def test_a_guest_whose_storage_is_another_by_then_stays_where_it_is(
+    tmp_path: Path, step: str, changes: dict[str, Any], why: str, stopped: bool
+) -> None:
+    """After a snapshot to a file of its own, what it writes is not in the image that was copied."""
     World.with_local_disks(tmp_path / "world.json")
     carry(tmp_path, ask(at=_soon(4.0)), f"{step}:inside")
-    change(tmp_path, overlay="/srv/shared/web.snap")
+    change(tmp_path, **changes)
     assert carry(tmp_path, "recover").returncode == 0
     report = at_home(tmp_path, "failed")
     assert report.outcome is not None
-    assert "vda is /srv/shared/web.snap, and was /srv/shared/web.qcow2" in report.outcome.reason
-    assert ("stopping" in [entry.phase for entry in report.phases]) is asked
+    assert why in report.outcome.reason
+    assert ("stopping" in [entry.phase for entry in report.phases]) is stopped
     nothing_remembered(tmp_path)
 
 
@@ -158,6 +170,29 @@ def test_a_pass_begins_anew_though_a_qemu_that_was_killed_left_its_scratch_file(
     arrived(tmp_path)
     nothing_remembered(tmp_path)
     assert not world(tmp_path)["scratch"]
+
+
+def test_after_a_pass_that_was_given_up_the_next_brings_what_was_written_since_the_last_complete_one(
+    tmp_path: Path,
+) -> None:
+    """The source's host went down in the second pass, whose checkpoint stays: since then is not enough."""
+    World.with_local_disks(tmp_path / "world.json")
+    carry(tmp_path, ask(at=_soon(4.0)), "wait:inside")
+    change(tmp_path, copy_lasts=True)
+    process = Carrying(tmp_path, "recover")
+    until(lambda: world(tmp_path)["frozen"].endswith("-2"), "no second pass begins")
+    process.signal(signal.SIGKILL)
+    process.ended()
+    change(tmp_path, copy_lasts=False, a={name: value for name, value in world(tmp_path)["a"].items() if name != "backup"})  # fmt: skip
+    assert carry(tmp_path, "recover").returncode == 0
+    arrived(tmp_path)
+    nothing_remembered(tmp_path)
+    records = open_records(tmp_path)
+    request = records.requests()[0].id
+    found = [(one["since"], one["complete"]) for one in records.facts(request)["passes"]]
+    records.engine.dispose()
+    first = f"ferryman-{request}-1"
+    assert found == [("", True), (first, False), (first, True)]
 
 
 @pytest.mark.parametrize("ends", [False, True])

@@ -46,7 +46,11 @@ def catch_up(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
         mark.set_mark(ports, request)  # one of a guest that was started anew meanwhile went with its QEMU
         ports.records.keep_facts(request.id, {"caught_up_from": len(noted(ports, request))})
     end = copy_unwritten(ports, request, plan)  # the guest does not write to them; others may, in days
-    return end if end.reason else _passes(ports, request, plan, begin_with=ports.records.facts(request.id)["caught_up_from"])
+    return (
+        end
+        if end.reason
+        else _passes(ports, request, plan, begin_with=ports.records.facts(request.id)["caught_up_from"])
+    )
 
 
 def _passes(ports: Ports, request: Request, plan: Plan, *, begin_with: int) -> TransferEnd:

@@ -191,7 +191,7 @@ def still_untouched(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     here = look(source, request.guest_uuid)
     if here.where is not Where.OFF:
         return TransferEnd(f"it is {here.where.words} at the source by now: what was copied is not what it has")
-    if why := other_disks(ports, request, plan):
+    if why := other_storage(ports, request, plan):
         return TransferEnd(why)
     if (
         plan.snapshots
@@ -204,8 +204,8 @@ def still_untouched(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     return TransferEnd("")
 
 
-def other_disks(ports: Ports, request: Request, plan: Plan) -> str:
-    """How the guest's disks at the source differ from those that were planned; empty when they do not.
+def other_storage(ports: Ports, request: Request, plan: Plan) -> str:
+    """How the guest's disks and snapshots at the source differ from what was planned; empty when they do not.
 
     A snapshot to a file of its own, or a block job, gives a running guest another image, and what it writes goes there; what was attached
     has no copy. Neither is in the definition that the destination gets.
@@ -214,6 +214,8 @@ def other_disks(ports: Ports, request: Request, plan: Plan) -> str:
     if planned is None:  # left by an earlier version
         return ""
     guest = ports.hypervisor(request.source).guest(request.guest_uuid, as_defined=True)
+    if guest.snapshots and not plan.snapshots:
+        return f"it has snapshots at the source by now: {', '.join(guest.snapshots)}"
     now = {disk.target: disk.source for disk in guest.disks}
     pairs = {one: (now.get(one, ""), planned.get(one, "")) for one in (now.keys() | planned.keys()) - set(plan.ejected)}
     others = [
