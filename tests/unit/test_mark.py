@@ -67,10 +67,12 @@ def test_a_warm_move_that_waits_for_its_time_is_marked_until_after_it(site: Fake
     at = datetime.fromtimestamp(1000.0 + 3 * 86400, UTC)
     waits = replace(REQUEST, options=replace(REQUEST.options, warm=True, at=at.isoformat()))
     marks.set_mark(site.ports, waits)
-    assert (found := mark_at(site, "a")) and found.until == at.timestamp() + 60 + GRACE
+    assert (found := mark_at(site, "a"))
+    assert found.until == at.timestamp() + 60 + GRACE
     site.ports.records.keep_facts(waits.id, {"due_at": at.timestamp() + 5})
     marks.renew(site.ports, waits)
-    assert (found := mark_at(site, "a")) and found.until == at.timestamp() + 5 + 60 + GRACE
+    assert (found := mark_at(site, "a"))
+    assert found.until == at.timestamp() + 5 + 60 + GRACE
 
 
 def test_it_travels_and_is_removed_at_the_destination(site: FakeSite) -> None:
