@@ -130,10 +130,12 @@ class FakeHypervisor:
     def guest(self, name_or_uuid: str, *, as_defined: bool = False) -> Guest:
         world = self.world.read()
         guest = replace(
-            good_guest(), host=self.host.name, autostart=world[self.host.name]["autostart"], mark=self.mark(UUID), agent=bool(world.get("agent"))
+            good_guest(), host=self.host.name, autostart=world[self.host.name]["autostart"], mark=self.mark(UUID), agent=bool(world.get("agent")),
+            snapshots=tuple(world.get("snapshots", ())),
         )  # fmt: skip
         if world[self.host.name]["state"] == "off":
-            disks = tuple(replace(disk, capacity=GIB) for disk in guest.disks)
+            image = world.get("overlay", guest.disks[0].source)
+            disks = tuple(replace(disk, source=image, capacity=GIB) for disk in guest.disks)
             return replace(
                 guest,
                 state=State.SHUT_OFF,
@@ -143,7 +145,7 @@ class FakeHypervisor:
             )
         if not world["local"]:
             return replace(guest, disks=tuple(replace(disk, capacity=GIB) for disk in guest.disks))
-        image = "/srv/shared/web-2.qcow2" if self.host.name == "b" else "/srv/shared/web.qcow2"
+        image = "/srv/shared/web-2.qcow2" if self.host.name == "b" else world.get("overlay", "/srv/shared/web.qcow2")
         disk = replace(guest.disks[0], source=image, capacity=GIB, allocation=GIB)
         return replace(guest, disks=(disk, Disk("sda", "cdrom", "file", world["medium"], "raw", "", True, False)))
 
@@ -297,11 +299,15 @@ class FakeHypervisor:
             assert guest["state"] in ("running", "halted"), "nothing writes to it"
             assert "backup" not in guest, "one job at a time"
             for disk in job.disks:
+                if disk.scratch in content.setdefault("scratch", []):
+                    raise DriverError("guest web", f"store '{disk.scratch}' for backup of '{disk.target}' exists")
                 if disk.since and (content.get("forgets") or disk.since not in guest.get("checkpoints", ())):
                     content.pop("forgets", None)
                     raise DriverError("guest web", f"bitmap {disk.since} is inconsistent")
             if not (dies := content.pop("dies", "")) or dies == "offered":
                 guest["backup"] = "backup"
+                content["scratch"] += [disk.scratch for disk in job.disks]
+                content["since"] = {disk.target: disk.since for disk in job.disks}
                 guest.setdefault("checkpoints", []).append(job.checkpoint)
                 content.setdefault("bitmaps", []).append(job.checkpoint)
                 if content.get("finds_no_room"):
@@ -315,7 +321,8 @@ class FakeHypervisor:
 
     def end_backup(self, uuid: str) -> None:
         with self.world.opened() as content:
-            content[self.host.name].pop("backup", None)
+            if content[self.host.name].pop("backup", None):
+                content["scratch"] = []
 
     def checkpoints(self, uuid: str) -> tuple[Checkpoint, ...]:
         return tuple(Checkpoint(name, "") for name in self.world.read()[self.host.name].get("checkpoints", ()))
@@ -410,6 +417,8 @@ class FakeHypervisor:
     def remove_file(self, path: str) -> None:
         with self.world.opened() as world:
             world.get("files", {}).get(self.host.name, {}).pop(path, None)
+            if path in world.get("scratch", ()):
+                world["scratch"].remove(path)
 
     def hold(self, request: str, images: Sequence[Held]) -> None:
         with self.world.opened() as content:
@@ -565,12 +574,15 @@ class FakeCopier(BackupCopies):
         with self.world.opened() as content:
             if task.moment not in ("", "off"):
                 assert content["a"].get("backup"), "nothing freezes what is copied"
-                assert not task.bitmap or "frozen" in content, "what was written since is told of nothing"
+                target = task.id.rpartition("-")[2]
+                assert not task.bitmap or content["since"][target] in content["brought"], (
+                    "what a pass that was given up did not bring is in none"
+                )
                 content["frozen"] = task.moment
             else:
                 assert content["a"]["state"] == "off", "it writes to what is copied"
                 assert content.get("held", {}).get("a"), "nothing holds what is copied"
-                assert not content.get("frozen") or task.bitmap == content["frozen"], "it begins anew"
+                assert not content.get("brought") or task.bitmap == content["brought"][-1], "it begins anew"
             assert content["b"] is None
             if content.get("copy_fails"):
                 raise DriverError("the copy", content["copy_fails"])
@@ -587,6 +599,9 @@ class FakeCopier(BackupCopies):
             if cancelled():
                 raise Stopped("the copy", "it was asked to end")
         progress(CopyProgress("copying", GIB, GIB, GIB))
+        with self.world.opened() as content:
+            if task.moment not in ("", "off"):
+                content.setdefault("brought", []).append(task.moment)
         return CopyResult(GIB, GIB, GIB, GIB, 0, 1.0, 1.0, "d1", "d1", "tls")
 
     def discard(self, task: CopyTask, destination: Host) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from ferryman.drivers.database.records import DatabaseRecords, open_records
 from ferryman.errors import DriverError
-from ferryman.execute import cold, copying, definition, inspection, live, storage, undo
+from ferryman.execute import ahead, cold, copying, definition, inspection, live, storage, undo
 from ferryman.execute.patience import Patience
 from ferryman.execute.retire import retire
 from ferryman.execute.stop import stop
@@ -21,6 +21,7 @@ from ferryman.model.host import Host
 from ferryman.model.plan import Changes, Held, Layer, Method, NewDisk, Plan, Travel, Volume
 from ferryman.model.request import Handshake, Options, Request
 from ferryman.plain import to_plain
+from ferryman.plan.ahead import More
 from ferryman.ports import Console, Ports
 from tests.durability.fakes import FakeHypervisor, FakeSite, World
 from tests.unit.sites import UUID
@@ -69,6 +70,27 @@ def registered(records: DatabaseRecords, *acts: str) -> None:
 
 ALL = (undo.RESTORE_AUTOSTART, undo.START_SOURCE, undo.RELEASE_IMAGES, undo.DISCARD_COPY, undo.REMOVE_NEW_DEFINITION,
        undo.DEFINE_SOURCE, undo.STOP_DESTINATION)  # fmt: skip
+
+
+def test_an_image_that_only_others_write_to_is_looked_at_again_once_the_waiting_is_over(
+    records: DatabaseRecords, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was copied ahead, days ago."""
+    medium = replace(DISK, target="sda", source="/srv/shared/iso", format="raw", travel=Travel.COPY, read_only=True)
+    at = ports(records, tmp_path, RUNNING, None)
+    asked: list[CopyTask] = []
+
+    def copy(task: CopyTask, *_: Any, **__: Any) -> CopyResult:
+        asked.append(task)
+        return CopyResult(1, 1, 1, 1, 0, 1.0, 1.0, "d1", "d1", "tls")
+
+    monkeypatch.setattr(at.copier, "copy", copy)
+    monkeypatch.setattr(ahead, "decide", lambda done: More(False, "enough"))
+    plan = replace(PLAN, new_disks=(medium,))
+    records.keep_facts(REQUEST.id, {"volumes": {"sda": to_plain(Volume("sda", "shared", "iso", "/srv/shared/iso"))}})
+    assert ahead.copy_ahead(at, REQUEST, plan).reason == ""
+    assert ahead.catch_up(at, REQUEST, plan).reason == ""
+    assert [task.source.location for task in asked] == ["/srv/shared/iso"] * 2
 
 
 def test_a_source_that_lost_its_holds_after_the_copy_is_not_left_for_what_was_copied(

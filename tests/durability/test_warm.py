@@ -104,6 +104,32 @@ def test_what_was_written_and_is_not_known_any_more_is_compared_as_a_whole(tmp_p
     assert any("all of it is compared" in one for one in told(tmp_path).decisions)
 
 
+OVERLAY, OTHER = {"overlay": "/srv/shared/web.snap"}, "vda is /srv/shared/web.snap, and was /srv/shared/web.qcow2"
+
+
+@pytest.mark.parametrize(
+    ("step", "changes", "why", "stopped"),
+    [
+        ("wait", OVERLAY, OTHER, False),
+        ("hold", OVERLAY, OTHER, True),
+        ("wait", {"snapshots": ["before"]}, "it has snapshots at the source by now: before", False),
+    ],
+)
+def test_a_guest_whose_storage_is_another_by_then_stays_where_it_is(
+    tmp_path: Path, step: str, changes: dict[str, Any], why: str, stopped: bool
+) -> None:
+    """After a snapshot to a file of its own, what it writes is not in the image that was copied."""
+    World.with_local_disks(tmp_path / "world.json")
+    carry(tmp_path, ask(at=_soon(4.0)), f"{step}:inside")
+    change(tmp_path, **changes)
+    assert carry(tmp_path, "recover").returncode == 0
+    report = at_home(tmp_path, "failed")
+    assert report.outcome is not None
+    assert why in report.outcome.reason
+    assert ("stopping" in [entry.phase for entry in report.phases]) is stopped
+    nothing_remembered(tmp_path)
+
+
 def test_it_is_copied_before_its_moment_and_stopped_then(tmp_path: Path) -> None:
     World.with_local_disks(tmp_path / "world.json")
     assert carry(tmp_path, ask(at=_soon(7.0))).returncode == 0
@@ -127,6 +153,80 @@ def test_a_pass_that_was_interrupted_is_followed_by_another(tmp_path: Path) -> N
     assert carry(tmp_path, "recover").returncode == 0
     arrived(tmp_path)
     assert [text.partition(":")[0] for text in told(tmp_path).decisions if text.startswith("pass ") and "read" in text] == ["pass 1", "pass 2"]  # fmt: skip
+
+
+def test_a_pass_begins_anew_though_a_qemu_that_was_killed_left_its_scratch_file(tmp_path: Path) -> None:
+    """The source's host went down in it, and with it this ferryman; the guest runs again."""
+    World.with_local_disks(tmp_path / "world.json")
+    change(tmp_path, copy_lasts=True)
+    process = Carrying(tmp_path, ask())
+    until(lambda: "frozen" in world(tmp_path), "no pass begins")
+    process.signal(signal.SIGKILL)
+    process.ended()
+    restarted = {name: value for name, value in world(tmp_path)["a"].items() if name != "backup"}
+    change(tmp_path, copy_lasts=False, a=restarted)
+    assert world(tmp_path)["scratch"]
+    assert carry(tmp_path, "recover").returncode == 0
+    arrived(tmp_path)
+    nothing_remembered(tmp_path)
+    assert not world(tmp_path)["scratch"]
+
+
+def test_after_a_pass_that_was_given_up_the_next_brings_what_was_written_since_the_last_complete_one(
+    tmp_path: Path,
+) -> None:
+    """The source's host went down in the second pass, whose checkpoint stays: since then is not enough."""
+    World.with_local_disks(tmp_path / "world.json")
+    carry(tmp_path, ask(at=_soon(4.0)), "wait:inside")
+    change(tmp_path, copy_lasts=True)
+    process = Carrying(tmp_path, "recover")
+    until(lambda: world(tmp_path)["frozen"].endswith("-2"), "no second pass begins")
+    process.signal(signal.SIGKILL)
+    process.ended()
+    change(tmp_path, copy_lasts=False, a={name: value for name, value in world(tmp_path)["a"].items() if name != "backup"})  # fmt: skip
+    assert carry(tmp_path, "recover").returncode == 0
+    arrived(tmp_path)
+    nothing_remembered(tmp_path)
+    records = open_records(tmp_path)
+    request = records.requests()[0].id
+    found = [(one["since"], one["complete"]) for one in records.facts(request)["passes"]]
+    records.engine.dispose()
+    first = f"ferryman-{request}-1"
+    assert found == [("", True), (first, False), (first, True)]
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_guest_that_found_no_room_while_nobody_looked_goes_on(tmp_path: Path, ends: bool) -> None:
+    """Its own write had no place for what it overwrites, and it stands still. The pass is given up, or comes to its end before that is seen."""
+    World.with_local_disks(tmp_path / "world.json")
+    change(tmp_path, copy_lasts=True)
+    process = Carrying(tmp_path, ask())
+    until(lambda: "frozen" in world(tmp_path), "no pass begins")
+    process.signal(signal.SIGKILL)
+    process.ended()
+    change(
+        tmp_path,
+        copy_lasts=not ends,
+        scratch_fills=True,
+        a=world(tmp_path)["a"] | {"state": "halted", "storage_failed": True},
+    )
+    assert carry(tmp_path, "recover").returncode == 0
+    if ends:
+        arrived(tmp_path)
+    else:
+        at_home(tmp_path, "failed")
+    nothing_remembered(tmp_path)
+    assert any("it goes on now" in one for one in told(tmp_path).decisions)
+
+
+def test_a_guest_that_was_started_anew_while_the_move_waited_bears_its_mark_again(tmp_path: Path) -> None:
+    World.with_local_disks(tmp_path / "world.json")
+    carry(tmp_path, ask(at=_soon(4.0)), "wait:inside")
+    change(tmp_path, a={name: value for name, value in world(tmp_path)["a"].items() if name != "mark"})
+    carry(tmp_path, "recover", "watch:inside")
+    assert "mark" in world(tmp_path)["a"]
+    assert carry(tmp_path, "recover").returncode == 0
+    arrived(tmp_path)
 
 
 def left_waiting(state: Path) -> None:

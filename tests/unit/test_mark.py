@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import libvirt
@@ -59,6 +60,19 @@ def test_the_mark_says_whose_since_when_and_until_when(site: FakeSite) -> None:
     assert mark_at(site, "a") == Mark("1111aaaa", "me@here", 1000.0, 1000.0 + 60 + GRACE)
     marks.set_mark(site.ports, REQUEST)  # run again after a crash
     assert len(site.ports.records.undo_entries(REQUEST.id)) == 1
+
+
+def test_a_warm_move_that_waits_for_its_time_is_marked_until_after_it(site: FakeSite) -> None:
+    """It is copied ahead now, and stopped in days: until then nobody may take its mark for one that was forgotten."""
+    at = datetime.fromtimestamp(1000.0 + 3 * 86400, UTC)
+    waits = replace(REQUEST, options=replace(REQUEST.options, warm=True, at=at.isoformat()))
+    marks.set_mark(site.ports, waits)
+    assert (found := mark_at(site, "a"))
+    assert found.until == at.timestamp() + 60 + GRACE
+    site.ports.records.keep_facts(waits.id, {"due_at": at.timestamp() + 5})
+    marks.renew(site.ports, waits)
+    assert (found := mark_at(site, "a"))
+    assert found.until == at.timestamp() + 5 + 60 + GRACE
 
 
 def test_it_travels_and_is_removed_at_the_destination(site: FakeSite) -> None:

@@ -8,14 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 from ferryman.errors import AlreadyRunning, DriverError, NoBitmap, Stopped, Timeout, Unreachable
-from ferryman.execute import undo, windows
+from ferryman.execute import mark, undo, unmaking, windows
 from ferryman.execute.copying import Samples, copy_unwritten, task_of
 from ferryman.execute.follow import TOO_OLD_TO_ASK, TransferEnd, due_at
 from ferryman.execute.settle import look
 from ferryman.model.backup_job import BackupDisk, BackupJob
 from ferryman.model.copy import CopyProgress, CopyResult, Image
 from ferryman.model.phase import Phase
-from ferryman.model.place import Place, Where
+from ferryman.model.place import Where
 from ferryman.model.plan import Ahead, Plan
 from ferryman.model.request import Request
 from ferryman.model.units import MIB, format_duration, format_size
@@ -43,8 +43,14 @@ def catch_up(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     """The same once more, of what was written while something was waited for."""
     facts = ports.records.facts(request.id)
     if "caught_up_from" not in facts:
+        mark.set_mark(ports, request)  # one of a guest that was started anew meanwhile went with its QEMU
         ports.records.keep_facts(request.id, {"caught_up_from": len(noted(ports, request))})
-    return _passes(ports, request, plan, begin_with=ports.records.facts(request.id)["caught_up_from"])
+    end = copy_unwritten(ports, request, plan)  # the guest does not write to them; others may, in days
+    return (
+        end
+        if end.reason
+        else _passes(ports, request, plan, begin_with=ports.records.facts(request.id)["caught_up_from"])
+    )
 
 
 def _passes(ports: Ports, request: Request, plan: Plan, *, begin_with: int) -> TransferEnd:
@@ -107,6 +113,7 @@ def _pass(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
         here = look(source, request.guest_uuid)
         if here.where not in _ALIVE:
             return TransferEnd(f"it is {here.where.words} at the source by now: nothing that runs could be copied")
+        records.keep_facts(request.id, {"pass_stood_still": here.where is not Where.RUNNING})
         socket = _begin(ports, request, plan)
     this, began = replace(noted(ports, request)[-1], resumed=resumed), ports.clock.now()
     watch = _Watch(ports, request, plan)
@@ -116,7 +123,7 @@ def _pass(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
         if isinstance(copied, TransferEnd):
             return copied
         sums.append(copied)
-    source.end_backup(request.guest_uuid)
+    unmaking.end_pass(ports, request)
     done = replace(
         this, complete=True, seconds=ports.clock.now() - began, read=sum(one.read for one in sums),
         written=sum(one.written for one in sums), wire=sum(one.wire for one in sums),
@@ -133,6 +140,9 @@ def _begin(ports: Ports, request: Request, plan: Plan) -> str:
     """Freeze what the disks hold; the socket where that is offered. What cannot tell what was written since is compared as a whole."""
     records, source = ports.records, ports.hypervisor(request.source)
     found, last = noted(ports, request), complete(ports, request)
+    if found and not found[-1].complete:  # a QEMU that was killed leaves them, and libvirt begins no job over them
+        for disk in plan.ahead:
+            source.remove_file(scratch_file(request, disk))
     number = len(found) + 1
     this = Pass(number, f"ferryman-{request.id}-{number}", last.moment if last else "")
     _note(ports, request, [*found, this])
@@ -201,7 +211,6 @@ class _Watch:
         self._ports, self._request = ports, request
         self._directories = {disk.scratch for disk in plan.ahead}
         self._looked_at = ports.clock.now()
-        self._stood_still = look(ports.hypervisor(request.source), request.guest_uuid).where is not Where.RUNNING
         self.shows: Callable[[CopyProgress], None] = lambda _: None
         self.over = self.remedy = ""  # why the pass ends, and what helps; empty: it goes on
 
@@ -228,7 +237,7 @@ class _Watch:
         elif full := self._full():
             self.over = f"{full} has no room left for what the guest overwrites"
             self.remedy = "make room there, or name another directory: --scratch DIRECTORY"
-            self._end_at_once(here)
+            unmaking.end_pass(self._ports, self._request)  # at once: the guest comes first
         return bool(self.over)
 
     def _full(self) -> str:
@@ -238,18 +247,6 @@ class _Watch:
         except DriverError:  # a look that failed tells nothing
             return ""
         return ", ".join(one for one, room in rooms.items() if room is not None and room < LEFT)
-
-    def _end_at_once(self, here: Place) -> None:
-        """The guest comes first. One whose own write found no room stands still; it goes on, and writes that again."""
-        ports, request = self._ports, self._request
-        source = ports.hypervisor(request.source)
-        source.end_backup(request.guest_uuid)
-        if here.where is not Where.HALTED or self._stood_still:
-            return
-        source.resume(request.guest_uuid)
-        ports.records.keep_decision(
-            request.id, "the guest stood still, since what it overwrote found no room: it goes on now"
-        )
 
 
 def _forget_all_but(ports: Ports, request: Request, moment: str) -> None:
@@ -265,9 +262,8 @@ def _forget_all_but(ports: Ports, request: Request, moment: str) -> None:
 
 def end_passes(ports: Ports, request: Request) -> None:
     """End the job, if one of ours still runs: until then nobody can say who owns the guest."""
-    source = ports.hypervisor(request.source)
-    if look(source, request.guest_uuid).where in _ALIVE:
-        source.end_backup(request.guest_uuid)
+    if look(ports.hypervisor(request.source), request.guest_uuid).where in _ALIVE:
+        unmaking.end_pass(ports, request)
 
 
 def foresee(ports: Ports, request: Request, plan: Plan) -> None:

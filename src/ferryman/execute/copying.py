@@ -42,9 +42,9 @@ def copy_disks(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
 
 
 def copy_unwritten(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
-    """Copy the images that no guest writes to: they need not wait until it is stopped."""
+    """Copy the images that no guest writes to: they need not wait until it is stopped. Asked again, one that is as it was is there at once."""
     for number, disk in enumerate(plan.new_disks, 1):
-        if disk.read_only and disk.travel is Travel.COPY and disk.target not in results(ports, request):
+        if disk.read_only and disk.travel is Travel.COPY:
             task = task_of(ports, request, plan, disk.target)
             end = _copy(ports, request, task, disk.target, Samples(ports, request, number, 0, paused=False).take)
             if end.reason:
@@ -191,6 +191,8 @@ def still_untouched(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     here = look(source, request.guest_uuid)
     if here.where is not Where.OFF:
         return TransferEnd(f"it is {here.where.words} at the source by now: what was copied is not what it has")
+    if why := other_storage(ports, request, plan):
+        return TransferEnd(why)
     if (
         plan.snapshots
         and list(to_plain(source.snapshots(request.guest_uuid))) != ports.records.facts(request.id)["snapshots"]
@@ -200,6 +202,28 @@ def still_untouched(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     if lost:
         return TransferEnd(f"{', '.join(sorted(lost))} was not held all the time at {request.source}: it may have been written to")  # fmt: skip
     return TransferEnd("")
+
+
+def other_storage(ports: Ports, request: Request, plan: Plan) -> str:
+    """How the guest's disks and snapshots at the source differ from what was planned; empty when they do not.
+
+    A snapshot to a file of its own, or a block job, gives a running guest another image, and what it writes goes there; what was attached
+    has no copy. Neither is in the definition that the destination gets.
+    """
+    planned = ports.records.facts(request.id).get("disks")
+    if planned is None:  # left by an earlier version
+        return ""
+    guest = ports.hypervisor(request.source).guest(request.guest_uuid, as_defined=True)
+    if guest.snapshots and not plan.snapshots:
+        return f"it has snapshots at the source by now: {', '.join(guest.snapshots)}"
+    now = {disk.target: disk.source for disk in guest.disks}
+    pairs = {one: (now.get(one, ""), planned.get(one, "")) for one in (now.keys() | planned.keys()) - set(plan.ejected)}
+    others = [
+        f"{target} is {here or 'none'}, and was {before or 'none'}"
+        for target, (here, before) in sorted(pairs.items())
+        if here != before
+    ]
+    return f"its disks at the source are others by now: {'; '.join(others)}" if others else ""
 
 
 def _task(request: Request, disk: NewDisk, volume: Volume) -> CopyTask:

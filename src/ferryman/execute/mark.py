@@ -12,6 +12,7 @@ from ferryman.model.phase import ENDS, Phase
 from ferryman.model.place import Where
 from ferryman.model.request import Request
 from ferryman.model.units import format_moment
+from ferryman.plan.windows import due
 from ferryman.ports import Hypervisor, Ports, Records
 
 TRIED_FOR = 5.0  # seconds: the destination's job may outlive the switchover a little, its libvirtd may be starting
@@ -37,19 +38,25 @@ def set_mark(ports: Ports, request: Request) -> None:
         raise Refused(f"guest {request.guest}", f"another job ({place.job}) runs on it, which is not ours",
                       f"wait for its end: virsh domjobinfo {request.guest}")  # fmt: skip
     refuse_another(ports, request)
-    until = due_at(ports, request) + request.options.timeout + GRACE
     ports.records.register_undo(request.id, undo.REMOVE_MARK, {"host": request.source})
-    source.set_mark(request.guest_uuid, Mark(request.id, request.asked_by, request.asked_at, until))
+    source.set_mark(request.guest_uuid, Mark(request.id, request.asked_by, request.asked_at, _until(ports, request)))
     refuse_another(ports, request)  # two at the same moment: the later one stays
 
 
 def renew(ports: Ports, request: Request) -> None:
     """The guest is off by now, and its live mark went with its QEMU: its definition bears it from here on."""
-    until = due_at(ports, request) + request.options.timeout + GRACE
     try:
-        ports.hypervisor(request.source).set_mark(request.guest_uuid, Mark(request.id, request.asked_by, request.asked_at, until))  # fmt: skip
+        ports.hypervisor(request.source).set_mark(request.guest_uuid, Mark(request.id, request.asked_by, request.asked_at, _until(ports, request)))  # fmt: skip
     except DriverError as error:
         ports.records.keep_decision(request.id, f"the mark went with the stopped guest, and its definition could not be marked: {error.why}")  # fmt: skip
+
+
+def _until(ports: Ports, request: Request) -> float:
+    """When nobody needs it any more. A warm move sets it before it waits for its time."""
+    begins = due_at(ports, request)
+    if request.options.waits and "due_at" not in ports.records.facts(request.id):
+        begins = max(begins, due(request.options, ports.clock.wall()).opens)
+    return begins + request.options.timeout + GRACE
 
 
 def refuse_another(ports: Ports, request: Request) -> None:

@@ -198,7 +198,8 @@ class Fulfilment:
         probe = request.options.probe or next(iter(site.guest.addresses), "")
         probe = probe or self.ports.network.address_of([interface.mac for interface in site.guest.interfaces])
         bridged = [(one.mac, one.source) for one in site.guest.interfaces if one.kind == "bridge"]
-        self.ports.records.keep_facts(request.id, {"plan": to_plain(plan), "probe": probe, "bridged": bridged})
+        disks = {disk.target: disk.source for disk in site.guest.disks}
+        self.ports.records.keep_facts(request.id, {"plan": to_plain(plan), "probe": probe, "bridged": bridged, "disks": disks})  # fmt: skip
         return to_plain(plan)
 
     def watch(self, request: Request) -> None:

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from ferryman.errors import Busy, DriverError, Unreachable
 from ferryman.execute import mark, undo, windows
+from ferryman.execute.copying import other_storage
 from ferryman.execute.follow import ASK_AGAIN, TOO_LATE, TransferEnd, not_ours_any_more, too_old
 from ferryman.execute.settle import look
 from ferryman.model.phase import Phase
@@ -70,7 +71,7 @@ def stop(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> Transfer
     if not begun:
         if here.where not in (Where.RUNNING, Where.PAUSED, Where.HALTED):
             return TransferEnd(f"it is {here.where.words} at the source, and was not stopped by this move")
-        if why := windows.too_late(ports, request):
+        if why := windows.too_late(ports, request) or other_storage(ports, request, plan):
             return TransferEnd(why, remedy=ASK_AGAIN)
         records.keep_facts(request.id, {"stood_still": here.where is not Where.RUNNING})
         if here.where is Where.RUNNING:

@@ -384,8 +384,7 @@ def _end_passes(ports: Ports, request: Request, arguments: dict[str, Any]) -> No
     here = source.place(request.guest_uuid).where
     if here is Where.ABSENT:
         raise _look_at_both(f"checkpoints of {request.guest} at {arguments['host']}", "the guest is not defined there")
-    if here is not Where.OFF:
-        source.end_backup(request.guest_uuid)
+    unmaking.end_pass(ports, request)
     for one in source.checkpoints(request.guest_uuid):
         if one.name.startswith(f"ferryman-{request.id}-"):
             source.delete_checkpoint(request.guest_uuid, one.name)

@@ -41,17 +41,27 @@ def _end_backup(ports: Ports, request: Request, arguments: dict[str, Any]) -> No
 
 
 def end_job(ports: Ports, request: Request) -> None:
-    """The backup job. A guest whose own write found no room for what it overwrote stands still; it goes on, and writes that again."""
-    found = [arguments for _, act, arguments in ports.records.undo_acts(request.id) if act == END_BACKUP]
-    for arguments in found:
-        source = ports.hypervisor(arguments["host"])
-        if source.place(request.guest_uuid).where in (Where.ABSENT, Where.OFF):
-            continue
-        source.end_backup(request.guest_uuid)
-        # Whether there is room by now or not: nobody else lets it go on.
-        if not arguments["stood_still"] and source.place(request.guest_uuid).storage_failed:
-            source.resume(request.guest_uuid)
-            ports.records.keep_decision(request.id, "the guest stood still, since what it overwrote found no room: it goes on now")  # fmt: skip
+    """The backup job."""
+    for _, act, arguments in ports.records.undo_acts(request.id):
+        if act == END_BACKUP:
+            _end(ports, request, arguments["host"], stood_still=arguments["stood_still"])
+
+
+def end_pass(ports: Ports, request: Request) -> None:
+    """The job of a warm move's pass."""
+    _end(ports, request, request.source, stood_still=ports.records.facts(request.id).get("pass_stood_still", False))
+
+
+def _end(ports: Ports, request: Request, host: str, *, stood_still: bool) -> None:
+    """A guest whose own write found no room for what it overwrote stands still; it goes on, and writes that again: whether there is room
+    by now or not, nobody else lets it. `stood_still`: it did before the job began."""
+    source = ports.hypervisor(host)
+    if source.place(request.guest_uuid).where in (Where.ABSENT, Where.OFF):
+        return
+    source.end_backup(request.guest_uuid)
+    if not stood_still and source.place(request.guest_uuid).storage_failed:
+        source.resume(request.guest_uuid)
+        ports.records.keep_decision(request.id, "the guest stood still, since what it overwrote found no room: it goes on now")  # fmt: skip
 
 
 def stands_still(ports: Ports, request: Request) -> bool:
