@@ -55,5 +55,5 @@ def test_only_an_agent_that_may_freeze_and_thaw_is_asked_to(
     said = {"return": {"supported_commands": [{"name": name, "enabled": on} for name, on in allowed.items()]}}
     monkeypatch.setattr(Domain, "XMLDesc", lambda self, flags=0: CONNECTED)
     monkeypatch.setattr("libvirt_qemu.qemuAgentCommand", lambda *asked: json.dumps(said))
-    assert power.can_freeze(Domain(active=True)) is can  # type: ignore[arg-type]
-    assert not power.can_freeze(Domain(active=False))  # type: ignore[arg-type]
+    assert power.can_freeze(Domain(active=True)) is can
+    assert not power.can_freeze(Domain(active=False))

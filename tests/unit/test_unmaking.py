@@ -39,6 +39,9 @@ class World:
     def cancel_asked(self, request: str) -> str:
         return ""
 
+    def phase(self, request: str) -> str:
+        return ""
+
     def facts(self, request: str) -> dict[str, Any]:
         return {}
 

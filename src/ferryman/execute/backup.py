@@ -256,6 +256,8 @@ def finish(ports: Ports, request: Request, plan: BackupPlan) -> None:
     """What only an incomplete backup needs goes. That the guest's host or the place fails now harms the backup no more."""
     records, source = ports.records, ports.hypervisor(request.source)
     if request.kind is Kind.BACKUP:
+        if records.phase(request.id) is Phase.NEEDS_ATTENTION:  # tried again
+            records.enter(request.id, Phase.COMPLETING)
         records.enter(request.id, Phase.VERIFYING)
     if plan.held and (why := undo.release(ports, request)):
         raise NeedsAttention(f"guest {request.guest}", f"it is backed up, and its images at {request.source} could not be let go: {why}",
