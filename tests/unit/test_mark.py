@@ -73,6 +73,21 @@ def test_a_warm_move_that_waits_for_its_time_is_marked_until_after_it(site: Fake
     assert (found := mark_at(site, "a")) and found.until == at.timestamp() + 5 + 60 + GRACE
 
 
+def test_after_the_waiting_a_mark_that_is_there_is_left_alone_and_one_that_is_gone_is_set_again(site: FakeSite) -> None:
+    """A job of somebody else, such as the backup of every night, is told by the pass that cannot begin: that is tried again."""
+    marks.set_mark(site.ports, REQUEST)
+    with site.world.opened() as content:
+        content["a"]["backup"] = "backup"
+    marks.set_again(site.ports, REQUEST)
+    with site.world.opened() as content:
+        del content["a"]["backup"], content["a"]["mark"]
+    marks.set_again(site.ports, REQUEST)
+    assert (found := mark_at(site, "a")) and found.request == REQUEST.id
+    site.hypervisor("a").set_mark(UUID, OTHERS)
+    with pytest.raises(Refused):
+        marks.set_again(site.ports, REQUEST)
+
+
 def test_it_travels_and_is_removed_at_the_destination(site: FakeSite) -> None:
     marks.set_mark(site.ports, REQUEST)
     move(site)

@@ -43,7 +43,7 @@ def catch_up(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     """The same once more, of what was written while something was waited for."""
     facts = ports.records.facts(request.id)
     if "caught_up_from" not in facts:
-        mark.set_mark(ports, request)  # one of a guest that was started anew meanwhile went with its QEMU
+        mark.set_again(ports, request)
         ports.records.keep_facts(request.id, {"caught_up_from": len(noted(ports, request))})
     end = copy_unwritten(ports, request, plan)  # the guest does not write to them; others may, in days
     return (
