@@ -80,6 +80,7 @@ def with_disk(found: Seen, **changes: Any) -> Seen:
         (seen(earlier=None), Reading.FULL, ""),
         (seen(checkpoints=()), Reading.DIGESTS, "is gone"),
         (with_disk(seen(), format="raw"), Reading.DIGESTS, "do not remember"),
+        (with_disk(seen(), source="/srv/shared/other.qcow2"), Reading.DIGESTS, "in the earlier backup"),  # two disks that changed their names
         (with_disk(seen(), capacity=GIB), Reading.FULL, "smaller"),
         (with_disk(seen(), capacity=20 * GIB), Reading.BITMAP, ""),
         (with_disk(seen(), target="vdb"), Reading.FULL, "no earlier backup"),
@@ -179,7 +180,7 @@ def test_chains_that_lead_in_a_circle_end() -> None:
 
 @pytest.mark.parametrize(
     ("text", "found"),
-    [("/backups/", BackupPlace("this machine", "/backups")), ("c:/srv", BackupPlace("c", "/srv")), ("/", BackupPlace("this machine", "/"))],
+    [("/backups/", BackupPlace("this machine", "/backups")), ("c:/srv", BackupPlace("c", "/srv")), ("c:/srv//x/../web/./1/", BackupPlace("c", "/srv/web/1")), ("/", BackupPlace("this machine", "/"))],
 )  # fmt: skip
 def test_a_place_is_read_as_it_is_typed(text: str, found: BackupPlace) -> None:
     assert place(text) == found
@@ -282,6 +283,7 @@ RESTORE_CASES: dict[str, tuple[Found, Options]] = {
     "restore-device": (found(guest=guest(host_devices=(HostDevice("pci", "0:1"),))), Options()),
     "restore-secret": (found(guest=guest(secrets=("s",)), there=there(secrets=())), Options()),
     "restore-second": (found(), Options(name="second")),
+    "restore-disk": (found(guest=replace(guest(), disks=(*guest().disks, replace(guest().disks[0], target="vdb")))), Options()),
     "restore-media": (found(manifest=manifest(left_out=("sda",))), Options()),
     "restore-state": (found(guest=guest(nvram="/var/lib/nvram/web_VARS.fd")), Options()),
 }  # fmt: skip
@@ -303,6 +305,14 @@ def test_what_speaks_against_a_restore_or_should_be_known(code: str) -> None:
     severities = told(*RESTORE_CASES[code])
     assert code in severities
     assert (severities[code] is Severity.BLOCKER) is (code in REFUSED)
+
+
+def test_firmware_variables_that_are_another_guests_are_left_alone() -> None:
+    path = "/nvram/second_VARS.fd"
+    other = replace(on_host("renamed", UUID, "x"), nvram=path)
+    one = found(guest=guest(nvram="/nvram/web_VARS.fd"), there=there(guests=(other,)), manifest=manifest(files=(SmallFile("nvram", "0", 1),)))  # fmt: skip
+    assert told(one, Options(name="second"))["restore-name-taken"] is Severity.BLOCKER
+    assert "restore-name-taken" not in told(one, Options(name="third"))
 
 
 def test_a_second_guest_may_stand_beside_the_first_and_is_told_apart_by_all_that_tells_guests_apart() -> None:

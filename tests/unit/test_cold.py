@@ -443,3 +443,9 @@ def test_a_drive_whose_medium_was_taken_out_is_empty_at_the_destination() -> Non
         == '<domain><devices><disk type="file" device="cdrom"><target dev="sda" /><readonly /></disk></devices></domain>'
     )
     assert "volume=" in adapted(text, Changes(ejected=("sdb",)))
+
+
+def test_a_disk_that_is_taken_out_is_gone_as_it_is_nothing_without_its_image() -> None:
+    text = "<domain><devices><disk type='file'><source file='/a' /><target dev='vda' /></disk><disk type='file'><source file='/b' /><target dev='vdb' /></disk></devices></domain>"
+    found = adapted(text, Changes(ejected=("vdb",)))
+    assert ("/a" in found, "vdb" in found) == (True, False)

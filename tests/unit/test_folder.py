@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ferryman.drivers import folder as driver
 from ferryman.drivers.folder import HostFolder
 from ferryman.errors import DriverError
 from ferryman.model.host import THIS_MACHINE
@@ -85,3 +86,12 @@ def test_a_file_where_a_folder_should_be_is_an_error_that_says_so(tmp_path: Path
     (tmp_path / "web").write_text("")
     with pytest.raises(DriverError, match=r"Not a directory|File exists"):
         HostFolder(THIS_MACHINE, str(tmp_path / "web")).make("1")
+
+
+def test_what_does_not_come_back_as_it_was_written_is_an_error(
+    folder: HostFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.make("1")
+    monkeypatch.setattr(driver, "_WRITE", driver._WRITE.replace("sync", "echo spoiled >>$1/$2.new; sync", 1).replace("$1/$2.new;", '"$1/$2.new";'))  # fmt: skip
+    with pytest.raises(DriverError, match="not what was written"):
+        folder.write("1/nvram", b"x")

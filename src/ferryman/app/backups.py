@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ferryman.app.moves import Moves, new_request
 from ferryman.app.site import Site
-from ferryman.errors import BadInput, NotFound
+from ferryman.errors import BadInput, DriverError, NotFound, Stopped
 from ferryman.execute.shelf import backups_at, damaged, host_of, layers_wrong
 from ferryman.model.backup import Backup, BackupPlace, BackupPlan, place
 from ferryman.model.copy import CopyProgress, Image
@@ -90,9 +90,15 @@ class Backups:
         wrong += layers_wrong(self._ports, folder, name, around)
         for disk in manifest.disks if not wrong else ():
             image = Image(one.folder.below(disk.file).path, "qcow2")
-            seen = self._ports.copier.digest(
-                image, host_of(self._ports, one.folder.host), progress=progress, cancelled=cancelled
-            )
+            try:
+                seen = self._ports.copier.digest(
+                    image, host_of(self._ports, one.folder.host), progress=progress, cancelled=cancelled
+                )
+            except Stopped:
+                raise
+            except DriverError as error:  # the others are looked through all the same
+                wrong.append(f"{disk.file} cannot be read: {error.why}")
+                continue
             if seen.digest != disk.digest:
                 wrong.append(f"{disk.file} is damaged, or one that it stands upon: it holds {seen.digest}, and its manifest says {disk.digest}")  # fmt: skip
         return Listed(one.folder, one.backup, one.chain, one.needed_by, tuple(wrong), looked_through=True)

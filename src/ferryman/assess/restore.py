@@ -31,6 +31,9 @@ def _who(found: Found, plan: RestorePlan) -> Iterator[Finding]:
     taken = [one for one in found.there.guests if one.name == plan.guest and one.uuid != plan.uuid]
     if taken:
         yield blocker("restore-name-taken", f"name {plan.guest} at {at}", f"guest {taken[0].uuid} has it", "--name NEW gives it another")  # fmt: skip
+    for one in found.there.guests:
+        if plan.nvram and one.nvram == plan.nvram and one.uuid != plan.uuid:
+            yield blocker("restore-name-taken", f"firmware variables {plan.nvram} at {at}", f"they are those of guest {one.name}", "--name NEW gives it others")  # fmt: skip
     if plan.identity is None:
         macs = {interface.mac for interface in guest.interfaces}
         for one in found.there.guests:
@@ -88,5 +91,8 @@ def _disks(found: Found, plan: RestorePlan, options: Options) -> Iterator[Findin
 def _notes(found: Found, plan: RestorePlan) -> Iterator[Finding]:
     if plan.emptied:
         yield note("restore-media", f"guest {plan.guest}", f"its drives {', '.join(plan.emptied)} are empty: their media were not backed up", "insert them: virsh change-media")  # fmt: skip
+    for target in plan.missing:
+        yield warning("restore-disk", f"disk {target} of guest {plan.guest}", "its definition has it from the next start on, and the guest that was backed up ran without it: it comes back without it",
+                      "attach one of its own: virsh attach-disk --config")  # fmt: skip
     if found.guest.nvram and not plan.nvram:
         yield warning("restore-state", f"guest {plan.guest}", "its firmware variables are not in the backup: the firmware makes new ones", "look at its boot order when it starts")  # fmt: skip

@@ -1,6 +1,7 @@
 """A directory of a host, or of this machine, that backups are kept in: small files written to stay, folders that get their name last."""
 
 import base64
+import hashlib
 import json
 import posixpath
 
@@ -35,6 +36,8 @@ base64 -d >"$1/$2.new"
 sync "$1/$2.new"
 mv -f "$1/$2.new" "$1/$2"
 sync "$1/${2%/*}"
+dd if="$1/$2" iflag=nocache count=0 status=none
+sha256sum <"$1/$2"
 """
 _SIZES = """cd "$1/$2" && find . -maxdepth 1 -type f -printf '%f\\t%s\\n' """
 _PUBLISH = f"""
@@ -85,7 +88,10 @@ class HostFolder:
         return base64.b64decode(self._good(answer).out)
 
     def write(self, name: str, content: bytes) -> None:
-        self._do(_WRITE, name, text=base64.encodebytes(content).decode())
+        seen = self._do(_WRITE, name, text=base64.encodebytes(content).decode()).split()[0]
+        if seen != hashlib.sha256(content).hexdigest():
+            raise errors.DriverError(f"file {self._path}/{name} at {self._host.name}", "what is read back is not what was written",
+                                     "look whether its file system is damaged: dmesg")  # fmt: skip
 
     def sizes(self, name: str) -> dict[str, int]:
         return _sizes(self._do(_SIZES, name))

@@ -189,7 +189,7 @@ def make_folder(ports: Ports, request: Request, plan: BackupPlan) -> None:
 def write_manifest(ports: Ports, request: Request, plan: BackupPlan) -> None:
     """The point of no return: with its name the folder is a backup."""
     stopped_by(ports, request)
-    if _is_there(ports, request):
+    if "backup" in ports.records.facts(request.id) and _is_there(ports, request):
         return  # run again after a crash
     if request.kind is Kind.BACKUP:
         ports.records.enter(request.id, Phase.COMPLETING)

@@ -1,5 +1,6 @@
 """A backup of a guest: where it lies, what its manifest says of it, and how a new one will be made."""
 
+import posixpath
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -50,7 +51,7 @@ def place(text: str) -> BackupPlace:
     host, colon, path = ("", ":", text) if text.startswith("/") else text.partition(":")
     if not colon or not path.startswith("/"):
         raise ValueError("it is neither a path nor HOST:/PATH")
-    return BackupPlace(host or THIS_MACHINE.name, path.rstrip("/") or "/")
+    return BackupPlace(host or THIS_MACHINE.name, posixpath.normpath(path))
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,7 @@ class GuestOnHost:
     memory_configured: int  # bytes
     disks: tuple[str, ...]  # images (of a volume its path), empty string for an empty drive
     networks: tuple[str, ...]  # bridge or network names
+    nvram: str = ""  # path of the variable store
 
 
 @dataclass(frozen=True)

@@ -23,5 +23,6 @@ class RestorePlan:
     nvram: str = ""  # path; empty: it has none, or none is in the backup
     tpm: str = ""  # directory; likewise
     emptied: tuple[str, ...] = ()  # drives
+    missing: tuple[str, ...] = ()  # disks of its definition that the backup does not hold: it comes back without them
     networks: dict[str, str] = field(default_factory=dict)  # bridge or network names, old to new
     starts: bool = False

@@ -144,6 +144,8 @@ def _reading(disk: Disk, seen: Seen, *, exported: bool) -> tuple[Reading, str, s
         return Reading.FULL, "no earlier backup in this place has it" if manifest else "", ""
     if disk.capacity < before.size:
         return Reading.FULL, "it is smaller than in the earlier backup", ""
+    if disk.source != before.source:  # its bitmap may be one of another disk, which bore that name at the time
+        return Reading.DIGESTS, f"its image was {before.source} in the earlier backup", ""
     if disk.format != "qcow2":
         return Reading.DIGESTS, f"{disk.format} images do not remember what was written", ""
     if not before.remembers or not manifest.checkpoint:

@@ -14,6 +14,7 @@ from ferryman.model.restore import RestorePlan
 from ferryman.model.units import format_size
 from ferryman.plan import disks, parts
 from ferryman.plan.adaption import adapted_to
+from ferryman.plan.backup import backed_up
 from ferryman.plan.cold import tpm_state
 
 RESTORE_STEPS = (
@@ -89,10 +90,17 @@ def restore_plan(found: Found, options: Options, *, uuid: str) -> RestorePlan:
         nvram=(identity.nvram if identity else guest.nvram) if NVRAM in names else "",
         tpm=_tpm(guest, uuid) if TPM in names else "",
         emptied=manifest.left_out,
+        missing=_missing(manifest, guest),
         networks={old: new for old, new in options.map_network.items() if old in used and old != new},
         starts=options.start,
     )
     return _with_steps(plan)
+
+
+def _missing(manifest: Manifest, guest: Guest) -> tuple[str, ...]:
+    """Added to the definition while the guest ran without them; their images are those of the guest that was backed up."""
+    there = {disk.target for disk in manifest.disks}
+    return tuple(disk.target for disk in backed_up(guest) if disk.target not in there)
 
 
 def _identity(guest: Guest, name: str, uuid: str) -> Identity:

@@ -89,7 +89,7 @@ class Folder(Protocol):
         ...
 
     def write(self, name: str, content: bytes) -> None:
-        """Make or replace a small file; it is on storage when this returns."""
+        """Make or replace a small file; it is on storage, and was read back, when this returns."""
         ...
 
     def sizes(self, name: str) -> dict[str, int]:

@@ -27,7 +27,7 @@ def adapt(root: Element, changes: Changes) -> None:
         if target is not None and target.get("dev") in volumes:
             _move_disk(disk, volumes[target.get("dev", "")])
         if target is not None and target.get("dev") in changes.ejected:
-            _empty(disk)
+            _take_out(root, disk)
     for interface in root.findall("devices/interface"):
         _rename(interface, changes.networks)
         if changes.links_down:
@@ -118,6 +118,15 @@ def _set_format(disk: Element, kind: str) -> None:
     if driver is None:  # raw, says QEMU of a disk that names nothing
         driver = ElementTree.SubElement(disk, "driver", {"name": "qemu"})
     driver.set("type", kind)
+
+
+def _take_out(root: Element, disk: Element) -> None:
+    """A drive's medium; of a disk, which is nothing without its image, the disk itself."""
+    devices = root.find("devices")
+    if disk.get("device", "disk") in ("cdrom", "floppy") or devices is None:
+        _empty(disk)
+    else:
+        devices.remove(disk)
 
 
 def _empty(drive: Element) -> None:

@@ -58,6 +58,7 @@ def _guest_on_host(domain: libvirt.virDomain, numbers: dict[str, Any]) -> GuestO
         memory_configured=definition.memory,
         disks=tuple(storage.located(domain.connect(), disk).source for disk in definition.disks),
         networks=tuple(interface.source for interface in definition.interfaces),
+        nvram=definition.nvram,
     )
 
 
