@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ferryman.errors import AlreadyRunning, DriverError, NoBitmap, Stopped, Timeout, Unreachable
+from ferryman.errors import DriverError, NoBitmap, Stopped
 from ferryman.execute import mark, undo, unmaking, windows
 from ferryman.execute.copying import Samples, copy_unwritten, task_of
 from ferryman.execute.follow import TOO_OLD_TO_ASK, TransferEnd, due_at
@@ -148,9 +148,7 @@ def _begin(ports: Ports, request: Request, plan: Plan) -> str:
     _note(ports, request, [*found, this])
     try:
         return source.begin_backup(request.guest_uuid, _job(request, plan, this))
-    except (Unreachable, Timeout, AlreadyRunning):
-        raise
-    except DriverError as error:
+    except NoBitmap as error:
         if not this.since:
             raise
         records.keep_decision(request.id, f"what was written since pass {last.number if last else 0} is not known any more ({error.why}): all of it is compared")  # fmt: skip
