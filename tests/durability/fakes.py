@@ -160,7 +160,8 @@ class FakeHypervisor:
         if not content:
             return ABSENT
         job = "outgoing migration" if world["job"] and self.host.name == "a" else content.get("backup", "")
-        return Place(Where(content["state"]), True, content["autostart"], job)
+        failed = bool(content.get("storage_failed"))
+        return Place(Where(content["state"]), True, content["autostart"], job, storage_failed=failed)
 
     def mark(self, uuid: str) -> Mark | None:
         text = (self.world.read()[self.host.name] or {}).get("mark")
@@ -212,8 +213,10 @@ class FakeHypervisor:
 
     def resume(self, uuid: str) -> None:
         with self.world.opened() as content:
-            assert content[self.host.name]["state"] in ("paused", "halted")
-            content[self.host.name]["state"] = "running"
+            here = content[self.host.name]
+            assert here["state"] == "paused" or here.pop("storage_failed", False)
+            assert "backup" not in here, "what stopped it is still there"
+            here["state"] = "running"
 
     def destroy(self, uuid: str) -> None:
         with self.world.opened() as content:
@@ -272,6 +275,9 @@ class FakeHypervisor:
     def image_chain(self, path: str, kind: str) -> tuple[ImageFile, ...]:
         return (ImageFile(path, kind, GIB),)
 
+    def can_freeze(self, uuid: str) -> bool:
+        return self.agent_answers(uuid)
+
     def freeze(self, uuid: str) -> int:
         with self.world.opened() as content:
             if content.get("agent_hangs"):
@@ -304,6 +310,8 @@ class FakeHypervisor:
                 content["since"] = {disk.target: disk.since for disk in job.disks}
                 guest.setdefault("checkpoints", []).append(job.checkpoint)
                 content.setdefault("bitmaps", []).append(job.checkpoint)
+                if content.get("finds_no_room"):
+                    guest.update(state="halted", storage_failed=True)
         if dies:  # in the middle of the step
             os.kill(os.getpid(), signal.SIGKILL)
         return "/run/web.sock"

@@ -181,6 +181,41 @@ def test_a_guest_that_does_not_thaw_needs_attention_until_it_does(tmp_path: Path
     nothing_left(tmp_path, "failed")
 
 
+@pytest.mark.parametrize(("lasts", "status"), [(True, "failed"), (False, "succeeded")])
+def test_a_guest_that_found_no_room_goes_on_also_when_there_is_room_again(
+    tmp_path: Path, lasts: bool, status: str
+) -> None:
+    made(tmp_path, finds_no_room=True, copy_lasts=lasts)
+    assert carry(tmp_path, "backup").returncode == 0
+    report = told(tmp_path)
+    assert report.outcome is not None
+    assert report.outcome.status == status, report.outcome
+    assert world(tmp_path)["a"]["state"] == "running"
+    assert "it goes on now" in " ".join(report.decisions)
+    untouched(tmp_path)
+
+
+def test_a_guest_that_stood_still_before_stands_still_after(tmp_path: Path) -> None:
+    made(tmp_path, "halted")
+    change(tmp_path, a=world(tmp_path)["a"] | {"storage_failed": True})
+    assert carry(tmp_path, "backup").returncode == 0
+    assert world(tmp_path)["a"]["state"] == "halted"
+
+
+def test_a_backup_whose_guests_host_falls_silent_is_one_all_the_same(tmp_path: Path) -> None:
+    made(tmp_path)
+    carry(tmp_path, "backup", "write-manifest:after")
+    change(tmp_path, silent=["a"])
+    assert carry(tmp_path, "recover").returncode == 0
+    report = told(tmp_path)
+    assert report.outcome is not None
+    assert (report.outcome.status, "it is backed up" in report.outcome.reason) == ("needs attention", True)
+    assert world(tmp_path)["journals"]  # the next one goes by it
+    change(tmp_path, silent=[])
+    assert carry(tmp_path, "recover").returncode == 0
+    succeeded(tmp_path)
+
+
 def second(state: Path, what: str = "backup", **changes: Any) -> Report:
     """Another backup, of a guest that has written since."""
     change(state, **changes)

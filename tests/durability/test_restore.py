@@ -80,8 +80,9 @@ def test_one_that_does_not_start_is_there_all_the_same_and_needs_attention(tmp_p
     assert carry(tmp_path, "restore-start").returncode == 0
     assert "does not run: it crashed" in ended(tmp_path, "needs attention").outcome.reason  # type: ignore[union-attr]
     assert world(tmp_path)["volumes"] == [VOLUME]
+    change(tmp_path, b={"state": "running", "autostart": False})  # as it was told to
     assert carry(tmp_path, "recover").returncode == 0
-    ended(tmp_path, "succeeded")
+    assert ended(tmp_path, "succeeded").outcome.running_at == "b"  # type: ignore[union-attr]
 
 
 def damage(state: Path, name: str, content: str) -> None:

@@ -204,7 +204,12 @@ def test_a_guest_that_found_no_room_while_nobody_looked_goes_on(tmp_path: Path, 
     until(lambda: "frozen" in world(tmp_path), "no pass begins")
     process.signal(signal.SIGKILL)
     process.ended()
-    change(tmp_path, copy_lasts=not ends, scratch_fills=True, a=world(tmp_path)["a"] | {"state": "halted"})
+    change(
+        tmp_path,
+        copy_lasts=not ends,
+        scratch_fills=True,
+        a=world(tmp_path)["a"] | {"state": "halted", "storage_failed": True},
+    )
     assert carry(tmp_path, "recover").returncode == 0
     if ends:
         arrived(tmp_path)

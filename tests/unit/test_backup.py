@@ -307,6 +307,12 @@ def test_what_speaks_against_a_restore_or_should_be_known(code: str) -> None:
     assert (severities[code] is Severity.BLOCKER) is (code in REFUSED)
 
 
+def test_a_tpm_whose_state_was_not_backed_up_is_told() -> None:
+    assert told(found(guest=guest(tpm="emulator")), Options())["restore-state"] is Severity.WARNING
+    kept = manifest(files=(SmallFile("tpm.tar", "0", 1),))
+    assert "restore-state" not in told(found(guest=guest(tpm="emulator"), manifest=kept), Options())
+
+
 def test_firmware_variables_that_are_another_guests_are_left_alone() -> None:
     path = "/nvram/second_VARS.fd"
     other = replace(on_host("renamed", UUID, "x"), nvram=path)

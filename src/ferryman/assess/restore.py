@@ -6,6 +6,7 @@ from ferryman.model.finding import Finding, blocker, by_weight, note, warning
 from ferryman.model.request import Options
 from ferryman.model.restore import RestorePlan
 from ferryman.model.units import format_size
+from ferryman.plan.cold import tpm_state
 from ferryman.plan.restore import Found, berth
 
 
@@ -96,3 +97,5 @@ def _notes(found: Found, plan: RestorePlan) -> Iterator[Finding]:
                       "attach one of its own: virsh attach-disk --config")  # fmt: skip
     if found.guest.nvram and not plan.nvram:
         yield warning("restore-state", f"guest {plan.guest}", "its firmware variables are not in the backup: the firmware makes new ones", "look at its boot order when it starts")  # fmt: skip
+    if tpm_state(found.guest) and not plan.tpm:
+        yield warning("restore-state", f"guest {plan.guest}", "the state of its TPM is not in the backup: it begins with an empty one", "have the recovery keys at hand of what it has sealed, such as encrypted disks")  # fmt: skip

@@ -166,7 +166,7 @@ def observed(ports: Ports, request: Request, into: BackupPlace) -> tuple[tuple[F
         checkpoints=tuple(one.name for one in source.checkpoints(guest.uuid)),
         earlier=earlier,
         chain=len(chain(earlier.name, there)) if earlier else 0,
-        agent=guest.agent and source.agent_answers(guest.uuid),
+        agent=guest.agent and source.can_freeze(guest.uuid),
     )
     plan = backup_plan(seen, request.options, place=own, name=name_at(ports.clock.wall(), there), request=request.id)
     scratch_room = {one: source.room(one) for one in sorted({disk.scratch for disk in plan.disks if disk.exported})}
@@ -261,7 +261,11 @@ def finish(ports: Ports, request: Request, plan: BackupPlan) -> None:
         raise NeedsAttention(f"guest {request.guest}", f"it is backed up, and its images at {request.source} could not be let go: {why}",
                              f"once ssh to {request.source} works: ferryman recover lets them go")  # fmt: skip
     if plan.running:
-        source.end_backup(request.guest_uuid)  # a crash may have come before it was ended
+        try:
+            unmaking.end_job(ports, request)  # a crash may have come before it was ended
+        except DriverError as error:
+            raise NeedsAttention(f"guest {request.guest}", f"it is backed up, and whether {request.source} still runs the job for it is not known: {error.why}",
+                                 f"once {request.source} answers: ferryman recover ends it") from error  # fmt: skip
     undo.drop_all(ports, request)
     for name in plan.older:
         try:

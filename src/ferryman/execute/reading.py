@@ -88,11 +88,14 @@ def _job(plan: BackupPlan, request: Request, *, since: bool) -> BackupJob:
 
 def _freeze(ports: Ports, request: Request) -> bool:
     """Whether it is frozen now; the undo is registered before."""
-    records = ports.records
+    records, source = ports.records, ports.hypervisor(request.source)
+    if not source.can_freeze(request.guest_uuid):  # nothing is frozen, and nobody would thaw
+        records.keep_decision(request.id, "its file systems are not frozen, so the backup is as after a loss of power: its agent does not answer any more")  # fmt: skip
+        return False
     records.register_undo(request.id, unmaking.THAW, {"host": request.source})
     records.keep_facts(request.id, {"backup_thawed": False})
     try:
-        count = ports.hypervisor(request.source).freeze(request.guest_uuid)
+        count = source.freeze(request.guest_uuid)
     except DriverError as error:
         records.keep_decision(request.id, f"its file systems are not frozen, so the backup is as after a loss of power: {error.why}")  # fmt: skip
         return False
@@ -115,8 +118,8 @@ def _thaw(ports: Ports, request: Request) -> None:
 
 
 def end_backup(ports: Ports, request: Request, plan: BackupPlan) -> None:
-    """QEMU offers nothing any more; the guest's host has its room back."""
-    ports.hypervisor(request.source).end_backup(request.guest_uuid)
+    """QEMU offers nothing any more; the guest's host has its room back, and a guest that found none in the last moment goes on."""
+    unmaking.end_job(ports, request)
 
 
 # A guest that is off
@@ -271,5 +274,8 @@ class _Watch:
             self._looked_at = now
             if full := unmaking.without_room(self._ports.hypervisor(self._request.source), self._directories):
                 self.over = f"{full} at {self._request.source} has no room left for what the guest overwrites meanwhile"
+            elif unmaking.stands_still(self._ports, self._request):
+                self.over = f"an error of its storage made the guest stand still; what it overwrites meanwhile is kept in {', '.join(self._directories)}"
+            if self.over:
                 unmaking.end_job(self._ports, self._request)
         return bool(self.over)

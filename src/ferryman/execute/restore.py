@@ -88,7 +88,8 @@ def _succeeded(ports: Ports, request: Request, plan: RestorePlan, why: str) -> O
     if why:
         return Outcome(Status.NEEDS_ATTENTION, f"{plan.guest} is brought back at {at}, and does not run: {why}", "",
                        remedy=f"why: /var/log/libvirt/qemu/{plan.guest}.log at {at}; then virsh start {plan.guest}, and ferryman recover", **figures)  # fmt: skip
-    how, running_at = ("and runs", at) if plan.starts else ("shut off", "")
+    runs = plan.starts or look(ports.hypervisor(at), request.guest_uuid).where is Where.RUNNING
+    how, running_at = ("and runs", at) if runs else ("shut off", "")
     return Outcome(Status.SUCCEEDED, f"{plan.guest} is brought back at {at}, {how}", running_at, **figures)
 
 
@@ -171,7 +172,9 @@ def _stopped_by(ports: Ports, request: Request) -> None:
 def _changes(ports: Ports, request: Request, plan: RestorePlan) -> Changes:
     made = ports.records.facts(request.id).get("volumes", {}).values()
     volumes = tuple(from_plain(Volume, one) for one in made)
-    return Changes(volumes, plan.networks, adaption=plan.adaption, ejected=plan.emptied, identity=plan.identity)
+    return Changes(
+        volumes, plan.networks, adaption=plan.adaption, ejected=(*plan.emptied, *plan.missing), identity=plan.identity
+    )
 
 
 def try_definition(ports: Ports, request: Request, plan: RestorePlan) -> None:

@@ -44,29 +44,32 @@ def end_job(ports: Ports, request: Request) -> None:
     """The backup job."""
     for _, act, arguments in ports.records.undo_acts(request.id):
         if act == END_BACKUP:
-            directories = {path.rpartition("/")[0] for path in arguments["scratch"]}
-            _end(ports, request, arguments["host"], directories, stood_still=arguments["stood_still"])
+            _end(ports, request, arguments["host"], stood_still=arguments["stood_still"])
 
 
 def end_pass(ports: Ports, request: Request) -> None:
     """The job of a warm move's pass."""
-    facts = ports.records.facts(request.id)
-    directories = {disk["scratch"] for disk in facts["plan"]["ahead"]}
-    _end(ports, request, request.source, directories, stood_still=facts.get("pass_stood_still", False))
+    _end(ports, request, request.source, stood_still=ports.records.facts(request.id).get("pass_stood_still", False))
 
 
-def _end(ports: Ports, request: Request, host: str, directories: set[str], *, stood_still: bool) -> None:
-    """A guest whose own write found no room for what it overwrote stands still; it goes on, and writes that again. `stood_still`: it did
-    before the job began."""
+def _end(ports: Ports, request: Request, host: str, *, stood_still: bool) -> None:
+    """A guest whose own write found no room for what it overwrote stands still; it goes on, and writes that again: whether there is room
+    by now or not, nobody else lets it. `stood_still`: it did before the job began."""
     source = ports.hypervisor(host)
-    here = source.place(request.guest_uuid).where
-    if here in (Where.ABSENT, Where.OFF) or not source.backup_running(request.guest_uuid):
+    if source.place(request.guest_uuid).where in (Where.ABSENT, Where.OFF):
         return
-    full = here is Where.HALTED and not stood_still and without_room(source, sorted(directories))
     source.end_backup(request.guest_uuid)
-    if full:
+    if not stood_still and source.place(request.guest_uuid).storage_failed:
         source.resume(request.guest_uuid)
         ports.records.keep_decision(request.id, "the guest stood still, since what it overwrote found no room: it goes on now")  # fmt: skip
+
+
+def stands_still(ports: Ports, request: Request) -> bool:
+    """Whether an error of its storage has halted the guest since the job began; a look that fails tells nothing."""
+    with suppress(DriverError):
+        found = [arguments for _, act, arguments in ports.records.undo_acts(request.id) if act == END_BACKUP]
+        return any(not one["stood_still"] and ports.hypervisor(one["host"]).place(request.guest_uuid).storage_failed for one in found)  # fmt: skip
+    return False
 
 
 def without_room(source: Hypervisor, directories: Iterable[str]) -> str:

@@ -42,6 +42,7 @@ class Place:
     autostart: bool = False
     job: str = ""  # the running job's kind, empty for none
     detail: str = ""  # libvirt's reason of the state, or why the host is unreachable
+    storage_failed: bool = False  # halted by an error of its storage, such as one that is full
 
 
 ABSENT = Place(Where.ABSENT)

@@ -48,7 +48,7 @@ class Seen:
     checkpoints: tuple[str, ...]  # each after the one it was made upon
     earlier: Backup | None  # the newest whole one in the same place; None: none is there, or none is wanted
     chain: int = 0  # so many backups it needs, itself counted
-    agent: bool = False  # the guest's agent answers
+    agent: bool = False  # the guest's agent answers, and may freeze and thaw
 
 
 def backup_plan(seen: Seen, options: Options, *, place: BackupPlace, name: str, request: str) -> BackupPlan:

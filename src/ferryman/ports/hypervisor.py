@@ -109,12 +109,16 @@ class Hypervisor(Protocol):
         """Whether the guest's agent is connected and answers now."""
         ...
 
+    def can_freeze(self, uuid: str) -> bool:
+        """Whether the guest's agent answers now, and may freeze and thaw."""
+        ...
+
     def freeze(self, uuid: str) -> int:
         """Have the guest's agent freeze its file systems; returns how many. Raises DriverError when it cannot, or not in time."""
         ...
 
     def thaw(self, uuid: str) -> None:
-        """Have it thaw them. None is frozen, or the guest does not run: nothing happens."""
+        """Have it thaw them. None is frozen, or the guest does not run: nothing happens. Raises DriverError when its agent is not there."""
         ...
 
     def console(self, uuid: str, *, starting: bool) -> Console:

@@ -49,6 +49,7 @@ _BY_OTHERS = (
     libvirt.VIR_DOMAIN_PAUSED_DUMP, libvirt.VIR_DOMAIN_PAUSED_SAVE, libvirt.VIR_DOMAIN_PAUSED_SNAPSHOT,
     libvirt.VIR_DOMAIN_PAUSED_FROM_SNAPSHOT, libvirt.VIR_DOMAIN_PAUSED_CRASHED,
 )  # fmt: skip
+_STORAGE_FAILED = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR)
 NO_LIMIT = (2**63 - 1) // MIB  # MiB/s: the most that libvirt takes; 0 is not "none" to every QEMU
 LOOK_THROUGH_WITHIN = 300.0  # seconds for a look at all guests' images
 _INACTIVE = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_CRASHED)
@@ -117,6 +118,7 @@ class LibvirtHypervisor:
                     persistent=persistent,
                     autostart=persistent and bool(domain.autostart()),
                     job="" if state in _INACTIVE else job_of(domain),
+                    storage_failed=(state, reason) == _STORAGE_FAILED,
                     detail=f"state {state}, reason {reason}",
                 )
             except libvirt.libvirtError as error:
@@ -208,6 +210,9 @@ class LibvirtHypervisor:
         self._act(uuid, Call.LINK, lambda domain: power.open_links(domain, definition))
 
     # Backup jobs
+
+    def can_freeze(self, uuid: str) -> bool:
+        return self._look(uuid, "agent", power.can_freeze)
 
     def freeze(self, uuid: str) -> int:
         def act(link: libvirt.virConnect) -> int:

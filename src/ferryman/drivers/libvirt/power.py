@@ -61,12 +61,24 @@ def agent_connected(xml: str) -> bool:
 
 def agent_answers(domain: libvirt.virDomain) -> bool:
     """One ping."""
+    return _asked(domain, "guest-ping") is not None
+
+
+def can_freeze(domain: libvirt.virDomain) -> bool:
+    """Many an agent answers that was built without it, or whose owner has forbidden it: such a one would not thaw either."""
+    said = _asked(domain, "guest-info") or {}
+    allowed = {one["name"] for one in said.get("supported_commands", ()) if one["enabled"]}
+    return allowed >= {"guest-fsfreeze-freeze", "guest-fsfreeze-thaw"}
+
+
+def _asked(domain: libvirt.virDomain, command: str) -> dict[str, Any] | None:
+    """What the guest's agent answers; None when it does not."""
     if not domain.isActive() or not agent_connected(domain.XMLDesc(0)):
-        return False
+        return None
     with suppress(libvirt.libvirtError):
-        libvirt_qemu.qemuAgentCommand(domain, json.dumps({"execute": "guest-ping"}), PING_WITHIN, 0)
-        return True
-    return False
+        answer = libvirt_qemu.qemuAgentCommand(domain, json.dumps({"execute": command}), PING_WITHIN, 0)
+        return dict(json.loads(answer)["return"])
+    return None
 
 
 def freeze(domain: libvirt.virDomain) -> int:
@@ -79,8 +91,8 @@ def freeze(domain: libvirt.virDomain) -> int:
 
 
 def thaw(domain: libvirt.virDomain) -> None:
-    """Also when none is frozen: the agent knows."""
-    if domain.isActive() and agent_connected(domain.XMLDesc(0)):
+    """Also when none is frozen: the agent knows. Raises libvirtError when it is not there to be asked."""
+    if domain.isActive():
         domain.agentSetResponseTimeout(FREEZE_WITHIN)
         try:
             domain.fsThaw()
