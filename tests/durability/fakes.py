@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from ferryman.app import Site
 from ferryman.drivers.database.records import DatabaseRecords
-from ferryman.errors import DriverError, Stopped, Unreachable
+from ferryman.errors import DriverError, NoBitmap, Stopped, Unreachable
 from ferryman.model.backup_job import BackupJob
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask
 from ferryman.model.cpu import Cpu
@@ -303,7 +303,7 @@ class FakeHypervisor:
                     raise DriverError("guest web", f"store '{disk.scratch}' for backup of '{disk.target}' exists")
                 if disk.since and (content.get("forgets") or disk.since not in guest.get("checkpoints", ())):
                     content.pop("forgets", None)
-                    raise DriverError("guest web", f"bitmap {disk.since} is inconsistent")
+                    raise NoBitmap("guest web", f"bitmap {disk.since} is inconsistent")
             if not (dies := content.pop("dies", "")) or dies == "offered":
                 guest["backup"] = "backup"
                 content["scratch"] += [disk.scratch for disk in job.disks]

@@ -67,12 +67,25 @@ def test_a_warm_move_that_waits_for_its_time_is_marked_until_after_it(site: Fake
     at = datetime.fromtimestamp(1000.0 + 3 * 86400, UTC)
     waits = replace(REQUEST, options=replace(REQUEST.options, warm=True, at=at.isoformat()))
     marks.set_mark(site.ports, waits)
-    assert (found := mark_at(site, "a"))
-    assert found.until == at.timestamp() + 60 + GRACE
+    assert mark_at(site, "a") == Mark("1111aaaa", "me@here", 1000.0, at.timestamp() + 60 + GRACE)
     site.ports.records.keep_facts(waits.id, {"due_at": at.timestamp() + 5})
     marks.renew(site.ports, waits)
-    assert (found := mark_at(site, "a"))
-    assert found.until == at.timestamp() + 5 + 60 + GRACE
+    assert mark_at(site, "a") == Mark("1111aaaa", "me@here", 1000.0, at.timestamp() + 5 + 60 + GRACE)
+
+
+def test_after_the_waiting_a_mark_that_is_there_is_left_alone_and_one_that_is_gone_is_set_again(site: FakeSite) -> None:
+    """A job of somebody else, such as the backup of every night, is told by the pass that cannot begin: that is tried again."""
+    marks.set_mark(site.ports, REQUEST)
+    with site.world.opened() as content:
+        content["a"]["backup"] = "backup"
+    marks.set_again(site.ports, REQUEST)
+    with site.world.opened() as content:
+        del content["a"]["backup"], content["a"]["mark"]
+    marks.set_again(site.ports, REQUEST)
+    assert mark_at(site, "a") is not None
+    site.hypervisor("a").set_mark(UUID, OTHERS)
+    with pytest.raises(Refused):
+        marks.set_again(site.ports, REQUEST)
 
 
 def test_it_travels_and_is_removed_at_the_destination(site: FakeSite) -> None:

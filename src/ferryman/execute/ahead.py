@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ferryman.errors import AlreadyRunning, DriverError, NoBitmap, Stopped, Timeout, Unreachable
+from ferryman.errors import DriverError, NoBitmap, Stopped
 from ferryman.execute import mark, undo, unmaking, windows
 from ferryman.execute.copying import Samples, copy_unwritten, task_of
 from ferryman.execute.follow import TOO_OLD_TO_ASK, TransferEnd, due_at
@@ -43,7 +43,7 @@ def catch_up(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     """The same once more, of what was written while something was waited for."""
     facts = ports.records.facts(request.id)
     if "caught_up_from" not in facts:
-        mark.set_mark(ports, request)  # one of a guest that was started anew meanwhile went with its QEMU
+        mark.set_again(ports, request)
         ports.records.keep_facts(request.id, {"caught_up_from": len(noted(ports, request))})
     end = copy_unwritten(ports, request, plan)  # the guest does not write to them; others may, in days
     return (
@@ -148,9 +148,7 @@ def _begin(ports: Ports, request: Request, plan: Plan) -> str:
     _note(ports, request, [*found, this])
     try:
         return source.begin_backup(request.guest_uuid, _job(request, plan, this))
-    except (Unreachable, Timeout, AlreadyRunning):
-        raise
-    except DriverError as error:
+    except NoBitmap as error:
         if not this.since:
             raise
         records.keep_decision(request.id, f"what was written since pass {last.number if last else 0} is not known any more ({error.why}): all of it is compared")  # fmt: skip

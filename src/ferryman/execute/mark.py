@@ -43,6 +43,15 @@ def set_mark(ports: Ports, request: Request) -> None:
     refuse_another(ports, request)  # two at the same moment: the later one stays
 
 
+def set_again(ports: Ports, request: Request) -> None:
+    """That of a guest which was started anew meanwhile went with its QEMU. Raises Refused as above."""
+    source = ports.hypervisor(request.source)
+    absent = source.place(request.guest_uuid).where is Where.ABSENT
+    found = None if absent else source.mark(request.guest_uuid)
+    if found is None or found.request != request.id:
+        set_mark(ports, request)
+
+
 def renew(ports: Ports, request: Request) -> None:
     """The guest is off by now, and its live mark went with its QEMU: its definition bears it from here on."""
     try:

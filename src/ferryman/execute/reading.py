@@ -4,7 +4,7 @@ import base64
 from collections.abc import Callable
 from dataclasses import replace
 
-from ferryman.errors import AlreadyRunning, Busy, DriverError, NoBase, NoBitmap, Refused, Stopped, Timeout, Unreachable
+from ferryman.errors import Busy, DriverError, NoBase, NoBitmap, Refused, Stopped
 from ferryman.execute import undo, unmaking
 from ferryman.execute.copying import Samples
 from ferryman.execute.settle import look
@@ -62,8 +62,8 @@ def _begin(ports: Ports, request: Request, plan: BackupPlan, *, since: bool) -> 
     try:
         try:
             source.begin_backup(request.guest_uuid, _job(plan, request, since=since))
-        except DriverError as error:
-            if not since or isinstance(error, Unreachable | Timeout | AlreadyRunning):
+        except NoBitmap as error:
+            if not since:
                 raise
             records.keep_decision(request.id, f"everything is read and compared: QEMU cannot tell what was written since the earlier backup ({error.why})")  # fmt: skip
             records.keep_facts(request.id, {"backup_bitmaps": False})

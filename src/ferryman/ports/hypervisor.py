@@ -153,7 +153,7 @@ class Hypervisor(Protocol):
         ...
 
     def begin_backup(self, uuid: str, job: BackupJob) -> str:
-        """Freeze what the running guest's disks hold and offer it; returns the path of the NBD socket at the host. Raises AlreadyRunning."""
+        """Freeze what the running guest's disks hold and offer it; returns the path of the NBD socket at the host. Raises AlreadyRunning, and NoBitmap when a job cannot tell what was written since."""
         ...
 
     def backup_running(self, uuid: str) -> str:

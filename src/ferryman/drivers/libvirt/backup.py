@@ -16,18 +16,27 @@ from ferryman.drivers.libvirt.jobs import job_of
 from ferryman.model.backup_job import BackupJob
 
 DIRECTORY = "/var/lib/libvirt/qemu"
+_NOT_TO_BE_TOLD = (libvirt.VIR_ERR_CHECKPOINT_INCONSISTENT, libvirt.VIR_ERR_NO_DOMAIN_CHECKPOINT)
 ENDED_WITHIN = 20.0  # seconds
 SOCKET = "ferryman-backup.sock"
 _NAME_BYTES = 20  # of a guest's name, in what libvirt calls its directory
 
 
 def begin(domain: libvirt.virDomain, job: BackupJob) -> str:
-    """Begin it; returns the socket. Raises errors.AlreadyRunning when another job runs."""
+    """Begin it; returns the socket. Raises errors.AlreadyRunning when another job runs, NoBitmap when it cannot tell what was written since."""
     if found := job_of(domain):
         raise errors.AlreadyRunning(f"guest {domain.name()}", f"a job ({found}) runs on it, so no backup can begin", f"wait for its end: virsh domjobinfo {domain.name()}")  # fmt: skip
     socket = socket_of(domain)
     checkpoint = _checkpoint_xml(domain, job) if job.checkpoint else None
-    domain.backupBegin(_backup_xml(domain, job, socket), checkpoint, 0)
+    try:
+        domain.backupBegin(_backup_xml(domain, job, socket), checkpoint, 0)
+    except libvirt.libvirtError as error:
+        words = error.get_error_message() or ""
+        if code(error) in _NOT_TO_BE_TOLD or "bitmap" in words:
+            raise errors.NoBitmap(
+                f"guest {domain.name()}", words, "without the bitmap everything is compared"
+            ) from error
+        raise
     return socket
 
 
