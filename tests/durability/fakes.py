@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from ferryman.app import Site
 from ferryman.drivers.database.records import DatabaseRecords
-from ferryman.errors import DriverError, NoBitmap, Stopped, Unreachable
+from ferryman.errors import AlreadyRunning, DriverError, NoBitmap, Stopped, Unreachable
 from ferryman.model.backup_job import BackupJob
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask
 from ferryman.model.cpu import Cpu
@@ -159,7 +159,13 @@ class FakeHypervisor:
                     content["state"] = "off"
         if not content:
             return ABSENT
-        job = "outgoing migration" if world["job"] and self.host.name == "a" else content.get("backup", "")
+        job = (
+            "outgoing migration"
+            if world["job"] and self.host.name == "a"
+            else "backup"
+            if content.get("backup")
+            else ""
+        )
         failed = bool(content.get("storage_failed"))
         return Place(Where(content["state"]), True, content["autostart"], job, storage_failed=failed)
 
@@ -297,7 +303,9 @@ class FakeHypervisor:
             if content.get("offers_nothing"):
                 raise DriverError("guest web", content["offers_nothing"])
             assert guest["state"] in ("running", "halted"), "nothing writes to it"
-            assert "backup" not in guest, "one job at a time"
+            if "backup" in guest:
+                assert guest["backup"] != job.owner, "one job at a time"
+                raise AlreadyRunning("guest web", "a job (backup) runs on it")
             for disk in job.disks:
                 if disk.scratch in content.setdefault("scratch", []):
                     raise DriverError("guest web", f"store '{disk.scratch}' for backup of '{disk.target}' exists")
@@ -305,7 +313,7 @@ class FakeHypervisor:
                     content.pop("forgets", None)
                     raise NoBitmap("guest web", f"bitmap {disk.since} is inconsistent")
             if not (dies := content.pop("dies", "")) or dies == "offered":
-                guest["backup"] = "backup"
+                guest["backup"] = job.owner
                 content["scratch"] += [disk.scratch for disk in job.disks]
                 content["since"] = {disk.target: disk.since for disk in job.disks}
                 guest.setdefault("checkpoints", []).append(job.checkpoint)
@@ -316,12 +324,13 @@ class FakeHypervisor:
             os.kill(os.getpid(), signal.SIGKILL)
         return "/run/web.sock"
 
-    def backup_running(self, uuid: str) -> str:
-        return "/run/web.sock" if (self.world.read()[self.host.name] or {}).get("backup") else ""
+    def backup_running(self, uuid: str, owner: str) -> str:
+        return "/run/web.sock" if (self.world.read()[self.host.name] or {}).get("backup") == owner else ""
 
-    def end_backup(self, uuid: str) -> None:
+    def end_backup(self, uuid: str, owner: str) -> None:
         with self.world.opened() as content:
-            if content[self.host.name].pop("backup", None):
+            if content[self.host.name].get("backup") == owner:
+                del content[self.host.name]["backup"]
                 content["scratch"] = []
 
     def checkpoints(self, uuid: str) -> tuple[Checkpoint, ...]:

@@ -84,6 +84,21 @@ def test_what_fails_is_put_back_and_named(tmp_path: Path, changes: dict[str, Any
     nothing_remembered(tmp_path)
 
 
+def test_a_job_that_somebody_else_began_meanwhile_is_not_ended(tmp_path: Path) -> None:
+    World.with_local_disks(tmp_path / "world.json")
+    carry(tmp_path, ask(), "copy-ahead:before")
+    change(tmp_path, a=world(tmp_path)["a"] | {"backup": "another"})
+    carry(tmp_path, "recover")
+    now = world(tmp_path)
+    assert (now["a"]["state"], now["a"]["backup"]) == ("running", "another")
+    report = told(tmp_path)
+    assert report.outcome is not None
+    assert report.outcome.status == "needs attention"
+    change(tmp_path, a={key: value for key, value in now["a"].items() if key != "backup"})
+    assert carry(tmp_path, "recover").returncode == 0
+    at_home(tmp_path, "failed")
+
+
 def test_without_room_for_what_it_overwrites_nothing_begins(tmp_path: Path) -> None:
     World.with_local_disks(tmp_path / "world.json")
     change(tmp_path, room=GIB // 100)

@@ -53,7 +53,7 @@ class World:
     def room(self, directory: str) -> int:
         return self.free
 
-    def end_backup(self, guest: str) -> None:
+    def end_backup(self, guest: str, owner: str) -> None:
         self.offers = False
 
     def resume(self, guest: str) -> None:

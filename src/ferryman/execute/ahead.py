@@ -104,9 +104,9 @@ def _pass(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     """One pass from its freeze to its end; one that an earlier process began is carried on while its job runs."""
     records, source = ports.records, ports.hypervisor(request.source)
     found = noted(ports, request)
-    socket = source.backup_running(request.guest_uuid)
+    socket = source.backup_running(request.guest_uuid, request.id)
     if socket and (not found or found[-1].complete):  # all was copied, and its end was not noted any more
-        source.end_backup(request.guest_uuid)
+        source.end_backup(request.guest_uuid, request.id)
         socket = ""
     resumed = bool(socket)
     if not socket:
@@ -163,7 +163,7 @@ def _job(request: Request, plan: Plan, this: Pass) -> BackupJob:
         BackupDisk(disk.target, scratch_file(request, disk), this.since if disk.remembers else "", disk.remembers)
         for disk in plan.ahead
     )
-    return BackupJob(disks, this.moment if any(disk.remembers for disk in disks) else "")
+    return BackupJob(request.id, disks, this.moment if any(disk.remembers for disk in disks) else "")
 
 
 def scratch_file(request: Request, disk: Ahead) -> str:

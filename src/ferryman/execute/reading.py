@@ -4,7 +4,7 @@ import base64
 from collections.abc import Callable
 from dataclasses import replace
 
-from ferryman.errors import Busy, DriverError, NoBase, NoBitmap, Refused, Stopped
+from ferryman.errors import DriverError, NoBase, NoBitmap, Refused, Stopped
 from ferryman.execute import undo, unmaking
 from ferryman.execute.copying import Samples
 from ferryman.execute.settle import look
@@ -38,9 +38,7 @@ def begin_backup(ports: Ports, request: Request, plan: BackupPlan) -> None:
     ours = any(act == unmaking.END_BACKUP for _, act, _ in records.undo_acts(request.id))
     if ours:
         _thaw(ports, request)
-    if source.backup_running(request.guest_uuid):
-        if not ours:
-            raise Busy(f"guest {request.guest}", "another ferryman makes a backup of it now", f"wait for its end: virsh domjobinfo {request.guest}")  # fmt: skip
+    if source.backup_running(request.guest_uuid, request.id):
         return
     offered = [disk for disk in plan.disks if disk.exported]
     arguments = {
@@ -83,7 +81,7 @@ def _job(plan: BackupPlan, request: Request, *, since: bool) -> BackupJob:
         for disk in plan.disks
         if disk.exported
     )
-    return BackupJob(disks, plan.checkpoint)
+    return BackupJob(request.id, disks, plan.checkpoint)
 
 
 def _freeze(ports: Ports, request: Request) -> bool:
@@ -228,7 +226,7 @@ def _task(ports: Ports, request: Request, plan: BackupPlan, disk: DiskToBackUp) 
     no_bitmap, no_base = _lost(ports, request, disk)
     wanted, moment = request.options, ""
     if disk.exported:
-        socket = ports.hypervisor(request.source).backup_running(request.guest_uuid)
+        socket = ports.hypervisor(request.source).backup_running(request.guest_uuid, request.id)
         if not socket:
             raise Refused(f"disk {disk.target} of {request.guest}", "its QEMU does not offer it any more: the guest was stopped, or its backup job ended",
                           "ask for the backup again")  # fmt: skip

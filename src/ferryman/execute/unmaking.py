@@ -58,7 +58,7 @@ def _end(ports: Ports, request: Request, host: str, *, stood_still: bool) -> Non
     source = ports.hypervisor(host)
     if source.place(request.guest_uuid).where in (Where.ABSENT, Where.OFF):
         return
-    source.end_backup(request.guest_uuid)
+    source.end_backup(request.guest_uuid, request.id)
     if not stood_still and source.place(request.guest_uuid).storage_failed:
         source.resume(request.guest_uuid)
         ports.records.keep_decision(request.id, "the guest stood still, since what it overwrote found no room: it goes on now")  # fmt: skip

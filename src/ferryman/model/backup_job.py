@@ -22,6 +22,7 @@ class BackupDisk:
 class BackupJob:
     """What a host is asked for. One job runs on a guest at a time."""
 
+    owner: str  # the request that it is made for: another's job is left alone
     disks: tuple[BackupDisk, ...]
     checkpoint: str = (
         ""  # from this moment on the guest's disks remember under this name what is written; empty: they do not

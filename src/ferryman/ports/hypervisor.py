@@ -156,12 +156,12 @@ class Hypervisor(Protocol):
         """Freeze what the running guest's disks hold and offer it; returns the path of the NBD socket at the host. Raises AlreadyRunning, and NoBitmap when a job cannot tell what was written since."""
         ...
 
-    def backup_running(self, uuid: str) -> str:
-        """The socket of our backup job that runs now; empty when none does."""
+    def backup_running(self, uuid: str, owner: str) -> str:
+        """The socket of the backup job that runs now for that request; empty when none does, or another's."""
         ...
 
-    def end_backup(self, uuid: str) -> None:
-        """End it; its scratch files go. None of ours runs: nothing happens."""
+    def end_backup(self, uuid: str, owner: str) -> None:
+        """End that request's job; its scratch files go. None of it runs: nothing happens."""
         ...
 
     def delete_checkpoint(self, uuid: str, name: str) -> None:

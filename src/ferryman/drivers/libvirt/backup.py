@@ -18,7 +18,7 @@ from ferryman.model.backup_job import BackupJob
 DIRECTORY = "/var/lib/libvirt/qemu"
 _NOT_TO_BE_TOLD = (libvirt.VIR_ERR_CHECKPOINT_INCONSISTENT, libvirt.VIR_ERR_NO_DOMAIN_CHECKPOINT)
 ENDED_WITHIN = 20.0  # seconds
-SOCKET = "ferryman-backup.sock"
+SOCKET = "ferryman-{owner}.sock"  # whose job it is stands in its name
 _NAME_BYTES = 20  # of a guest's name, in what libvirt calls its directory
 
 
@@ -26,7 +26,7 @@ def begin(domain: libvirt.virDomain, job: BackupJob) -> str:
     """Begin it; returns the socket. Raises errors.AlreadyRunning when another job runs, NoBitmap when it cannot tell what was written since."""
     if found := job_of(domain):
         raise errors.AlreadyRunning(f"guest {domain.name()}", f"a job ({found}) runs on it, so no backup can begin", f"wait for its end: virsh domjobinfo {domain.name()}")  # fmt: skip
-    socket = socket_of(domain)
+    socket = socket_of(domain, job.owner)
     checkpoint = _checkpoint_xml(domain, job) if job.checkpoint else None
     try:
         domain.backupBegin(_backup_xml(domain, job, socket), checkpoint, 0)
@@ -40,14 +40,14 @@ def begin(domain: libvirt.virDomain, job: BackupJob) -> str:
     return socket
 
 
-def socket_of(domain: libvirt.virDomain) -> str:
-    """Where a job of ours listens. The directory is named as libvirt's virDomainDefGetShortName does."""
+def socket_of(domain: libvirt.virDomain, owner: str) -> str:
+    """Where that request's job listens. The directory is named as libvirt's virDomainDefGetShortName does."""
     short = domain.name().encode()[:_NAME_BYTES].decode(errors="ignore")
-    return f"{DIRECTORY}/domain-{domain.ID()}-{short}/{SOCKET}"
+    return f"{DIRECTORY}/domain-{domain.ID()}-{short}/{SOCKET.format(owner=owner)}"
 
 
-def running(domain: libvirt.virDomain) -> str:
-    """The socket of the backup job that runs now; empty when none does, or one that is not ours."""
+def running(domain: libvirt.virDomain, owner: str) -> str:
+    """The socket of that request's backup job, if it runs now; empty when none does, or another's."""
     try:
         root = ElementTree.fromstring(domain.backupGetXMLDesc())
     except libvirt.libvirtError as error:
@@ -56,16 +56,16 @@ def running(domain: libvirt.virDomain) -> str:
         raise
     server = root.find("server")
     socket = "" if server is None else server.get("socket", "")
-    return socket if socket.endswith(f"/{SOCKET}") else ""
+    return socket if socket.endswith(f"/{SOCKET.format(owner=owner)}") else ""
 
 
-def end(domain: libvirt.virDomain) -> None:
-    """End our job, if it runs, and wait until it has; libvirt removes its scratch files."""
-    if not running(domain):
+def end(domain: libvirt.virDomain, owner: str) -> None:
+    """End that request's job, if it runs, and wait until it has; libvirt removes its scratch files."""
+    if not running(domain, owner):
         return
     domain.abortJob()
     deadline = time.monotonic() + ENDED_WITHIN
-    while running(domain):
+    while running(domain, owner):
         if time.monotonic() > deadline:
             raise errors.Timeout(f"backup of guest {domain.name()}", f"it did not end within {ENDED_WITHIN:.0f} s", f"look at it: virsh domjobinfo {domain.name()}")  # fmt: skip
         time.sleep(0.05)

@@ -229,11 +229,11 @@ class LibvirtHypervisor:
         what = f"{Call.BACKUP} of guest {uuid} at {self.host.name}"
         return self.connection.act(what, lambda link: backup.begin(link.lookupByUUIDString(uuid), job))
 
-    def backup_running(self, uuid: str) -> str:
-        return self._look(uuid, "backup job", backup.running)
+    def backup_running(self, uuid: str, owner: str) -> str:
+        return self._look(uuid, "backup job", lambda domain: backup.running(domain, owner))
 
-    def end_backup(self, uuid: str) -> None:
-        self._act(uuid, Call.ABORT, backup.end)
+    def end_backup(self, uuid: str, owner: str) -> None:
+        self._act(uuid, Call.ABORT, lambda domain: backup.end(domain, owner))
 
     def delete_checkpoint(self, uuid: str, name: str) -> None:
         self._act(uuid, Call.CHECKPOINT, lambda domain: checkpoints.delete(domain, name))
