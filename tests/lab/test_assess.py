@@ -151,7 +151,7 @@ def test_another_operators_ferryman_sees_that_the_guest_is_being_moved(
 ) -> None:
     another = Operator(whole, "two")
     try:
-        moving = operator.start_migration(guest, "b", "--bandwidth", "30M")
+        moving = operator.start_migration(guest, "b", "--bandwidth", "8M")
         operator.wait_for_bytes()
         seen = found(another, guest.name)
         assert {"being-moved", "job-running"} <= set(seen)
