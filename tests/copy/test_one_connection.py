@@ -29,6 +29,7 @@ class Swallowing:
 
     def __init__(self) -> None:
         self.swallows = -1  # the number of that connection, as they came
+        self.took = 0  # bytes, at least: there may be none left for that connection
         self._sockets: list[socket.socket] = []
 
     def before(self, port: int) -> int:
@@ -51,6 +52,7 @@ class Swallowing:
         with contextlib.suppress(OSError):
             while data := one.recv(1 << 16):
                 if number == self.swallows:
+                    self.took += len(data)
                     return  # neither is told: what is sent fills the kernel's room, then waits
                 other.sendall(data)
             other.shutdown(socket.SHUT_WR)
@@ -102,7 +104,8 @@ def test_it_is_noticed_and_the_copy_goes_on_where_it_was(
         task, SOURCE, DESTINATION, progress=strike, cancelled=lambda: bool(struck) and time.monotonic() - struck[0] > 30
     )
     assert struck
-    assert result.attempts == 2
+    assert wire.took or (number, left) == (1, 4 * MIB), "nothing was lost"
+    assert result.attempts == (2 if wire.took else 1)
     assert result.sent_again <= 64 * MIB
     assert (tmp_path / "target").read_bytes() == (tmp_path / "source").read_bytes()
 
