@@ -176,7 +176,7 @@ def definition(lab: Lab, guest: Guest) -> str:
         f"console=ttyS0 quiet panic=1 {QUICK} lab.address={spec.address} lab.count_ms={spec.count_every_ms} "
         f"lab.writes={spec.writes_per_s if spec.disks else 0} lab.dirty={spec.dirty} lab.mark={spec.mark} lab.power={spec.power} lab.console={spec.console}"
     )
-    kernel = "vmlinuz" if spec.nvram else "vmlinux"  # firmware of its own starts the packed one only
+    kernel = "vmlinuz" if spec.nvram or spec.tpm else "vmlinux"  # firmware of its own starts the packed one only
     machine = spec.machine or NEWEST_MACHINE[min(lab.topology.suites, key=SUITES.index)]
     cpu = (
         "<cpu mode='host-model'/>"
