@@ -18,7 +18,7 @@ from ferryman.model.phase import Phase
 from ferryman.model.place import Where
 from ferryman.model.plan import Ahead, Plan
 from ferryman.model.request import Request
-from ferryman.model.units import MIB, format_duration, format_size
+from ferryman.model.units import format_duration, format_size
 from ferryman.plain import from_plain, to_plain
 from ferryman.plan.ahead import Pass, decide
 from ferryman.plan.cold import HEALTHY_FOR
@@ -26,9 +26,6 @@ from ferryman.plan.forecast import Forecast, forecast
 from ferryman.ports import Ports
 
 LOOK_EVERY = 3.0  # seconds between two looks at the guest and the room of scratch files
-LEFT = (
-    64 * MIB
-)  # bytes: a pass whose scratch directory has no more room than this is given up, before the guest notices
 _ALIVE = (Where.RUNNING, Where.PAUSED, Where.HALTED)
 
 
@@ -46,11 +43,9 @@ def catch_up(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
         mark.set_again(ports, request)
         ports.records.keep_facts(request.id, {"caught_up_from": len(noted(ports, request))})
     end = copy_unwritten(ports, request, plan)  # the guest does not write to them; others may, in days
-    return (
-        end
-        if end.reason
-        else _passes(ports, request, plan, begin_with=ports.records.facts(request.id)["caught_up_from"])
-    )
+    if end.reason:
+        return end
+    return _passes(ports, request, plan, begin_with=ports.records.facts(request.id)["caught_up_from"])
 
 
 def _passes(ports: Ports, request: Request, plan: Plan, *, begin_with: int) -> TransferEnd:
@@ -232,19 +227,11 @@ class _Watch:
                 f"the guest is {here.where.words} at the source by now",
                 "ask again, with --cold if it is to stay off",
             )
-        elif full := self._full():
+        elif full := unmaking.without_room(source, sorted(self._directories)):
             self.over = f"{full} has no room left for what the guest overwrites"
             self.remedy = "make room there, or name another directory: --scratch DIRECTORY"
             unmaking.end_pass(self._ports, self._request)  # at once: the guest comes first
         return bool(self.over)
-
-    def _full(self) -> str:
-        source = self._ports.hypervisor(self._request.source)
-        try:
-            rooms = {one: source.room(one) for one in sorted(self._directories)}
-        except DriverError:  # a look that failed tells nothing
-            return ""
-        return ", ".join(one for one, room in rooms.items() if room is not None and room < LEFT)
 
 
 def _forget_all_but(ports: Ports, request: Request, moment: str) -> None:

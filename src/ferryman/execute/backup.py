@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from ferryman.assess.backup import findings
-from ferryman.errors import Blocked, DriverError, FerrymanError, NeedsAttention, RecordsUnusable, Refused
+from ferryman.errors import Blocked, DriverError, NeedsAttention, RecordsUnusable, Refused
 from ferryman.execute import undo, unmaking
 from ferryman.execute.reading import (
     begin_backup,
@@ -102,14 +102,7 @@ def _ended(ports: Ports, request: Request, error: Exception | None) -> Outcome:
     if request.kind is Kind.BACKUP:
         step("enter-rolling-back", ports.records.enter, request.id, Phase.ROLLING_BACK)
     failures = step("undo-backup", undo.undo_all, ports, request)
-    told = error if isinstance(error, FerrymanError) else FerrymanError(
-        "a fault in ferryman", f"{type(error).__name__}: {error}", "please report it, with what ferryman show says of this request"
-    )  # fmt: skip
-    reason = f"{told.what}: {told.why}"
-    if failures:
-        return Outcome(Status.NEEDS_ATTENTION, "; ".join([reason, *failures]), remedy="mend the cause, then ferryman recover")  # fmt: skip
-    status = Status.CANCELLED if ports.records.cancel_asked(request.id) else Status.FAILED
-    return Outcome(status, reason, remedy=told.remedy, error=type(error).__name__)
+    return unmaking.taken_back(ports, request, error, failures)
 
 
 def _looked(ports: Ports, request: Request) -> bool:

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from ferryman.assess.restore import findings
-from ferryman.errors import Blocked, DriverError, FerrymanError, Mismatch, RecordsUnusable, Refused, Stopped
-from ferryman.execute import storage, undo
+from ferryman.errors import Blocked, DriverError, Mismatch, RecordsUnusable, Refused, Stopped
+from ferryman.execute import storage, undo, unmaking
 from ferryman.execute.copying import Samples, results
 from ferryman.execute.definition import put_file
 from ferryman.execute.runtime import step
@@ -69,14 +69,7 @@ def _ended(ports: Ports, request: Request, plan: RestorePlan, error: Exception |
         return _succeeded(ports, request, plan, why)
     step("enter-rolling-back", ports.records.enter, request.id, Phase.ROLLING_BACK)
     failures = step("undo-restore", undo.undo_all, ports, request)
-    told = error if isinstance(error, FerrymanError) else FerrymanError(
-        "a fault in ferryman", f"{type(error).__name__}: {error}", "please report it, with what ferryman show says of this request"
-    )  # fmt: skip
-    reason = f"{told.what}: {told.why}"
-    if failures:
-        return Outcome(Status.NEEDS_ATTENTION, "; ".join([reason, *failures]), remedy="mend the cause, then ferryman recover")  # fmt: skip
-    status = Status.CANCELLED if ports.records.cancel_asked(request.id) else Status.FAILED
-    return Outcome(status, reason, remedy=told.remedy, error=type(error).__name__)
+    return unmaking.taken_back(ports, request, error, failures)
 
 
 def _succeeded(ports: Ports, request: Request, plan: RestorePlan, why: str) -> Outcome:

@@ -1,13 +1,14 @@
-"""What takes back a backup that is not complete: undo acts as those in execute/undo.py, which carries them out."""
+"""What takes back a backup that is not complete: undo acts as those in execute/undo.py, which carries them out; and how it is told."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from ferryman.errors import DriverError
+from ferryman.errors import DriverError, FerrymanError
 from ferryman.execute.shelf import folder_at, host_of
 from ferryman.model.backup import BackupPlace
 from ferryman.model.copy import CopyTask, Image
+from ferryman.model.outcome import Outcome, Status
 from ferryman.model.place import Where
 from ferryman.model.request import Request
 from ferryman.model.units import MIB
@@ -18,6 +19,18 @@ END_BACKUP = "end-backup"
 DISCARD_BACKUP_COPY = "discard-backup-copy"
 REMOVE_FOLDER = "remove-folder"
 LEAST_SCRATCH = 64 * MIB  # bytes free beside scratch files: with less a backup is ended, before the guest notices
+
+
+def taken_back(ports: Ports, request: Request, error: Exception, failures: Sequence[str]) -> Outcome:
+    """The end of a backup or restore that failed by that error; `failures`: what could not be taken back."""
+    told = error if isinstance(error, FerrymanError) else FerrymanError(
+        "a fault in ferryman", f"{type(error).__name__}: {error}", "please report it, with what ferryman show says of this request"
+    )  # fmt: skip
+    reason = f"{told.what}: {told.why}"
+    if failures:
+        return Outcome(Status.NEEDS_ATTENTION, "; ".join([reason, *failures]), remedy="mend the cause, then ferryman recover")  # fmt: skip
+    status = Status.CANCELLED if ports.records.cancel_asked(request.id) else Status.FAILED
+    return Outcome(status, reason, remedy=told.remedy, error=type(error).__name__)
 
 
 def thaw(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
