@@ -1,9 +1,9 @@
 """A seeded soak: random faults, also overlapping, at random moments over random moves, until the first that ends wrong.
 
-    python -m tests.lab.soak ROUNDS [--cold|--warm] [--seed S] [--from N]
+    python -m tests.lab.soak ROUNDS [--cold|--warm|--backup] [--seed S] [--from N]
 
-What befalls round N of a seed depends on these two numbers, and on whether the guest is moved live, cold or warm, alone, so that a
-round can be repeated by itself.
+What befalls round N of a seed depends on these two numbers, and on whether the guest is moved live, cold or warm, or backed up, alone,
+so that a round can be repeated by itself. The rounds of backups are in soak_backup.py.
 """
 
 import argparse
@@ -21,13 +21,14 @@ from ferryman.plan.steps import WORKFLOW_STEPS
 from lab import faults, guests, lifecycle, witness
 from lab.guests import GuestSpec
 from lab.host import Lab
-from tests.lab import evidence, scene
+from tests.lab import evidence, scene, soak_backup
 from tests.lab.befall import FAULTS, Fault
 from tests.lab.courses import USUAL, course_of
 from tests.lab.evidence import gathered
 from tests.lab.matrix import MOMENTS
 from tests.lab.operators import Operator
 from tests.lab.scene import SPEC, Scene
+from tests.lab.soak_backup import BackupRound
 
 NOT_DONE = "not done: "
 _SHARED_ONLY = replace(SPEC, disks=("shared",))
@@ -179,13 +180,20 @@ def _befall(made: Scene, one: Round) -> None:
             made.notes.append(f"{NOT_DONE}{error}")
 
 
+def drawn(seed: int, number: int, way: str) -> Round | BackupRound:
+    """The round of that number and way. Pure."""
+    if way == "backup":
+        return soak_backup.draw(seed, number)
+    return draw_stopped(seed, number, way) if way else draw(seed, number)
+
+
 def soak(lab: Lab, rounds: int, seed: int, first: int = 1, *, way: str = "") -> None:
     """Play rounds, telling each. Raises AssertionError at the first that ends wrong, with how to repeat it."""
     for number in range(first, first + rounds):
-        one, began = draw_stopped(seed, number, way) if way else draw(seed, number), time.monotonic()
+        one, began = drawn(seed, number, way), time.monotonic()
         print(f"round {number} of seed {seed}: {one}", flush=True)
         try:
-            notes = play(lab, one)
+            notes = play(lab, one) if isinstance(one, Round) else soak_backup.play(lab, one)
         except Exception as error:
             again = f"./dev test --soak 1{f' --{way}' if way else ''} --seed {seed} --from {number}"
             raise AssertionError(
@@ -204,6 +212,9 @@ def main() -> None:
     )
     parser.add_argument(
         "--warm", action="store_const", const="warm", dest="way", help="the same, and its disks are copied before"
+    )
+    parser.add_argument(
+        "--backup", action="store_const", const="backup", dest="way", help="backups and restores, no moves"
     )
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
     parser.add_argument("--from", type=int, default=1, dest="first", help="the number of the first round")

@@ -6,18 +6,30 @@ from functools import partial
 import pytest
 
 from lab.host import Lab
-from tests.lab.soak import Round, draw, draw_stopped, soak
+from tests.lab import soak_backup
+from tests.lab.soak import draw, draw_stopped, soak
 
 pytestmark = pytest.mark.lab
 
 
-@pytest.mark.parametrize("drawn", [draw, partial(draw_stopped, way="cold"), partial(draw_stopped, way="warm")])
-def test_the_same_seed_draws_the_same_rounds(drawn: Callable[[int, int], Round]) -> None:
+@pytest.mark.parametrize(
+    "drawn", [draw, partial(draw_stopped, way="cold"), partial(draw_stopped, way="warm"), soak_backup.draw]
+)
+def test_the_same_seed_draws_the_same_rounds(drawn: Callable[[int, int], object]) -> None:
     assert [str(drawn(7, number)) for number in range(50)] == [str(drawn(7, number)) for number in range(50)]
     assert len({str(drawn(7, number)) for number in range(50)}) == 50
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("way", "seed"), [("", 20), ("cold", 37), pytest.param("warm", 41, marks=pytest.mark.whole)])
+@pytest.mark.parametrize(
+    ("way", "seed"),
+    [
+        ("", 20),
+        *(
+            pytest.param(way, seed, marks=pytest.mark.whole)
+            for way, seed in (("cold", 37), ("warm", 41), ("backup", 43))
+        ),
+    ],
+)
 def test_three_rounds(whole: Lab, way: str, seed: int) -> None:
     soak(whole, 3, seed, way=way)
