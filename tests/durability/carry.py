@@ -23,15 +23,13 @@ def main(directory: str, what: str, moment: str) -> None:
 
         arm(moment)
     from ferryman.app import Moves
-    from ferryman.drivers.database.records import DatabaseRecords, open_records
+    from ferryman.drivers.database.records import DatabaseRecords
     from ferryman.errors import RecordsUnusable
-    from ferryman.model.host import Host
-    from tests.durability.fakes import FakeSite, World
+    from tests.durability.fakes import FakeSite, records_of_both
+    from tests.durability.world import World
 
     state = Path(directory)
-    records = open_records(state)
-    for name in ("a", "b"):
-        records.add_host(Host(name, f"qemu+tls://{name}/system"))
+    records = records_of_both(state)
     if kind == "unusable":
 
         def fail(*_: Any) -> NoReturn:

@@ -49,6 +49,15 @@ def told(state: Path) -> Report:
     return report
 
 
+def says(state: Path, words: str) -> bool:
+    """Whether that is among the decisions of the only request by now."""
+    records = open_records(state)
+    (request,) = records.requests()
+    found = any(words in one for one in records.decisions(request.id))
+    records.engine.dispose()
+    return found
+
+
 def succeeded(state: Path) -> None:
     """It arrived, and nothing is left to be taken back."""
     report = told(state)

@@ -6,27 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from ferryman.drivers.database import schema
 from ferryman.drivers.database.records import open_records
 from ferryman.model.backup import MANIFEST
 from ferryman.model.outcome import Report
-from tests.durability.fakes import World
+from ferryman.plain import from_json, to_json
 from tests.durability.killing import every_moment, killed_and_recovered, told
 from tests.durability.processes import carry
+from tests.durability.world import World, change, world
 
 STEPS = ("admit", "plan-backup", "make-folder", "begin-backup", "save-guest", "copy-to-backup", "end-backup", "write-manifest",
          "finish-backup", "tell-end", "report")  # fmt: skip
 OF_ONE_THAT_IS_OFF = ("hold-images", "copy-to-backup", "write-manifest", "finish-backup")
 HERE = "places/this machine/backups/web-6a1f0f3e"
-
-
-def world(state: Path) -> dict[str, Any]:
-    return World(state / "world.json").read()
-
-
-def change(state: Path, **changes: Any) -> None:
-    content = json.loads((state / "world.json").read_text()) | changes
-    (state / "world.json").write_text(json.dumps(content))
 
 
 def made(state: Path, guest: str = "running", **changes: Any) -> None:
@@ -264,17 +258,33 @@ def test_where_it_cannot_be_told_what_was_written_everything_is_compared_and_tha
     assert said in " ".join(report.decisions)
 
 
-def test_one_that_is_off_keeps_the_checkpoint_and_goes_by_its_bitmap(tmp_path: Path) -> None:
+def test_one_that_was_off_meanwhile_is_compared_and_that_is_said(tmp_path: Path) -> None:
     made(tmp_path)
     carry(tmp_path, "backup")
-    checkpoint = manifest(tmp_path)["checkpoint"]
-    guest = world(tmp_path)["a"] | {"state": "off"}
-    second(tmp_path, a=guest)
-    assert world(tmp_path)["copied"][-1]["bitmap"] == checkpoint
-    assert manifest(tmp_path)["checkpoint"] == checkpoint
-    second(tmp_path, a=guest | {"state": "running"})
-    assert manifest(tmp_path)["disks"][0]["reading"] == "bitmap"  # since the same checkpoint: more than what is new
-    assert [len(one.split()) for one in world(tmp_path)["a"]["checkpoints"]] == [1]
+    guest = world(tmp_path)["a"]
+    guest.pop("run")  # live metadata
+    report = second(tmp_path, a=guest | {"state": "off"})
+    assert world(tmp_path)["copied"][-1]["bitmap"] == ""
+    assert (manifest(tmp_path)["disks"][0]["reading"], manifest(tmp_path)["checkpoint"]) == ("digests", "")
+    assert "was off since" in " ".join(one.why for one in report.findings_before)
+    report = second(tmp_path, a=guest)
+    assert manifest(tmp_path)["disks"][0]["reading"] == "digests"
+    second(tmp_path)
+    assert manifest(tmp_path)["disks"][0]["reading"] == "bitmap"  # of one run again
+    assert len(world(tmp_path)["a"]["checkpoints"]) == 1
+
+
+def test_one_that_is_started_anew_between_the_look_and_the_backup_is_compared(tmp_path: Path) -> None:
+    made(tmp_path)
+    carry(tmp_path, "backup")
+    carry(tmp_path, "backup", "make-folder:inside")
+    guest = world(tmp_path)["a"]
+    guest.pop("run")
+    change(tmp_path, a=guest)
+    assert carry(tmp_path, "recover").returncode == 0
+    assert world(tmp_path)["copied"][-1]["bitmap"] == ""
+    assert manifest(tmp_path)["disks"][0]["reading"] == "digests"
+    assert "started anew" in " ".join(newest(tmp_path).decisions)
 
 
 def test_a_full_one_stands_by_itself(tmp_path: Path) -> None:
@@ -343,4 +353,55 @@ def test_killed_while_it_is_backed_up_before_its_move(tmp_path: Path, step: str,
     killed_and_recovered(tmp_path, 'ask:{"backup_to": "/backups"}', f"{step}:{moment}")
     assert world(tmp_path)["b"]["state"] == "running"
     assert told(tmp_path).outcome.status == "succeeded"  # type: ignore[union-attr]
+    assert len(folders(tmp_path)) == 1
+
+
+def test_beside_the_job_of_another_it_is_refused_at_once(tmp_path: Path) -> None:
+    made(tmp_path)
+    change(tmp_path, a=world(tmp_path)["a"] | {"backup": "another"})
+    assert carry(tmp_path, "backup").returncode == 0
+    report = newest(tmp_path)
+    assert report.outcome is not None
+    assert (report.outcome.status, folders(tmp_path)) == ("refused", [])
+    assert "another job runs on it (backup)" in report.outcome.reason
+    assert report.outcome.remedy == "wait for its end: virsh domjobinfo web"
+
+
+def test_a_job_that_another_begins_right_before_is_left_alone_and_nothing_of_the_backup_stays(tmp_path: Path) -> None:
+    made(tmp_path)
+    assert carry(tmp_path, "backup", "make-folder:after").returncode == -signal.SIGKILL
+    change(tmp_path, a=world(tmp_path)["a"] | {"backup": "another"})
+    assert carry(tmp_path, "recover").returncode == 0
+    report = told(tmp_path)
+    assert report.outcome is not None
+    assert (report.outcome.status, report.outcome.error, folders(tmp_path)) == ("failed", "AlreadyRunning", [])
+    assert (world(tmp_path)["a"]["backup"], "frozen" in world(tmp_path)["a"]) == ("another", False)
+
+
+def twenty_minutes_pass(state: Path) -> None:
+    """The request was asked for so long ago."""
+    records = open_records(state)
+    (request,) = records.requests()
+    content = from_json(to_json(request))
+    content["asked_at"] -= 1200.0
+    with records.engine.begin() as connection:
+        connection.execute(update(schema.requests).values(json=to_json(content)))
+    records.engine.dispose()
+
+
+@pytest.mark.parametrize("way", [{}, {"cold": True, "stop_timeout": 5.0}, {"warm": True, "stop_timeout": 5.0}])
+@pytest.mark.parametrize("moment", ["copy-to-backup:inside", "move-on:after", "save-definition:after"])
+def test_killed_after_a_backup_that_took_long_the_move_goes_on_all_the_same(
+    tmp_path: Path, moment: str, way: dict[str, Any]
+) -> None:
+    World.with_local_disks(tmp_path / "world.json")
+    change(tmp_path, files={"a": {}, "b": {}})
+    options = {"backup_to": "/backups", "eject": True, **way}
+    assert carry(tmp_path, f"ask:{json.dumps(options)}", moment).returncode == -signal.SIGKILL
+    twenty_minutes_pass(tmp_path)
+    assert carry(tmp_path, "recover").returncode == 0
+    report = told(tmp_path)
+    assert report.outcome is not None
+    assert report.outcome.status == "succeeded", report.outcome
+    assert (world(tmp_path)["a"], world(tmp_path)["b"]["state"]) == (None, "running")
     assert len(folders(tmp_path)) == 1

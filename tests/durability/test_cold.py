@@ -1,6 +1,5 @@
 """A guest that is moved stopped: killed at every step, failed at every step, and never two that can run, never none."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,25 +9,16 @@ import pytest
 from ferryman.drivers.database.records import open_records
 from ferryman.execute import undo
 from ferryman.model.outcome import Report
-from tests.durability.fakes import World
 from tests.durability.killing import MOMENTS, every_moment, killed_and_recovered, told
 from tests.durability.processes import carry
+from tests.durability.world import World, change, world
 
-STEPS = ("admit", "plan", "watch", "save-definition", "save-snapshots", "mark", "eject-media", "make-volumes", "try-definition", "autostart-off", "tell-before-stop", "stop", "hold", "copy-disks",
+STEPS = ("admit", "plan", "watch", "save-definition", "save-snapshots", "mark", "make-volumes", "try-definition", "eject-media", "autostart-off", "tell-before-stop", "stop", "hold", "copy-disks",
          "arrive", "leave", "start", "health", "settle", "enter-completing", "open", "autostart-on", "release", "note-left",
          "drop-undo", "verify", "retire", "tell-end", "report")  # fmt: skip
 BEFORE_OPEN = STEPS[STEPS.index("stop") : STEPS.index("settle")]
 AT_HOME = {"state": "running", "autostart": True}
 ARRIVED = {"state": "running", "autostart": True}
-
-
-def world(state: Path) -> dict[str, Any]:
-    return World(state / "world.json").read()
-
-
-def change(state: Path, **changes: Any) -> None:
-    content = json.loads((state / "world.json").read_text()) | changes
-    (state / "world.json").write_text(json.dumps(content))
 
 
 def arrived(state: Path) -> None:

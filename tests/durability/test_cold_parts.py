@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ferryman.drivers.database.records import DatabaseRecords, open_records
+from ferryman.drivers.database.records import DatabaseRecords
 from ferryman.errors import DriverError
 from ferryman.execute import ahead, cold, copying, definition, inspection, live, storage, undo
 from ferryman.execute.patience import Patience
@@ -17,13 +17,14 @@ from ferryman.execute.retire import retire
 from ferryman.execute.stop import stop
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask
 from ferryman.model.guest import Checkpoint, Snapshot
-from ferryman.model.host import Host
 from ferryman.model.plan import Changes, Held, Layer, Method, NewDisk, Plan, Travel, Volume
 from ferryman.model.request import Handshake, Options, Request
 from ferryman.plain import to_plain
-from ferryman.plan.ahead import More
+from ferryman.plan.ahead import More, Pass
 from ferryman.ports import Console, Ports
-from tests.durability.fakes import FakeHypervisor, FakeSite, World
+from tests.durability.fake_hypervisor import FakeHypervisor
+from tests.durability.fakes import FakeSite, records_of_both
+from tests.durability.world import World
 from tests.unit.sites import UUID
 
 REQUEST = Request("there0000", UUID, "web", "a", "b", Options(cold=True), "somebody@here", time.time())
@@ -40,9 +41,7 @@ UNSEEN = RUNNING | {"links": False}
 
 @pytest.fixture
 def records(tmp_path: Path) -> Iterator[DatabaseRecords]:
-    opened = open_records(tmp_path)
-    for name in ("a", "b"):
-        opened.add_host(Host(name, f"qemu+tls://{name}/system"))
+    opened = records_of_both(tmp_path)
     opened.add_request(REQUEST, "slot1")
     opened.take_lease(UUID, REQUEST.id)
     opened.keep_definition(REQUEST.id, "a", "<domain/>")
@@ -87,7 +86,9 @@ def test_an_image_that_only_others_write_to_is_looked_at_again_once_the_waiting_
     monkeypatch.setattr(at.copier, "copy", copy)
     monkeypatch.setattr(ahead, "decide", lambda done: More(False, "enough"))
     plan = replace(PLAN, new_disks=(medium,))
-    records.keep_facts(REQUEST.id, {"volumes": {"sda": to_plain(Volume("sda", "shared", "iso", "/srv/shared/iso"))}})
+    volumes = {"sda": to_plain(Volume("sda", "shared", "iso", "/srv/shared/iso"))}
+    passes = [to_plain(Pass(1, "ferryman-there0000-1", "", complete=True, seconds=1.0))]
+    records.keep_facts(REQUEST.id, {"volumes": volumes, "passes": passes})
     assert ahead.copy_ahead(at, REQUEST, plan).reason == ""
     assert ahead.catch_up(at, REQUEST, plan).reason == ""
     assert [task.source.location for task in asked] == ["/srv/shared/iso"] * 2

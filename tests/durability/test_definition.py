@@ -1,15 +1,15 @@
 """A shut-off guest moves by its definition: killed at every step, in every odd pair, and never two definitions at the end."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ferryman.drivers.database.records import open_records
-from tests.durability.fakes import NVRAM, World
+from tests.durability.fake_hypervisor import NVRAM
 from tests.durability.killing import every_moment, killed_and_recovered, succeeded, told
 from tests.durability.processes import carry
+from tests.durability.world import World, change
 
 STEPS = ("admit", "plan", "save-definition", "mark", "autostart-off", "copy-nvram", "define-destination", "settle", "enter-completing",
          "undefine-source", "autostart-on", "drop-undo", "verify", "report")  # fmt: skip
@@ -91,8 +91,7 @@ def test_each_odd_pair_after_the_definition_was_made_has_one_right_end(
 ) -> None:
     made(tmp_path)
     carry(tmp_path, "ask", "define-destination:after")
-    content = json.loads((tmp_path / "world.json").read_text()) | {"a": source, "b": destination}
-    (tmp_path / "world.json").write_text(json.dumps(content))
+    change(tmp_path, a=source, b=destination)
     recovered = carry(tmp_path, "recover")
     assert recovered.returncode == 0, recovered.stderr
     world = World(tmp_path / "world.json").read()

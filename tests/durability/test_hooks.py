@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from ferryman.model.hook import Ended, Event
-from tests.durability.fakes import World
 from tests.durability.killing import told
 from tests.durability.processes import carry
-from tests.durability.test_cold import AT_HOME, world
+from tests.durability.test_cold import AT_HOME
+from tests.durability.world import World, world
 
 EVERY = [event.value for event in Event]
 GUARD = {"name": "guard", "on": EVERY, "command": ["guard"], "tries": 2}

@@ -1,15 +1,14 @@
 """Killed at every step boundary, the next process leads the move to its end: one job, one owner, legal phases, no lease left."""
 
-import json
 import signal
 from pathlib import Path
 
 import pytest
 
 from ferryman.drivers.database.records import open_records
-from tests.durability.fakes import World
 from tests.durability.killing import every_moment, killed_and_recovered, succeeded
 from tests.durability.processes import carry
+from tests.durability.world import World, change
 from tests.unit.sites import UUID
 
 LOCAL_STEPS = ("eject-media", "make-volumes", "carry-media", "transfer", "note-left", "drop-undo", "retire")
@@ -66,8 +65,7 @@ def test_killed_twice(tmp_path: Path) -> None:
 def test_a_guest_that_vanished_needs_attention_and_keeps_lease_and_undo(tmp_path: Path) -> None:
     World.made(tmp_path / "world.json")
     carry(tmp_path, "ask", "transfer:before")
-    content = json.loads((tmp_path / "world.json").read_text()) | {"a": None}
-    (tmp_path / "world.json").write_text(json.dumps(content))
+    change(tmp_path, a=None)
     assert carry(tmp_path, "recover").returncode == 0
     records = open_records(tmp_path)
     (request,) = records.requests()

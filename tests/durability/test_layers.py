@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 
-from ferryman.drivers.database.records import open_records
 from ferryman.errors import Refused
 from ferryman.execute import copying, layers, storage
 from ferryman.model.copy import CopyResult, CopyTask
 from ferryman.model.guest import Snapshot, SnapshotFile
-from ferryman.model.host import Host
 from ferryman.model.plan import ImageFile, Method, NewDisk, Plan, Travel, Volume
 from ferryman.model.request import Handshake, Options, Request
 from ferryman.model.units import GIB
 from ferryman.plain import to_plain
 from ferryman.ports import Ports
-from tests.durability.fakes import FakeCopier, FakeHypervisor, FakeSite, World
+from tests.durability.fake_hypervisor import FakeHypervisor
+from tests.durability.fakes import FakeCopier, FakeSite, records_of_both
+from tests.durability.world import World
 from tests.unit.sites import UUID
 
 REQUEST = Request("there0000", UUID, "web", "a", "b", Options(cold=True), "somebody@here", 0.0)
@@ -50,9 +50,7 @@ def chain_of(_: FakeHypervisor, path: str, kind: str) -> tuple[ImageFile, ...]:
 
 @pytest.fixture
 def ports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ports]:
-    records = open_records(tmp_path)
-    for name in ("a", "b"):
-        records.add_host(Host(name, f"qemu+tls://{name}/system"))
+    records = records_of_both(tmp_path)
     records.add_request(REQUEST, "slot1")
     made = {disk.target: to_plain(Volume(disk.target, "shared", disk.name, f"{THERE}/{disk.name}")) for disk in (DISK, RAW)}  # fmt: skip
     records.keep_facts(REQUEST.id, {"volumes": made, "snapshots": []})

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from ferryman.drivers.database.records import open_records
-from tests.durability.fakes import World
 from tests.durability.processes import carry
+from tests.durability.world import World
 from tests.unit.sites import UUID
 
 RUNNING, PAUSED, OFF = ({"state": state, "autostart": False} for state in ("running", "paused", "off"))

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from ferryman.errors import RecordsUnusable
-from tests.durability.fakes import World
 from tests.durability.processes import carry
 from tests.durability.test_killed_at_every_step import ends_right
+from tests.durability.world import World
 
 # At the others the whole product tries it.
 ONCE = ("add_request", "enter", "register_undo", "mark_asked", "keep_sample", "close_undo")

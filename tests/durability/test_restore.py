@@ -1,6 +1,8 @@
 """A guest is brought back: killed at every step, damaged backups, and never two of one guest, never a half one."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,10 @@ import pytest
 
 from ferryman.model.backup import MANIFEST
 from ferryman.model.outcome import Report
-from tests.durability.fakes import World
 from tests.durability.killing import MOMENTS, every_moment
 from tests.durability.processes import carry
-from tests.durability.test_backup import HERE, change, folders, made, newest, world
+from tests.durability.test_backup import HERE, folders, made, newest
+from tests.durability.world import World, change, world
 from tests.unit.sites import UUID
 
 STEPS = ("plan-restore", "make-volumes", "try-definition", "restore-files", "copy-from-backup", "define-restored", "finish-restore", "report")  # fmt: skip
@@ -162,6 +164,46 @@ def test_one_that_comes_up_elsewhere_under_the_copy_is_not_brought_back(tmp_path
     change(tmp_path, a={"state": "running", "autostart": False})
     assert carry(tmp_path, "recover").returncode == 0
     assert "somebody brought it meanwhile" in nothing_made(tmp_path, "failed").outcome.reason  # type: ignore[union-attr]
+
+
+def theirs(state: Path) -> Report:
+    """Somebody's definition of the same UUID is as they made it; of ours nothing stays."""
+    now = world(state)
+    assert now["b"] == {"state": "off", "autostart": True}
+    assert (now["volumes"], now.get("journals")) == ([], {})
+    report = ended(state, "failed")
+    assert {entry.state for entry in report.undo} <= {"done"}
+    return report
+
+
+def test_a_definition_that_somebody_makes_in_the_last_moment_is_theirs(tmp_path: Path) -> None:
+    gone(tmp_path)
+    change(tmp_path, somebody_defines=True)
+    assert carry(tmp_path, "restore").returncode == 0
+    assert "already defined" in theirs(tmp_path).outcome.reason  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("again", ["recover", "recover-of-yesterday"])
+def test_a_definition_that_somebody_makes_while_we_are_gone_is_theirs(tmp_path: Path, again: str) -> None:
+    """Between the note that it is to be undone and the act."""
+    gone(tmp_path)
+    change(tmp_path, dies="asked")
+    carry(tmp_path, "restore")
+    change(tmp_path, b={"state": "off", "autostart": True})
+    if again == "recover-of-yesterday":  # settled, not replayed
+        with closing(sqlite3.connect(tmp_path / "dbos.sqlite")) as database, database:
+            database.execute("UPDATE workflow_status SET application_version = 'of yesterday'")
+    assert carry(tmp_path, "recover").returncode == 0
+    theirs(tmp_path)
+
+
+def test_killed_right_after_it_was_defined_it_is_ours(tmp_path: Path) -> None:
+    gone(tmp_path)
+    change(tmp_path, dies="defined")
+    carry(tmp_path, "restore")
+    assert world(tmp_path)["b"]["mark"]["request"]
+    assert carry(tmp_path, "recover").returncode == 0
+    back(tmp_path)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

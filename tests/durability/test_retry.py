@@ -9,10 +9,10 @@ import pytest
 from ferryman.drivers.database.records import open_records
 from ferryman.model.outcome import Report
 from ferryman.model.phase import Phase, may_follow
-from tests.durability.fakes import World
 from tests.durability.killing import MOMENTS
 from tests.durability.processes import carry
-from tests.durability.test_cold import ARRIVED, AT_HOME, world
+from tests.durability.test_cold import ARRIVED, AT_HOME
+from tests.durability.world import World, world
 from tests.unit.sites import UUID
 
 

@@ -3,6 +3,7 @@
 import json
 import signal
 import sqlite3
+import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,14 +15,14 @@ from ferryman.drivers.database.records import open_records
 from ferryman.model.request import Options
 from ferryman.model.units import GIB
 from ferryman.plain import to_plain
-from tests.durability.fakes import World
-from tests.durability.killing import every_moment, killed_and_recovered, told
+from tests.durability.killing import every_moment, killed_and_recovered, says, told
 from tests.durability.processes import Carrying, carry
-from tests.durability.test_cold import AT_HOME, arrived, at_home, change, mostly_whole, world
+from tests.durability.test_cold import AT_HOME, arrived, at_home, mostly_whole
 from tests.durability.test_windows import pass_time, until, waiting
+from tests.durability.world import World, change, world
 
 WARM = Options(warm=True, eject=True, retire=True, stop_timeout=5.0)
-STEPS = ("admit", "plan", "save-definition", "save-snapshots", "mark", "eject-media", "make-volumes", "try-definition", "copy-ahead", "watch", "autostart-off", "tell-before-stop",
+STEPS = ("admit", "plan", "save-definition", "save-snapshots", "mark", "make-volumes", "try-definition", "free-to-copy", "copy-ahead", "watch", "free-to-stop", "eject-media", "autostart-off", "tell-before-stop",
          "stop", "hold", "copy-disks", "arrive", "leave", "start", "health", "settle", "enter-completing", "open", "autostart-on", "release", "forget-passes", "note-left",
          "drop-undo", "verify", "retire", "tell-end", "report")  # fmt: skip
 BEFORE_OPEN = STEPS[STEPS.index("copy-ahead") : STEPS.index("settle")]
@@ -29,6 +30,15 @@ BEFORE_OPEN = STEPS[STEPS.index("copy-ahead") : STEPS.index("settle")]
 
 def ask(**changes: Any) -> str:
     return f"ask:{json.dumps(to_plain(WARM) | changes)}"
+
+
+def in_a_pass(state: Path, **options: Any) -> Carrying:
+    """A process that copies ahead, until `copy_lasts` is over or it is asked to end."""
+    World.with_local_disks(state / "world.json")
+    change(state, copy_lasts=True)
+    process = Carrying(state, ask(**options))
+    until(lambda: "frozen" in world(state), "no pass begins")
+    return process
 
 
 def nothing_remembered(state: Path) -> None:
@@ -42,6 +52,7 @@ def test_a_guest_goes_over_and_only_the_rest_is_copied_while_it_stands_still(tmp
     nothing_remembered(tmp_path)
     phases = [entry.phase for entry in told(tmp_path).phases]
     assert phases.index("copying ahead") < phases.index("stopping") < phases.index("transferring")
+    assert any("once the guest is off, what is left needs about" in text for text in told(tmp_path).decisions)
 
 
 @pytest.mark.parametrize(("step", "moment"), every_moment(STEPS, turn=1))
@@ -84,19 +95,13 @@ def test_what_fails_is_put_back_and_named(tmp_path: Path, changes: dict[str, Any
     nothing_remembered(tmp_path)
 
 
-def test_a_job_that_somebody_else_began_meanwhile_is_not_ended(tmp_path: Path) -> None:
+def test_an_image_that_is_too_old_to_remember_is_read_in_each_pass(tmp_path: Path) -> None:
     World.with_local_disks(tmp_path / "world.json")
-    carry(tmp_path, ask(), "copy-ahead:before")
-    change(tmp_path, a=world(tmp_path)["a"] | {"backup": "another"})
-    carry(tmp_path, "recover")
-    now = world(tmp_path)
-    assert (now["a"]["state"], now["a"]["backup"]) == ("running", "another")
-    report = told(tmp_path)
-    assert report.outcome is not None
-    assert report.outcome.status == "needs attention"
-    change(tmp_path, a={key: value for key, value in now["a"].items() if key != "backup"})
-    assert carry(tmp_path, "recover").returncode == 0
-    at_home(tmp_path, "failed")
+    change(tmp_path, old=True)
+    assert carry(tmp_path, ask()).returncode == 0
+    arrived(tmp_path)
+    assert "bitmaps" not in world(tmp_path)
+    assert "warm-reads-all" in {one.code for one in told(tmp_path).findings_before}
 
 
 def test_without_room_for_what_it_overwrites_nothing_begins(tmp_path: Path) -> None:
@@ -119,6 +124,7 @@ def test_what_was_written_and_is_not_known_any_more_is_compared_as_a_whole(tmp_p
     assert any("all of it is compared" in one for one in told(tmp_path).decisions)
 
 
+GROWN, LARGER = {"capacity": 2 * GIB}, "vda holds 2 GiB, and held 1 GiB"
 OVERLAY, OTHER = {"overlay": "/srv/shared/web.snap"}, "vda is /srv/shared/web.snap, and was /srv/shared/web.qcow2"
 
 
@@ -127,6 +133,9 @@ OVERLAY, OTHER = {"overlay": "/srv/shared/web.snap"}, "vda is /srv/shared/web.sn
     [
         ("wait", OVERLAY, OTHER, False),
         ("hold", OVERLAY, OTHER, True),
+        ("wait", GROWN, LARGER, False),
+        ("watch", GROWN, LARGER, False),
+        ("hold", GROWN, LARGER, True),
         ("wait", {"snapshots": ["before"]}, "it has snapshots at the source by now: before", False),
     ],
 )
@@ -143,6 +152,8 @@ def test_a_guest_whose_storage_is_another_by_then_stays_where_it_is(
     assert why in report.outcome.reason
     assert ("stopping" in [entry.phase for entry in report.phases]) is stopped
     nothing_remembered(tmp_path)
+    if step == "wait":
+        assert world(tmp_path)["brought"] == [f"ferryman-{report.request.id}-1"], "another pass was copied in vain"
 
 
 def test_it_is_copied_before_its_moment_and_stopped_then(tmp_path: Path) -> None:
@@ -156,12 +167,19 @@ def test_it_is_copied_before_its_moment_and_stopped_then(tmp_path: Path) -> None
     assert any("it begins at" in one for one in report.decisions)
 
 
+def test_its_medium_stays_in_its_drive_until_right_before_the_stop(tmp_path: Path) -> None:
+    left_waiting(tmp_path)
+    assert world(tmp_path)["medium"]
+    pass_time(tmp_path, at=_soon(-1.0))
+    carry(tmp_path, "recover", "stop:before")
+    assert not world(tmp_path)["medium"]
+    assert carry(tmp_path, "recover").returncode == 0
+    arrived(tmp_path)
+
+
 def test_a_pass_that_was_interrupted_is_followed_by_another(tmp_path: Path) -> None:
     """The guest wrote all the while, and the seconds that were left of it tell nothing of that."""
-    World.with_local_disks(tmp_path / "world.json")
-    change(tmp_path, copy_lasts=True)
-    process = Carrying(tmp_path, ask())
-    until(lambda: "frozen" in world(tmp_path), "no pass begins")
+    process = in_a_pass(tmp_path)
     process.signal(signal.SIGKILL)
     process.ended()
     change(tmp_path, copy_lasts=False)
@@ -172,10 +190,7 @@ def test_a_pass_that_was_interrupted_is_followed_by_another(tmp_path: Path) -> N
 
 def test_a_pass_begins_anew_though_a_qemu_that_was_killed_left_its_scratch_file(tmp_path: Path) -> None:
     """The source's host went down in it, and with it this ferryman; the guest runs again."""
-    World.with_local_disks(tmp_path / "world.json")
-    change(tmp_path, copy_lasts=True)
-    process = Carrying(tmp_path, ask())
-    until(lambda: "frozen" in world(tmp_path), "no pass begins")
+    process = in_a_pass(tmp_path)
     process.signal(signal.SIGKILL)
     process.ended()
     restarted = {name: value for name, value in world(tmp_path)["a"].items() if name != "backup"}
@@ -210,13 +225,60 @@ def test_after_a_pass_that_was_given_up_the_next_brings_what_was_written_since_t
     assert found == [("", True), (first, False), (first, True)]
 
 
+def test_a_guest_that_stands_still_during_a_pass_though_there_is_room_by_now_goes_on(tmp_path: Path) -> None:
+    """Its scratch file was full between two looks."""
+    process = in_a_pass(tmp_path)
+    change(tmp_path, a=world(tmp_path)["a"] | {"state": "halted", "storage_failed": True})
+    assert process.ended().returncode == 0
+    report = at_home(tmp_path, "failed")
+    assert report.outcome is not None
+    assert "the guest stands still" in report.outcome.reason
+    assert any("it goes on now" in one for one in report.decisions)
+    nothing_remembered(tmp_path)
+
+
+def test_a_libvirtd_that_is_restarted_during_a_pass_is_waited_for_and_the_pass_goes_on(tmp_path: Path) -> None:
+    process = in_a_pass(tmp_path)
+    change(tmp_path, copy_lasts=False, silent=["a"])
+    until(lambda: says(tmp_path, "it is waited for"), "nobody waits")
+    change(tmp_path, silent=[])
+    assert process.ended().returncode == 0
+    arrived(tmp_path)
+    nothing_remembered(tmp_path)
+
+
+def test_one_that_stays_away_ends_the_move_and_what_is_left_there_is_taken_back_once_it_answers(tmp_path: Path) -> None:
+    process = in_a_pass(tmp_path)
+    change(tmp_path, copy_lasts=False, silent=["a"])
+    assert process.ended().returncode == 0
+    report = told(tmp_path)
+    assert report.outcome is not None
+    assert report.outcome.status == "needs attention"
+    assert world(tmp_path)["a"]["backup"]
+    change(tmp_path, silent=[])
+    assert carry(tmp_path, "recover").returncode == 0
+    at_home(tmp_path, "failed")
+    nothing_remembered(tmp_path)
+
+
+def test_whoever_cancels_while_it_is_away_is_heard_at_once(tmp_path: Path) -> None:
+    process = in_a_pass(tmp_path, retry=2)
+    change(tmp_path, copy_lasts=False, silent=["a"])
+    until(lambda: says(tmp_path, "it is waited for"), "nobody waits")
+    records = open_records(tmp_path)
+    records.ask_cancel(records.requests()[0].id, "somebody")
+    records.engine.dispose()
+    time.sleep(0.5)
+    change(tmp_path, silent=[])
+    assert process.ended().returncode == 0
+    at_home(tmp_path, "cancelled")
+    nothing_remembered(tmp_path)
+
+
 @pytest.mark.parametrize("ends", [False, True])
 def test_a_guest_that_found_no_room_while_nobody_looked_goes_on(tmp_path: Path, ends: bool) -> None:
     """Its own write had no place for what it overwrites, and it stands still. The pass is given up, or comes to its end before that is seen."""
-    World.with_local_disks(tmp_path / "world.json")
-    change(tmp_path, copy_lasts=True)
-    process = Carrying(tmp_path, ask())
-    until(lambda: "frozen" in world(tmp_path), "no pass begins")
+    process = in_a_pass(tmp_path)
     process.signal(signal.SIGKILL)
     process.ended()
     change(
@@ -276,6 +338,20 @@ def test_what_another_version_left_waiting_is_put_back_and_named(tmp_path: Path)
     report = at_home(tmp_path, "failed")
     assert report.outcome is not None
     assert "left by an earlier process" in report.outcome.reason
+    nothing_remembered(tmp_path)
+
+
+def test_what_the_images_remember_is_taken_out_of_them_once_they_can_be_let_go(tmp_path: Path) -> None:
+    World.with_local_disks(tmp_path / "world.json")
+    change(tmp_path, no_ssh=["a"])
+    assert carry(tmp_path, ask()).returncode == 0
+    report = told(tmp_path)
+    assert report.outcome is not None
+    assert report.outcome.status == "needs attention"
+    assert world(tmp_path)["bitmaps"]
+    change(tmp_path, no_ssh=[])
+    assert carry(tmp_path, "recover").returncode == 0
+    arrived(tmp_path)
     nothing_remembered(tmp_path)
 
 

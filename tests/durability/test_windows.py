@@ -1,4 +1,4 @@
-"""A move that waits for its time: killed, cancelled, found again too late, in time, or by the one that serves."""
+"""A move that waits for its time: killed, cancelled, found again too late or in time; by the one that serves: test_serving.py."""
 
 import itertools
 import signal
@@ -16,10 +16,10 @@ from ferryman.model.phase import Phase, may_follow
 from ferryman.model.request import Options, Request
 from ferryman.model.units import MIB
 from ferryman.plain import to_json
-from tests.durability.fakes import World
 from tests.durability.killing import MOMENTS
 from tests.durability.processes import Carrying, carry
-from tests.durability.test_cold import arrived, at_home, change
+from tests.durability.test_cold import arrived, at_home
+from tests.durability.world import World, change
 from tests.unit.sites import UUID
 
 
@@ -410,98 +410,3 @@ def test_a_command_does_not_end_before_what_it_took_in_hand_beside_its_own_moves
     ended = carry(tmp_path, "ask-none")
     assert "left by an earlier process, is carried on here" in ended.stderr
     arrived(tmp_path)
-
-
-# The one that serves
-
-
-def serving(state: Path) -> Carrying:
-    process = Carrying(state, "serve")
-    until(lambda: "serving" in process.said(), "it does not serve")
-    return process
-
-
-def test_the_one_that_serves_takes_what_a_dead_process_left_waiting_also_while_it_runs(tmp_path: Path) -> None:
-    World.made(tmp_path / "world.json")
-    server = serving(tmp_path)
-    process = waiting(tmp_path, asking(at=in_seconds(80)))
-    assert "taken" not in server.said()
-    process.signal(signal.SIGKILL)
-    process.ended()
-    until(lambda: told(tmp_path).outcome is not None, server.said())
-    moved_once(tmp_path)
-    until(lambda: "\nend {" in server.said(), "its end is not told")
-    server.signal(signal.SIGTERM)
-    assert server.ended().returncode == 0
-
-
-def test_what_is_handed_over_to_it_is_carried_out(tmp_path: Path) -> None:
-    World.made(tmp_path / "world.json")
-    server = serving(tmp_path)
-    handed_over(tmp_path, at=in_seconds(20))
-    until(lambda: told(tmp_path).outcome is not None, server.said())
-    moved_once(tmp_path)
-    server.signal(signal.SIGTERM)
-    assert server.ended().returncode == 0
-
-
-def handed_over(state: Path, **options: str) -> None:
-    """As `migrate` does where somebody serves: a row, and nothing else."""
-    from ferryman.app import Moves
-    from tests.durability.fakes import FakeSite
-
-    records = open_records(state)
-    moves = Moves(FakeSite(records, World(state / "world.json")), state)
-    server = moves.server()
-    assert server is not None
-    moves.hand_over(["web"], "b", Options(**options), server[1])  # type: ignore[arg-type]
-    records.engine.dispose()
-
-
-def test_ended_while_it_waits_the_next_one_that_serves_goes_on(tmp_path: Path) -> None:
-    World.made(tmp_path / "world.json")
-    server = serving(tmp_path)
-    handed_over(tmp_path, at=in_seconds(100))
-    until(lambda: waits(tmp_path), server.said())
-    server.signal(signal.SIGTERM)
-    gone = server.ended()
-    assert gone.returncode == 0, gone.stderr
-    assert waits(tmp_path)
-    (tmp_path / "said-serve").unlink()
-    server = serving(tmp_path)
-    until(lambda: told(tmp_path).outcome is not None, server.said())
-    moved_once(tmp_path)
-    server.signal(signal.SIGTERM)
-    assert server.ended().returncode == 0
-
-
-def test_what_was_handed_over_to_one_that_died_before_it_looked_is_not_lost(tmp_path: Path) -> None:
-    World.made(tmp_path / "world.json")
-    server = serving(tmp_path)
-    server.signal(signal.SIGSTOP)
-    handed_over(tmp_path, at=in_seconds(20))
-    server.signal(signal.SIGKILL)
-    server.ended()
-    assert carry(tmp_path, "recover").returncode == 0
-    moved_once(tmp_path)
-
-
-def test_two_do_not_serve(tmp_path: Path) -> None:
-    World.made(tmp_path / "world.json")
-    server = serving(tmp_path)
-    (tmp_path / "said-serve").rename(tmp_path / "said-first")
-    second = carry(tmp_path, "serve")
-    assert second.returncode == 1
-    assert "serves this state directory already" in second.stderr
-    server.signal(signal.SIGTERM)
-    server.ended()
-
-
-def test_a_move_whose_process_died_is_carried_on_by_the_one_that_serves_and_not_put_back(tmp_path: Path) -> None:
-    World.with_local_disks(tmp_path / "world.json")
-    server = serving(tmp_path)
-    assert carry(tmp_path, "ask-cold", "copy-disks:before").returncode == -signal.SIGKILL
-    until(lambda: told(tmp_path).outcome is not None, "it is not carried on")
-    arrived(tmp_path)
-    server.signal(signal.SIGTERM)
-    assert server.ended().returncode == 0
