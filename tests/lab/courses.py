@@ -224,7 +224,7 @@ ODD = (
         cold=True,
     ),
     Course(_copying, frozenset({"copy-disks"}), spec=_FILLED, cold=True),
-    Course(_warm, frozenset({"copy-ahead", "forget-passes"}), spec=_FILLED, cold=True),
+    Course(_warm, frozenset({"free-to-copy", "copy-ahead", "free-to-stop", "forget-passes"}), spec=_FILLED, cold=True),
     Course(_warm_waiting, frozenset({"catch-up"}), spec=_FILLED, cold=True),
     Course(_warm_given_up, frozenset({"end-passes"}), spec=_FILLED, cold=True),
     Course(

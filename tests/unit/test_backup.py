@@ -7,6 +7,7 @@ import pytest
 
 from ferryman.assess import backup as assess_backup
 from ferryman.assess import restore as assess_restore
+from ferryman.execute import shelf
 from ferryman.model.backup import (
     BackedUpDisk,
     Backup,
@@ -19,17 +20,18 @@ from ferryman.model.backup import (
     place,
 )
 from ferryman.model.finding import Severity
-from ferryman.model.guest import Disk, Guest, HostDevice, Job, State
+from ferryman.model.guest import Disk, Guest, HostDevice, Job, State, Unlike
 from ferryman.model.host import GuestOnHost, HostFacts, Network, Pool
 from ferryman.model.request import Format, Options
 from ferryman.model.units import GIB, MIB
+from ferryman.plain import to_json
 from ferryman.plan import chains
-from ferryman.plan.backup import Seen, backup_plan
+from ferryman.plan.backup import Seen, backup_plan, consistency
 from ferryman.plan.restore import Found, restore_plan
 from tests.unit.sites import MAC, UUID, good_guest, good_site, host_facts
 
 PLACE = BackupPlace("this machine", "/backups/web-6a1f0f3e")
-CHECKPOINT = "ferryman-backup-before"
+CHECKPOINT, RUN = "ferryman-backup-before", "run-1"
 EARLIER = "2026-11-29T00-00-00Z"
 OTHER = "6a1f0f3e-0000-4000-8000-000000000002"
 
@@ -47,7 +49,7 @@ def disk(**changes: Any) -> BackedUpDisk:
 def manifest(*disks: BackedUpDisk, **changes: Any) -> Manifest:
     files = (SmallFile("definition.xml", "0", 10),)
     made = Manifest(
-        1, "web", UUID, "a", 0.0, "0.1", "before", Consistency.FROZEN, disks or (disk(),), files, CHECKPOINT
+        1, "web", UUID, "a", 0.0, "0.1", "before", Consistency.FROZEN, disks or (disk(),), files, CHECKPOINT, RUN
     )
     return replace(made, **changes)
 
@@ -59,7 +61,9 @@ def backup(name: str = EARLIER, *disks: BackedUpDisk, **changes: Any) -> Backup:
 
 
 def seen(**changes: Any) -> Seen:
-    return replace(Seen(guest(), host_facts("a").pools, (CHECKPOINT,), backup(), chain=1, agent=True), **changes)
+    return replace(
+        Seen(guest(), host_facts("a").pools, (CHECKPOINT,), backup(), chain=1, agent=True, run=RUN), **changes
+    )
 
 
 def planned(found: Seen, options: Options | None = None) -> BackupPlan:
@@ -80,14 +84,17 @@ def with_disk(found: Seen, **changes: Any) -> Seen:
         (seen(earlier=None), Reading.FULL, ""),
         (seen(checkpoints=()), Reading.DIGESTS, "is gone"),
         (with_disk(seen(), format="raw"), Reading.DIGESTS, "do not remember"),
+        (with_disk(seen(), old=True), Reading.DIGESTS, "qcow2 (compat 0.10) images do not remember"),
         (with_disk(seen(), source="/srv/shared/other.qcow2"), Reading.DIGESTS, "in the earlier backup"),  # two disks that changed their names
         (with_disk(seen(), capacity=GIB), Reading.FULL, "smaller"),
-        (with_disk(seen(), capacity=20 * GIB), Reading.BITMAP, ""),
+        (with_disk(seen(), capacity=20 * GIB), Reading.DIGESTS, "larger"),
         (with_disk(seen(), target="vdb"), Reading.FULL, "no earlier backup"),
         (seen(earlier=backup(EARLIER, disk(remembers=False))), Reading.DIGESTS, "made no checkpoint"),
         (seen(checkpoints=("theirs", CHECKPOINT)), Reading.BITMAP, ""),  # libvirt joins them while the guest runs
-        (seen(guest=guest(state=State.SHUT_OFF)), Reading.BITMAP, ""),
-        (seen(guest=guest(state=State.SHUT_OFF), checkpoints=(CHECKPOINT, "theirs")), Reading.DIGESTS, "several checkpoints"),
+        (seen(guest=guest(state=State.SHUT_OFF), run=""), Reading.DIGESTS, "was off since"),
+        (seen(run="run-2"), Reading.DIGESTS, "was off since"),  # whatever befell its image between two runs
+        (seen(run=""), Reading.DIGESTS, "was off since"),
+        (seen(run="", earlier=backup(EARLIER, run="")), Reading.DIGESTS, "was off since"),  # one that knew of no runs
     ],
 )  # fmt: skip
 def test_what_of_a_disk_is_read(found: Seen, reading: Reading, why: str) -> None:
@@ -105,13 +112,44 @@ def test_each_backup_of_a_running_guest_has_a_checkpoint_of_its_own_and_the_olde
     assert plan.disks[0].remembers
     assert not planned(with_disk(seen(), format="raw")).checkpoint  # nothing would remember it
     assert not planned(seen(guest=guest(persistent=False))).checkpoint
+    before_a_move = planned(seen(moves=True))
+    assert (before_a_move.checkpoint, before_a_move.older, before_a_move.disks[0].reading) == (
+        "",
+        (CHECKPOINT,),
+        Reading.BITMAP,
+    )
+    assert against(seen(moves=True)) == {"backup-no-checkpoint": Severity.NOTE}
 
 
-def test_one_that_is_off_keeps_the_checkpoint_that_the_earlier_backup_made() -> None:
-    plan = planned(seen(guest=guest(state=State.SHUT_OFF)))
-    assert (plan.checkpoint, plan.older, plan.disks[0].remembers) == (CHECKPOINT, (), True)
+def test_one_that_is_off_is_held_and_no_checkpoint_is_made_or_relied_on() -> None:
+    plan = planned(seen(guest=guest(state=State.SHUT_OFF), run=""))
+    assert (plan.checkpoint, plan.older, plan.disks[0].remembers, plan.run) == ("", (), False, "")
     assert [image.path for image in plan.held] == ["/srv/shared/web.qcow2"]
-    assert not planned(seen(guest=guest(state=State.SHUT_OFF), checkpoints=())).checkpoint
+
+
+def test_a_guest_that_may_write_to_none_of_its_disks_is_not_called_shut_off() -> None:
+    all_read_only = with_disk(seen(), read_only=True)
+    assert consistency(planned(all_read_only), frozen=False) is Consistency.READ_ONLY
+    assert consistency(planned(seen(guest=guest(state=State.SHUT_OFF))), frozen=False) is Consistency.OFF
+    assert consistency(planned(seen()), frozen=False) is Consistency.CRASH
+    assert consistency(planned(seen()), frozen=True) is Consistency.FROZEN
+
+
+def test_what_a_backup_does_not_hold_is_told_before_and_in_it() -> None:
+    one = seen(
+        guest=guest(host_devices=(HostDevice("virtiofs", "/srv/data"), HostDevice("pci", "0000:01:00.0"))),
+        unlike=(Unlike("disk", "vdb", "", "/srv/new.raw"), Unlike("disk", "vdc", "/srv/plugged.raw", ""), Unlike("medium", "sda", "/x", "")),
+    )  # fmt: skip
+    missing = planned(one).not_in_it
+    assert [words.split(" (")[0] for words in missing] == ["disk vdb", "the place of disk vdc", "virtiofs /srv/data", "pci 0000:01:00.0"]  # fmt: skip
+    assert against(one)["backup-outside"] is Severity.WARNING
+    assert not planned(seen()).not_in_it
+
+
+def test_a_disk_that_was_attached_to_the_running_guest_alone_gets_no_volume_that_nobody_uses() -> None:
+    one = found(manifest=manifest(disk(), disk(target="vdc", file="vdc.qcow2", source="/srv/shared/plugged.raw")))
+    assert [new.target for new in restore_plan(one, Options(), uuid=UUID).new_disks] == ["vda"]
+    assert told(one, Options())["restore-disk"] is Severity.WARNING
 
 
 def test_a_disk_that_nobody_may_write_to_is_read_from_its_image_while_the_guest_runs() -> None:
@@ -172,6 +210,28 @@ def test_a_chain_with_a_gap_is_not_stood_upon_and_the_gap_is_named(changed: dict
     assert newest is None or newest.name in ("1", "2")
 
 
+def test_the_newest_is_told_by_its_time_and_stands_beside_the_next_one() -> None:
+    beside = {
+        "old/2026-01-01T00-00-00Z": backup("old", at=9.0),  # put away by somebody
+        "before the upgrade": backup("before the upgrade", at=1.0),
+        "2026-11-30T00-00-00Z": backup("2026-11-30T00-00-00Z", at=2.0),
+    }
+    newest = chains.newest_whole(UUID, beside)
+    assert newest is not None
+    assert newest.name == "2026-11-30T00-00-00Z"
+
+
+@pytest.mark.parametrize("name", ["../other/vda.qcow2", "/etc/shadow", "..", ".", ""])
+@pytest.mark.parametrize("where", ["file", "upon", "target", "small"])
+def test_a_manifest_that_leads_out_of_its_folder_is_damaged(where: str, name: str) -> None:
+    one = manifest(disk(**{where: name})) if where != "small" else manifest(files=(SmallFile(name, "0", 1),))
+    if (where, name) == ("upon", ""):
+        return  # it stands upon none
+    with pytest.raises(ValueError, match="is damaged"):
+        shelf.manifest_of(to_json(one).encode())
+    assert shelf.manifest_of(to_json(manifest()).encode()) == manifest()
+
+
 def test_chains_that_lead_in_a_circle_end() -> None:
     circle = {"1": backup("1", disk(upon="2")), "2": backup("2", disk(upon="1"))}
     assert chains.chain("1", circle) == ("1", "2")
@@ -207,6 +267,7 @@ BACKUP_CASES: dict[str, tuple[Seen, dict[str, Any]]] = {
     "backup-compared": (seen(checkpoints=()), {}),
     "backup-no-checkpoint": (with_disk(seen(), format="raw"), {}),
     "backup-media": (seen(guest=replace(guest(), disks=(Disk("sda", "cdrom", "file", "/x", "raw", "", True, False),))), {}),
+    "backup-outside": (seen(guest=guest(host_devices=(HostDevice("virtiofs", "/srv/data"),))), {}),
     "backup-snapshots": (seen(guest=guest(snapshots=("one",))), {}),
     "backup-sliced": (with_disk(seen(), sliced=True), {}),
     "backup-saved-memory": (seen(guest=guest(state=State.SHUT_OFF, managed_save=True)), {}),

@@ -264,6 +264,20 @@ def test_every_pair_has_a_verdict_and_none_makes_two_owners() -> None:
 
 
 @pytest.mark.parametrize(
+    "job", ["outgoing migration", "incoming migration", "save", "job", "backup", "snapshot", "dump"]
+)
+def test_only_a_job_that_takes_no_guest_away_lets_it_be_at_home(job: str) -> None:
+    """Whose kind is not known may be a migration; a guest that is being saved is about to be off."""
+    for here, there, made, put_back, past, starts in PAIRS:
+        flags = {"made": made, "put_back": put_back, "past": past, "starts": starts}
+        verdict = judge_cold(Place(here, job=job), Place(there), **flags)
+        if job in ("backup", "snapshot", "dump") and here in (Where.RUNNING, Where.HALTED, Where.OFF):
+            assert verdict == judge_cold(Place(here), Place(there), **flags)
+        else:
+            assert verdict.action is Action.WAIT
+
+
+@pytest.mark.parametrize(
     ("asked", "then"),
     [
         (Asked(0, 120, by_agent=False, pressed=False, active=True, force_off=False), Then.PRESS),

@@ -69,15 +69,18 @@ def test_where_it_is_not_installed_that_is_the_answer(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("run", "why"),
-    [("echo 'libguestfs: error: no kernel' >&2; exit 1", "no kernel"), ("sleep 30", "not ready within 1 s")],
+    ("run", "within", "why"),
+    [
+        ("echo 'libguestfs: error: no kernel' >&2; exit 1", 30.0, "no kernel"),
+        ("sleep 30", 1.0, "not ready within 1 s"),
+    ],
 )
 def test_one_that_does_not_get_ready_is_told(
-    guestfish: Path, monkeypatch: pytest.MonkeyPatch, run: str, why: str
+    guestfish: Path, monkeypatch: pytest.MonkeyPatch, run: str, within: float, why: str
 ) -> None:
     monkeypatch.setenv("RUN", run)
     with pytest.raises(DriverError, match=why):
-        filesystems.look(HERE, IMAGES, 1.0)
+        filesystems.look(HERE, IMAGES, within)
 
 
 def told(looked: Looked | None, *, retired: bool = False) -> dict[str, tuple[Severity, str, str]]:

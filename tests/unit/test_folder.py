@@ -1,5 +1,6 @@
 """Folders of backups, by the scripts that run at a host, on this machine: what is written, found, named and removed."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -80,6 +81,38 @@ def test_the_layers_of_an_image_are_told_by_where_they_are(folder: HostFolder, t
     (place / "1/vda.qcow2").unlink()
     with pytest.raises(DriverError):
         folder.layers("2/vda.qcow2")
+
+
+def test_a_file_that_an_image_keeps_its_data_in_is_one_of_its_layers(folder: HostFolder, tmp_path: Path) -> None:
+    folder.make("1")
+    place = tmp_path / "my backups/web/1"
+    secret = tmp_path / "secret"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-o", f"data_file={secret},data_file_raw=on", place / "vda.qcow2", "1M"], check=True)  # fmt: skip
+    assert folder.layers("1/vda.qcow2") == (f"{place}/vda.qcow2", str(secret))
+
+
+def test_what_takes_long_to_remove_is_removed_bit_by_bit_and_never_looks_whole(
+    folder: HostFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = tmp_path / "bin"
+    slow.mkdir()
+    left = f'ls -A "{tmp_path}/my backups/web/.partial-1-r"'
+    (slow / "rm").write_text(
+        f'#!/bin/sh\nfor last; do :; done\n[ -d "$last" ] || exec /bin/rm "$@"\n{left} >>{tmp_path}/seen; echo -- >>{tmp_path}/seen\n'
+        'for one in "$last"/*; do /bin/rm "$one"; sleep 0.3; done\nexec rmdir "$last"\n'
+    )
+    (slow / "rm").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{slow}:{os.environ['PATH']}")
+    for name, within in (("WITHIN", 0.5), ("SLICE", 0.5), ("ONE_FILE_WITHIN", 5.0)):
+        monkeypatch.setattr(driver, name, within)
+    folder.make(".partial-1-r")
+    for name in ("manifest.json", "a", "b", "c", "d"):
+        (tmp_path / "my backups/web/.partial-1-r" / name).write_text(name)
+    folder.remove(".partial-1-r", "r")
+    assert not (tmp_path / "my backups/web").exists()
+    looks = (tmp_path / "seen").read_text().split("--\n")
+    assert len(looks) > 2  # it was asked to go on
+    assert not any("manifest.json" in look for look in looks)
 
 
 def test_a_file_where_a_folder_should_be_is_an_error_that_says_so(tmp_path: Path) -> None:

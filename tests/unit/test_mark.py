@@ -9,7 +9,7 @@ import libvirt
 import pytest
 
 from ferryman.assess import assess
-from ferryman.drivers.database.records import DatabaseRecords, open_records
+from ferryman.drivers.database.records import DatabaseRecords
 from ferryman.drivers.libvirt import mark as domain_marks
 from ferryman.drivers.libvirt.xml import definition
 from ferryman.errors import Refused, Unreachable
@@ -23,7 +23,9 @@ from ferryman.model.phase import Phase
 from ferryman.model.plan import Order
 from ferryman.model.request import Handshake, Options, Request
 from ferryman.plan.definition import definition_plan
-from tests.durability.fakes import FakeHypervisor, FakeSite, World
+from tests.durability.fake_hypervisor import FakeHypervisor
+from tests.durability.fakes import FakeSite, records_of_both
+from tests.durability.world import World
 from tests.unit.sites import UUID, good_site
 
 REQUEST = Request("1111aaaa", UUID, "web", "a", "b", Options(timeout=60), "me@here", asked_at=1000.0)
@@ -32,9 +34,7 @@ OTHERS = Mark("2222bbbb", "somebody@elsewhere", 900.0, 4e9)
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[FakeSite]:
-    records = open_records(tmp_path)
-    for name in ("a", "b"):
-        records.add_host(Host(name, f"qemu+tls://{name}/system"))
+    records = records_of_both(tmp_path)
     records.add_request(REQUEST, "slot0")
     yield FakeSite(records, World.made(tmp_path / "world.json"))
     records.engine.dispose()

@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 
 from ferryman.app import Moves
-from ferryman.drivers.database.records import DatabaseRecords, open_records
+from ferryman.drivers.database.records import DatabaseRecords
 from ferryman.errors import Refused
 from ferryman.execute import windows
 from ferryman.execute.request import Fulfilment
 from ferryman.execute.retry import BETTER_BY_ITSELF, decide, make, wait
-from ferryman.model.host import Host
 from ferryman.model.outcome import Outcome, Status
 from ferryman.model.phase import Phase
 from ferryman.model.plan import Method
@@ -21,7 +20,8 @@ from ferryman.model.request import Options, Request
 from ferryman.plain import to_plain
 from ferryman.plan.steps import live_plan
 from ferryman.report.notice import Language
-from tests.durability.fakes import FakeSite, World
+from tests.durability.fakes import FakeSite, records_of_both
+from tests.durability.world import World
 from tests.unit.sites import UUID, good_site
 from tests.unit.test_command_line import ferryman
 
@@ -93,9 +93,7 @@ def test_all_tries_are_given_up_when_the_first_one_would_have_been(records: Data
 
 @pytest.fixture
 def records(tmp_path: Path) -> DatabaseRecords:
-    records = open_records(tmp_path)
-    for name in ("a", "b"):
-        records.add_host(Host(name, f"qemu+tls://{name}/system"))
+    records = records_of_both(tmp_path)
     records.add_request(REQUEST, "slot0")
     return records
 

@@ -59,6 +59,16 @@ def test_a_call_that_would_hang_while_a_job_runs_is_refused_at_once(call: Call) 
         guard(call, "outgoing migration", UUID)
 
 
+@pytest.mark.parametrize("call", Call)
+def test_what_a_backup_lets_through_is_not_refused_and_what_would_end_the_guest_under_it_is(call: Call) -> None:
+    ends_or_waits = {Call.MIGRATE, Call.UNDEFINE, Call.DESTROY, Call.SHUTDOWN, Call.START, Call.BACKUP, Call.FREEZE}
+    if call in ends_or_waits:
+        with pytest.raises(AlreadyRunning, match="while a job"):
+            guard(call, "backup", UUID)
+    else:
+        guard(call, "backup", UUID)
+
+
 def test_a_local_host_has_no_address_for_others_unless_it_is_given_one() -> None:
     assert (HERE.effective_peer_uri, HERE.effective_migration_address) == ("", "")
     given = Host("here", "qemu:///system", peer_uri="qemu+tls://here.lan/system")

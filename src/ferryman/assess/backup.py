@@ -6,7 +6,7 @@ from ferryman.model.backup import BackupPlan, DiskToBackUp, Reading
 from ferryman.model.finding import Finding, blocker, by_weight, note, warning
 from ferryman.model.guest import Disk
 from ferryman.model.units import GIB, format_size
-from ferryman.plan.backup import Seen, backed_up
+from ferryman.plan.backup import Seen, backed_up, kind_of
 from ferryman.plan.disks import COPYABLE
 
 LEAST_SCRATCH = GIB // 4  # bytes free where QEMU keeps what the guest overwrites meanwhile
@@ -29,6 +29,9 @@ def _disks(seen: Seen) -> Iterator[Finding]:
         if disk.encrypted:
             yield blocker("backup-encrypted", _named(disk, seen), "it is encrypted, and in the backup its content would lie as only the guest sees it",
                           "back it up from within the guest; or, while it is off, copy its file as it is: ferryman copy --as-file")  # fmt: skip
+        elif disk.kind == "vhostuser":
+            yield blocker("backup-unreadable", _named(disk, seen), "another program keeps it, and QEMU does not read it itself",
+                          "back it up where that program keeps it; or take the disk out of the guest meanwhile")  # fmt: skip
         elif (guest.off or disk.read_only) and disk.kind not in COPYABLE:
             yield blocker("backup-unreadable", _named(disk, seen), f"it is {disk.kind} storage, which QEMU opens by itself, and only while the guest runs",
                           f"start the guest, and ask again: virsh start {guest.name}")  # fmt: skip
@@ -47,6 +50,8 @@ def _guest(seen: Seen, plan: BackupPlan) -> Iterator[Finding]:
                       f"wait for its end: virsh domjobinfo {guest.name}")  # fmt: skip
     if plan.left_out:
         yield note("backup-media", what, f"the media in {', '.join(plan.left_out)} are not backed up", "a restored guest has those drives, and they are empty")  # fmt: skip
+    for one in plan.not_in_it:
+        yield warning("backup-outside", what, f"not in the backup: {one}", "see to it in another way, or have it in order before: a disk by a restart of the guest")  # fmt: skip
     if guest.snapshots:
         yield note("backup-snapshots", what, f"its snapshots ({', '.join(guest.snapshots)}) are not backed up: what its disks hold now is",
                    "a restored guest has none")  # fmt: skip
@@ -85,9 +90,12 @@ def _how(seen: Seen, plan: BackupPlan) -> Iterator[Finding]:
 
 
 def _forgets(disk: DiskToBackUp, seen: Seen) -> str:
+    if seen.moves:
+        return "checkpoints do not travel, so none is made before a move"
     if not seen.guest.persistent:
         return "a guest without a definition keeps no checkpoints"
-    return f"{disk.format} images do not remember what was written"
+    image = next(one for one in seen.guest.disks if one.target == disk.target)
+    return f"{kind_of(image)} images do not remember what was written"
 
 
 def _room(seen: Seen, plan: BackupPlan, scratch_room: Mapping[str, int | None], room: int | None) -> Iterator[Finding]:

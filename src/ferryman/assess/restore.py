@@ -7,7 +7,7 @@ from ferryman.model.request import Options
 from ferryman.model.restore import RestorePlan
 from ferryman.model.units import format_size
 from ferryman.plan.cold import tpm_state
-from ferryman.plan.restore import Found, berth
+from ferryman.plan.restore import Found, belonging, berth
 
 
 def findings(found: Found, plan: RestorePlan, options: Options) -> tuple[Finding, ...]:
@@ -92,6 +92,9 @@ def _disks(found: Found, plan: RestorePlan, options: Options) -> Iterator[Findin
 def _notes(found: Found, plan: RestorePlan) -> Iterator[Finding]:
     if plan.emptied:
         yield note("restore-media", f"guest {plan.guest}", f"its drives {', '.join(plan.emptied)} are empty: their media were not backed up", "insert them: virsh change-media")  # fmt: skip
+    for disk in (one for one in found.manifest.disks if one not in belonging(found)):
+        yield warning("restore-disk", f"disk {disk.target} of guest {plan.guest}", "it was attached to the guest while it ran, and its definition does not have it: it is not brought back",
+                      f"its content is {found.backup.below(disk.file).words}: qemu-img convert it, and virsh attach-disk --config")  # fmt: skip
     for target in plan.missing:
         yield warning("restore-disk", f"disk {target} of guest {plan.guest}", "its definition has it from the next start on, and the guest that was backed up ran without it: it comes back without it",
                       "attach one of its own: virsh attach-disk --config")  # fmt: skip

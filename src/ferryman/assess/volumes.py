@@ -9,6 +9,7 @@ from ferryman.model.request import Chain, Options
 from ferryman.model.site import Site
 from ferryman.model.units import MIB, format_size
 from ferryman.plan import disks
+from ferryman.plan.ahead import copied_ahead
 
 # Beside the data: tables of the format and what the file system needs. An allowance, not a measurement.
 OVERHEAD = 16 * MIB
@@ -41,7 +42,9 @@ def findings(site: Site, options: Options) -> Iterator[Finding]:
 
 def _disk(site: Site, disk: Disk, pool: Pool, options: Options) -> Iterator[Finding]:
     what, at = _what(site, disk), site.destination.host.name
-    if options.stops:
+    if disk.target in {one.target for one in copied_ahead(site, options)}:
+        carried = "most of it is copied while the guest runs, and what it wrote meanwhile while it stands still"
+    elif options.stops:
         carried = "it is copied while the guest stands still"
     elif disk.read_only:
         carried = "its bytes are carried over by way of this machine beforehand"

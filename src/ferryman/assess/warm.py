@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 
 from ferryman.model.finding import Finding, blocker, note, warning
+from ferryman.model.guest import Disk
 from ferryman.model.plan import Travel
 from ferryman.model.request import Options
 from ferryman.model.site import Site
 from ferryman.model.units import MIB, format_size
 from ferryman.plan import disks
-from ferryman.plan.ahead import copied_ahead
+from ferryman.plan.ahead import copied_ahead, read_again
 
 LEAST_ROOM = 256 * MIB  # bytes in a scratch directory
 TIGHT = 0.1  # of the disks' data: a guest that overwrites more than this during a pass is a busy one
@@ -35,9 +36,20 @@ def findings(site: Site, options: Options) -> Iterator[Finding]:
     yield from _after_the_stop(site, options)
     for disk in ahead:
         if not disk.remembers:
-            yield warning("warm-reads-all", f"disk {disk.target} ({disk.source}) of guest {guest.name}", "it is no qcow2 image, which could keep what was written: each pass reads all of it, and once more while the guest is stopped; only what differs is sent",
-                          "convert it to qcow2 once, or take the longer stop into account")  # fmt: skip
+            why, remedy = _forgets(next(one for one in guest.disks if one.target == disk.target))
+            yield warning("warm-reads-all", f"disk {disk.target} ({disk.source}) of guest {guest.name}", f"{why}: each pass reads all of it, and once more while the guest is stopped ({read_again(site, [disk.target])}); only what differs is sent",
+                          f"{remedy}, or take the longer stop into account")  # fmt: skip
     yield from _scratch(site, options)
+
+
+def _forgets(disk: Disk) -> tuple[str, str]:
+    """(why its image does not keep what was written, what helps)."""
+    if disk.old:
+        return (
+            "its qcow2 image is of the old version (compat 0.10), which cannot keep what was written",
+            f"once, while the guest is off: qemu-img amend -f qcow2 -o compat=1.1 {disk.source}",
+        )
+    return "it is no qcow2 image, which could keep what was written", "convert it to qcow2 once"
 
 
 def _after_the_stop(site: Site, options: Options) -> Iterator[Finding]:
@@ -55,12 +67,15 @@ def _scratch(site: Site, options: Options) -> Iterator[Finding]:
         needed[disk.scratch] = needed.get(disk.scratch, 0) + data[disk.target]
     for directory, size in needed.items():
         what, room = f"directory {directory} at {name}", site.scratch.get(directory)
+        beside = site.scratch_beside.get(directory, 0)
+        least = LEAST_ROOM * (2 if beside else 1)
+        others = f", and {format_size(beside)} of other guests," if beside else ""
         if room is None:
             yield blocker("scratch-missing", what, "it is not there: what the guest overwrites during a pass is kept there", "name another: --scratch DIRECTORY")  # fmt: skip
-        elif room < LEAST_ROOM:
-            yield blocker("scratch-room", what, f"{format_size(room)} are free; what the guest overwrites during a pass is kept there, and {format_size(LEAST_ROOM)} is the least", "make room, or name another: --scratch DIRECTORY")  # fmt: skip
-        elif room < TIGHT * size:
-            yield warning("scratch-tight", what, f"{format_size(room)} are free for what the guest overwrites while {format_size(size)} are copied; a pass that fills it is given up before the guest notices",
+        elif room < least:
+            yield blocker("scratch-room", what, f"{format_size(room)} are free; what the guest overwrites during a pass is kept there, and {format_size(least)} is the least{' while other guests are copied ahead' if beside else ''}", "make room, or name another: --scratch DIRECTORY")  # fmt: skip
+        elif room < TIGHT * (size + beside):
+            yield warning("scratch-tight", what, f"{format_size(room)} are free for what the guest overwrites while {format_size(size)}{others} are copied; a pass that fills it is given up before the guest notices",
                           "make room, or name another: --scratch DIRECTORY")  # fmt: skip
         else:
             yield note(

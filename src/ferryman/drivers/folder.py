@@ -4,6 +4,8 @@ import base64
 import hashlib
 import json
 import posixpath
+from collections.abc import Iterator
+from typing import Any
 
 from ferryman import errors
 from ferryman.drivers import ssh
@@ -11,6 +13,8 @@ from ferryman.model.backup import MANIFEST, PARTIAL
 from ferryman.model.host import Host
 
 WITHIN = 60.0  # seconds for one call: a file of 64 MiB goes by way of ssh's standard input
+SLICE = 20.0  # seconds after which removing tells that it is not done, and is asked to go on
+ONE_FILE_WITHIN = 600.0  # seconds: a file system may take that long for a large one
 
 # Folders whose name begins with a dot are under way, or not ours.
 _MANIFESTS = f"""
@@ -49,11 +53,16 @@ sync "$2"
 mv -T "$2" "$3"
 sync .
 """
-# The name says that it is under way, and whose it is: nothing else goes.
+# The name says that it is under way, and whose it is: nothing else goes. What remains of it when that is interrupted is never taken for a
+# backup: its manifest goes first of all. It ends with 45 when there is more.
 _REMOVE = f"""
 set -eu
 case "$2" in */*) exit 1;; {PARTIAL}*-"$3") ;; *) echo "$2 is not of request $3" >&2; exit 1;; esac
-rm -rf "$1/$2"
+rm -f "$1/$2/{MANIFEST}"
+code=0
+timeout "$4" rm -rf "$1/$2" || code=$?
+[ "$code" != 124 ] || exit 45
+[ "$code" = 0 ] || exit "$code"
 rmdir "$1" 2>/dev/null || :
 """
 
@@ -99,13 +108,20 @@ class HostFolder:
     def layers(self, name: str) -> tuple[str, ...]:
         command = ["qemu-img", "info", "-U", "-f", "qcow2", "--backing-chain", "--output=json", f"{self._path}/{name}"]
         answer = self._good(ssh.run(self._host, command, timeout=WITHIN))
-        return tuple(posixpath.normpath(str(one["filename"])) for one in json.loads(answer.out))
+        return tuple(posixpath.normpath(file) for one in json.loads(answer.out) for file in _files(one))
 
     def publish(self, partial: str, name: str) -> None:
         self._do(_PUBLISH, partial, name)
 
     def remove(self, partial: str, request: str) -> None:
-        self._do(_REMOVE, partial, request)
+        arguments = [self._path, partial, request, f"{SLICE:g}"]
+        while (
+            answer := ssh.run(
+                self._host, ["sh", "-c", _REMOVE, "ferryman", *arguments], timeout=SLICE + ONE_FILE_WITHIN
+            )
+        ).code == 45:
+            pass  # a file has gone at least: the one that was under way at the end of the slice
+        self._good(answer)
 
     def room(self) -> int | None:
         answer = ssh.run(self._host, ["sh", "-c", _ROOM, "ferryman", self._path], timeout=WITHIN)
@@ -124,6 +140,13 @@ class HostFolder:
                 "look at its file system: df, mount, ls -ld",
             )  # fmt: skip
         return answer
+
+
+def _files(layer: dict[str, Any]) -> Iterator[str]:
+    """The files of one layer: a qcow2 image may keep its data in another one."""
+    yield str(layer["filename"])
+    if outside := layer.get("format-specific", {}).get("data", {}).get("data-file"):
+        yield str(outside)
 
 
 def _sizes(listed: str) -> dict[str, int]:

@@ -4,6 +4,7 @@ packed and put in their place."""
 import json
 import shlex
 from collections.abc import Sequence
+from typing import Any
 
 from ferryman import errors
 from ferryman.drivers import ssh
@@ -198,10 +199,19 @@ def rebase(host: Host, path: str, backing: str, backing_format: str) -> None:
 
 def image_snapshots(host: Host, path: str) -> tuple[str, ...]:
     """The snapshots inside a qcow2 image. Also of one that is in use."""
+    return tuple(str(one["name"]) for one in _info(host, path).get("snapshots", ()))
+
+
+def is_old(host: Host, path: str) -> bool:
+    """Whether a qcow2 image is of version 2 (compat 0.10), whose header has no place for bitmaps. Also of one that is in use."""
+    return _info(host, path)["format-specific"]["data"]["compat"] == "0.10"  # type: ignore[no-any-return]
+
+
+def _info(host: Host, path: str) -> dict[str, Any]:
     answer = ssh.run(host, ["qemu-img", "info", "-U", "-f", "qcow2", "--output=json", path], timeout=WITHIN)
     if answer.code != 0:
         raise errors.DriverError(f"image {path} at host {host.name}", _words(answer), "look at it: qemu-img info; the program comes with qemu-utils")  # fmt: skip
-    return tuple(str(one["name"]) for one in json.loads(answer.out).get("snapshots", ()))
+    return dict(json.loads(answer.out))
 
 
 LABEL = "user.ferryman"  # an extended attribute: getfattr -d shows it

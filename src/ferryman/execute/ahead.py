@@ -4,13 +4,16 @@ A pass is a backup job of the hypervisor. It outlives ferryman, so a crash only 
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
-from ferryman.errors import DriverError, NoBitmap, Stopped
-from ferryman.execute import mark, undo, unmaking, windows
-from ferryman.execute.copying import Samples, copy_unwritten, task_of
-from ferryman.execute.follow import TOO_OLD_TO_ASK, TransferEnd, due_at
+from ferryman.errors import AlreadyRunning, DriverError, NoBitmap, Stopped, Unreachable
+from ferryman.execute import another, mark, undo, unmaking, windows
+from ferryman.execute.copying import Samples, copy_unwritten, other_storage, task_of
+from ferryman.execute.follow import ASK_AGAIN, TOO_OLD_TO_ASK, TransferEnd, due_at
+from ferryman.execute.patience import answered
 from ferryman.execute.settle import look
 from ferryman.model.backup_job import BackupDisk, BackupJob
 from ferryman.model.copy import CopyProgress, CopyResult, Image
@@ -26,6 +29,8 @@ from ferryman.plan.forecast import Forecast, forecast
 from ferryman.ports import Ports
 
 LOOK_EVERY = 3.0  # seconds between two looks at the guest and the room of scratch files
+T = TypeVar("T")
+ROOM = "make room there, or name another directory: --scratch DIRECTORY"
 _ALIVE = (Where.RUNNING, Where.PAUSED, Where.HALTED)
 
 
@@ -40,7 +45,9 @@ def catch_up(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     """The same once more, of what was written while something was waited for."""
     facts = ports.records.facts(request.id)
     if "caught_up_from" not in facts:
-        mark.set_again(ports, request)
+        marked = _once_free(ports, request, lambda: mark.set_again(ports, request))
+        if marked is not None:
+            return marked
         ports.records.keep_facts(request.id, {"caught_up_from": len(noted(ports, request))})
     end = copy_unwritten(ports, request, plan)  # the guest does not write to them; others may, in days
     if end.reason:
@@ -48,37 +55,84 @@ def catch_up(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     return _passes(ports, request, plan, begin_with=ports.records.facts(request.id)["caught_up_from"])
 
 
+def free_to_copy(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+    """A job that is there is waited for before it takes its turn: others are copied ahead meanwhile."""
+    note_at_work(ports, request)
+    return _once_free(ports, request, lambda: TransferEnd(""))
+
+
+def after_another(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+    """If a job came between the last pass and the stop: what is written until it ends is copied too, and foreseen anew; a pass for that may run
+    already.
+
+    Raises Refused. None of ours runs afterwards.
+    """
+    if not (look(ports.hypervisor(request.source), request.guest_uuid).job or another.job(ports, request)):
+        return TransferEnd("")
+    try:
+        end = _passes(ports, request, plan, begin_with=len(noted(ports, request)))
+        if not end.reason:
+            foresee(ports, request, plan)
+        return end
+    finally:
+        end_passes(ports, request)
+
+
+def _once_free(ports: Ports, request: Request, act: Callable[[], T]) -> T | TransferEnd:
+    """What the act gives, once no job of another's is in its way. Raises Busy when a pass and the stop would not fit any more after that."""
+    last = complete(ports, request)
+    needs = (2 * last.seconds if last else 0.0) + HEALTHY_FOR
+    until, asked = partial(windows.waits_until, ports, request, needs), partial(windows.stop_asked, ports, request)
+    try:
+        return another.once_free(ports, request, act, until=until, asked=asked)
+    except Stopped as error:
+        return TransferEnd(f"cancelled by {ports.records.cancel_asked(request.id)}", str(error), cancelled=True)
+
+
 def _passes(ports: Ports, request: Request, plan: Plan, *, begin_with: int) -> TransferEnd:
     records = ports.records
     records.enter(request.id, Phase.COPYING_AHEAD)
     records.register_undo(request.id, undo.END_PASSES, {"host": request.source})
-    _note_at_work(ports, request)
+    note_at_work(ports, request)
     while True:
         more = decide([one for one in noted(ports, request)[begin_with:] if one.complete])
-        if not more.again:
-            records.keep_decision(request.id, more.reason)
+        if not more.again and _stop_follows(ports, request) and another.job(ports, request):
+            begin_with = len(noted(ports, request))  # until that ends more is written than a short stop could copy
+        elif not more.again:
+            records.keep_decision(request.id, f"{more.reason}; {_what_is_left(ports, request, plan)}")
             _note_due(ports, request)
             return TransferEnd("")
-        if (end := _pass(ports, request, plan)).reason:
+        try:
+            end = answered(ports, request, partial(_pass, ports, request, plan))
+        except Unreachable:
+            if by := windows.stop_asked(ports, request):
+                return TransferEnd(f"cancelled by {by}", cancelled=True)
+            raise
+        if end.reason:
             return end
 
 
-def _note_at_work(ports: Ports, request: Request) -> None:
+def note_at_work(ports: Ports, request: Request) -> None:
     """Since when it is worked at without a break. Copying goes on after any; but nobody expects the stop any more after a long one."""
     records, now = ports.records, ports.clock.now()
     facts = records.facts(request.id)
     seen = max(facts.get("at_work_at", 0.0), due_at(ports, request))  # what it waited for came between
-    broken = facts.get("left_alone", False) or now - seen > TOO_OLD_TO_ASK
+    broken = now - seen > TOO_OLD_TO_ASK
     since = {} if "at_work_since" in facts and not broken else {"at_work_since": ports.clock.wall()}
-    records.keep_facts(request.id, {"left_alone": broken, "at_work_at": now, **since})
+    left_alone = broken or facts.get("left_alone", False)
+    records.keep_facts(request.id, {"left_alone": left_alone, "at_work_at": now, **since})
 
 
 def _note_due(ports: Ports, request: Request) -> None:
     """The stop is due now, unless its own time has to come first, or all was left alone for so long that nobody expects it."""
-    facts, options = ports.records.facts(request.id), request.options
-    to_come = options.waits and "due_at" not in facts
-    if not to_come and (options.window or not facts["left_alone"]):  # a window says by itself until when it may be
+    expected = request.options.window or not ports.records.facts(request.id)["left_alone"]  # a window says until when
+    if expected and _stop_follows(ports, request):
         ports.records.keep_facts(request.id, {"due_at": ports.clock.now()})
+
+
+def _stop_follows(ports: Ports, request: Request) -> bool:
+    """Not where its own time has to come first."""
+    return not request.options.waits or "due_at" in ports.records.facts(request.id)
 
 
 def noted(ports: Ports, request: Request) -> list[Pass]:
@@ -97,19 +151,11 @@ def _note(ports: Ports, request: Request, passes: Sequence[Pass]) -> None:
 
 def _pass(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     """One pass from its freeze to its end; one that an earlier process began is carried on while its job runs."""
-    records, source = ports.records, ports.hypervisor(request.source)
-    found = noted(ports, request)
-    socket = source.backup_running(request.guest_uuid, request.id)
-    if socket and (not found or found[-1].complete):  # all was copied, and its end was not noted any more
-        source.end_backup(request.guest_uuid, request.id)
-        socket = ""
-    resumed = bool(socket)
-    if not socket:
-        here = look(source, request.guest_uuid)
-        if here.where not in _ALIVE:
-            return TransferEnd(f"it is {here.where.words} at the source by now: nothing that runs could be copied")
-        records.keep_facts(request.id, {"pass_stood_still": here.where is not Where.RUNNING})
-        socket = _begin(ports, request, plan)
+    records = ports.records
+    begun = _once_free(ports, request, lambda: _begun(ports, request, plan))
+    if isinstance(begun, TransferEnd):
+        return begun
+    socket, resumed = begun
     this, began = replace(noted(ports, request)[-1], resumed=resumed), ports.clock.now()
     watch = _Watch(ports, request, plan)
     sums: list[CopyResult] = []
@@ -125,10 +171,29 @@ def _pass(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     )  # fmt: skip
     passes = to_plain([*noted(ports, request)[:-1], done])
     records.keep_facts(request.id, {"passes": passes, "last_pass": done.moment})
-    _forget_all_but(ports, request, done.moment)
+    with suppress(AlreadyRunning):  # another's job, since ours ended: the next pass forgets it, or the end of all
+        _forget_all_but(ports, request, done.moment)
     told = f"{format_size(done.read)} read, {format_size(done.written)} written, {format_duration(done.seconds)}"
     records.keep_decision(request.id, f"pass {done.number}: {told}")
     return TransferEnd("")
+
+
+def _begun(ports: Ports, request: Request, plan: Plan) -> tuple[str, bool] | TransferEnd:
+    """The socket of a pass, and whether an earlier process began it."""
+    source, found = ports.hypervisor(request.source), noted(ports, request)
+    socket = source.backup_running(request.guest_uuid, request.id)
+    if socket and (not found or found[-1].complete):  # all was copied, and its end was not noted any more
+        source.end_backup(request.guest_uuid, request.id)
+        socket = ""
+    if socket:
+        return socket, True
+    here = look(source, request.guest_uuid)
+    if here.where not in _ALIVE:
+        return TransferEnd(f"it is {here.where.words} at the source by now: nothing that runs could be copied")
+    if why := other_storage(ports, request, plan):
+        return TransferEnd(why, remedy=ASK_AGAIN)
+    ports.records.keep_facts(request.id, {"pass_stood_still": here.where is not Where.RUNNING})
+    return _begin(ports, request, plan), False
 
 
 def _begin(ports: Ports, request: Request, plan: Plan) -> str:
@@ -198,11 +263,12 @@ def _copy(
 
 
 class _Watch:
-    """Looks, while a pass is copied, whether it has to end: cancelled, the guest gone, or no room for what it overwrites."""
+    """Looks, while a pass is copied, whether it has to end: cancelled, the guest gone or standing still, or no room for what it overwrites."""
 
     def __init__(self, ports: Ports, request: Request, plan: Plan) -> None:
         self._ports, self._request = ports, request
         self._directories = {disk.scratch for disk in plan.ahead}
+        self._stood_still = ports.records.facts(request.id).get("pass_stood_still", False)
         self._looked_at = ports.clock.now()
         self.shows: Callable[[CopyProgress], None] = lambda _: None
         self.over = self.remedy = ""  # why the pass ends, and what helps; empty: it goes on
@@ -227,9 +293,13 @@ class _Watch:
                 f"the guest is {here.where.words} at the source by now",
                 "ask again, with --cold if it is to stay off",
             )
+        elif here.storage_failed and not self._stood_still:
+            self.over = "the guest stands still: it found no room for what it overwrites, or its storage failed"
+            self.remedy = ROOM
+            unmaking.end_pass(self._ports, self._request)  # which lets it go on
         elif full := unmaking.without_room(source, sorted(self._directories)):
             self.over = f"{full} has no room left for what the guest overwrites"
-            self.remedy = "make room there, or name another directory: --scratch DIRECTORY"
+            self.remedy = ROOM
             unmaking.end_pass(self._ports, self._request)  # at once: the guest comes first
         return bool(self.over)
 
@@ -256,13 +326,30 @@ def foresee(ports: Ports, request: Request, plan: Plan) -> None:
     last, rest = complete(ports, request), windows.time_left(ports, request)
     if last is None or rest is None:
         return
-    needed = last.seconds + HEALTHY_FOR
+    needed = _needed(last)
     if size := sum(disk.allocation for disk in plan.after_the_stop):
         said = forecast(size, windows.measured(ports, request), rest, besides=needed, limit=request.options.bandwidth)
     else:
-        told = f"what is left needs about {format_duration(needed)} (pass {last.number} took {format_duration(last.seconds)}); there are {format_duration(max(rest, 0.0))}"  # fmt: skip
+        told = f"{_told(last)}; there are {format_duration(max(rest, 0.0))}"
         said = Forecast(needed <= rest, told, needed)
     windows.heed(ports, request, said, "a time at which it writes less")
+
+
+def _needed(last: Pass) -> float:
+    """Seconds from the guest that is off to the one that is well at the destination."""
+    return last.seconds + HEALTHY_FOR
+
+
+def _told(last: Pass) -> str:
+    return f"what is left needs about {format_duration(_needed(last))} (pass {last.number} took {format_duration(last.seconds)})"
+
+
+def _what_is_left(ports: Ports, request: Request, plan: Plan) -> str:
+    """How long the guest stands still for it, as the last pass tells, beside its own shutting down and booting."""
+    last = complete(ports, request)
+    assert last is not None, "the passes have ended, so there was one"
+    later = ", ".join(disk.target for disk in plan.after_the_stop)
+    return f"once the guest is off, {_told(last)}{f', and all of {later} is copied then' if later else ''}"
 
 
 def forget_passes(ports: Ports, request: Request, plan: Plan) -> None:

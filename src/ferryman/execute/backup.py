@@ -9,6 +9,7 @@ from typing import Any
 from ferryman.assess.backup import findings
 from ferryman.errors import Blocked, DriverError, NeedsAttention, RecordsUnusable, Refused
 from ferryman.execute import undo, unmaking
+from ferryman.execute.observe import with_versions
 from ferryman.execute.reading import (
     begin_backup,
     copied,
@@ -117,7 +118,8 @@ def _succeeded(ports: Ports, request: Request) -> Outcome:
     done = copied(ports, request).values()
     return Outcome(
         Status.SUCCEEDED,
-        f"{request.guest} is backed up in {made.folder.words} ({made.consistency})",
+        f"{request.guest} is backed up in {made.folder.words} ({made.consistency})"
+        + (f"; not in it: {', '.join(made.not_in_it)}" if made.not_in_it else ""),
         transferred=sum(one.wire for one in done),
         job_seconds=sum(one.seconds + one.verify_seconds for one in done) or None,
     )
@@ -149,7 +151,7 @@ def _where(request: Request) -> BackupPlace:
 def observed(ports: Ports, request: Request, into: BackupPlace) -> tuple[tuple[Finding, ...], BackupPlan]:
     """What speaks against it, and what will be done. Nothing is changed."""
     source = ports.hypervisor(request.source)
-    guest = source.guest(request.guest_uuid)
+    guest = with_versions(source, source.guest(request.guest_uuid))
     own = into.below(folder_of(guest.name, guest.uuid))
     there = backups_at(ports, own)
     earlier = None if request.options.full else newest_whole(guest.uuid, there)
@@ -160,6 +162,9 @@ def observed(ports: Ports, request: Request, into: BackupPlace) -> tuple[tuple[F
         earlier=earlier,
         chain=len(chain(earlier.name, there)) if earlier else 0,
         agent=guest.agent and source.can_freeze(guest.uuid),
+        unlike=() if guest.off or not guest.persistent else source.guest(guest.uuid, as_defined=True).unlike,
+        moves=request.kind is Kind.MOVE,
+        run="" if guest.off else source.run_of(guest.uuid),
     )
     plan = backup_plan(seen, request.options, place=own, name=name_at(ports.clock.wall(), there), request=request.id)
     scratch_room = {one: source.room(one) for one in sorted({disk.scratch for disk in plan.disks if disk.exported})}
@@ -194,6 +199,7 @@ def write_manifest(ports: Ports, request: Request, plan: BackupPlan) -> None:
         upon=manifest.upon,
         chain=plan.chain,
         bytes=sum(disk.bytes for disk in manifest.disks) + sum(file.bytes for file in manifest.files),
+        not_in_it=manifest.not_in_it,
     )
     ports.records.keep_facts(request.id, {"backup": to_plain(made)})
     folder.write(f"{partial}/{MANIFEST}", to_json(to_plain(manifest), indent=2).encode())
@@ -241,6 +247,8 @@ def _manifest(ports: Ports, request: Request, plan: BackupPlan, sizes: dict[str,
         disks=disks,
         files=tuple(from_plain(SmallFile, one) for one in facts["backup_files"]),
         checkpoint=plan.checkpoint,
+        run=facts.get("backup_run", "") if plan.checkpoint else "",
+        not_in_it=plan.not_in_it,
         left_out=plan.left_out,
     )
 

@@ -40,13 +40,14 @@ def make_ready(ports: Ports, request: Request, plan: Plan) -> None:
     step("save-definition", live.save_definition, ports, request)
     step("save-snapshots", save_snapshots, ports, request, plan)
     step("mark", mark.set_mark, ports, request)
-    if request.options.replace_definition:
-        step("replace-definition", live.replace_definition, ports, request)
-    if plan.ejected:
-        step("eject-media", storage.eject_media, ports, request, plan)
     if plan.new_disks:
         step("make-volumes", storage.make_volumes, ports, request, plan)
     step("try-definition", try_definition, ports, request, plan)
+
+
+def free_to_copy(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+    """Wait for the end of another's job on the guest."""
+    return from_plain(TransferEnd, step("free-to-copy", *_trial(ports, request, plan, ahead.free_to_copy)))
 
 
 def copy_ahead(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
@@ -68,9 +69,21 @@ def _no_job_left(ports: Ports, request: Request, plain: Any) -> TransferEnd:
 
 
 def carry_out(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> tuple[TransferEnd, Verdict]:
-    """From a guest that is to be stopped to a verdict on who owns it. Raises Refused."""
+    """From a guest that is to be stopped to a verdict on who owns it. Raises Refused.
+
+    What others would miss is taken away only now: where a window was waited for, all before may have been days ago. Nor would libvirt take
+    the autostart away under any job but a backup.
+    """
+    if plan.ahead:
+        end = _no_job_left(ports, request, step("free-to-stop", *_trial(ports, request, plan, ahead.after_another)))
+        if end.reason:
+            return concluded(ports, request, plan, end)
+    if request.options.replace_definition:
+        step("replace-definition", live.replace_definition, ports, request)
+    if plan.ejected:
+        step("eject-media", storage.eject_media, ports, request, plan)
     if plan.autostart:
-        step("autostart-off", live.autostart_off, ports, request)
+        step("autostart-off", live.autostart_off, ports, request, bool(plan.ahead))
     if plan.starts:
         step("tell-before-stop", hooks.before_stop, ports, request, fresh)
     return concluded(ports, request, plan, _brought(ports, request, plan, fresh=fresh))

@@ -18,11 +18,13 @@ from ferryman.model.place import Where
 from ferryman.model.plan import Layer, NewDisk, Plan, Travel, Volume
 from ferryman.model.request import Request
 from ferryman.model.sample import Sample
+from ferryman.model.units import format_size
 from ferryman.plain import from_plain, to_plain
 from ferryman.ports import Ports
 
 SAMPLE_EVERY = 0.5  # seconds
 OFF = "off"  # the moment of the last pass: one more of the same disk, whose length counts as in those before
+SECTOR = 512  # bytes
 SAVED = "memory"  # the name of what is not a disk
 
 
@@ -208,7 +210,7 @@ def other_storage(ports: Ports, request: Request, plan: Plan) -> str:
     """How the guest's disks and snapshots at the source differ from what was planned; empty when they do not.
 
     A snapshot to a file of its own, or a block job, gives a running guest another image, and what it writes goes there; what was attached
-    has no copy. Neither is in the definition that the destination gets.
+    has no copy. Neither is in the definition that the destination gets. The volume that was made for a disk has no room for what it grew by.
     """
     planned = ports.records.facts(request.id).get("disks")
     if planned is None:  # left by an earlier version
@@ -223,7 +225,23 @@ def other_storage(ports: Ports, request: Request, plan: Plan) -> str:
         for target, (here, before) in sorted(pairs.items())
         if here != before
     ]
+    sizes = {disk.target: disk.capacity for disk in guest.disks if disk.source and disk.capacity}
+    others += [
+        f"{disk.target} holds {format_size(sizes[disk.target])}, and held {format_size(disk.capacity)}"
+        for disk in plan.new_disks
+        if disk.target in sizes and _sized(disk) and _sectors(sizes[disk.target]) != _sectors(disk.capacity)
+    ]
     return f"its disks at the source are others by now: {'; '.join(others)}" if others else ""
+
+
+def _sized(disk: NewDisk) -> bool:
+    """Whether libvirt tells the same size of it while its guest runs and while it is off: of other formats it takes the file's."""
+    return disk.travel is Travel.COPY and (disk.converted_from or disk.format) in ("raw", "qcow2")
+
+
+def _sectors(size: int) -> int:
+    """QEMU rounds the end of a raw file up to one; libvirt does not, while the guest is off."""
+    return -(-size // SECTOR)
 
 
 def _task(request: Request, disk: NewDisk, volume: Volume) -> CopyTask:

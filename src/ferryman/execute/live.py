@@ -82,11 +82,11 @@ def replace_definition(ports: Ports, request: Request) -> None:
     destination.undefine(request.guest_uuid)
 
 
-def autostart_off(ports: Ports, request: Request) -> None:
-    """With autostart on, a source that reboots in the middle would start the guest a second time."""
+def autostart_off(ports: Ports, request: Request, waits: bool = False) -> None:
+    """With autostart on, a source that reboots in the middle would start the guest a second time. `waits`: what follows waits for another's job."""
     source = ports.hypervisor(request.source)
     place = source.place(request.guest_uuid)
-    if place.job:
+    if place.job and not waits:
         raise Busy(f"guest {request.guest}", f"another job ({place.job}) runs on it, which is not ours", f"wait for its end: virsh domjobinfo {request.guest}")  # fmt: skip
     if place.persistent and place.autostart:
         ports.records.register_undo(request.id, undo.RESTORE_AUTOSTART, {"host": request.source})

@@ -4,7 +4,9 @@ A running guest bears it live, so that it travels. One that is shut off bears it
 destination was saved before: there it is gone with the source's definition.
 """
 
-from ferryman.errors import DriverError, FerrymanError, Refused
+from dataclasses import replace
+
+from ferryman.errors import Busy, DriverError, FerrymanError, Refused
 from ferryman.execute import undo
 from ferryman.execute.follow import due_at
 from ferryman.model.mark import GRACE, Mark
@@ -35,8 +37,8 @@ def set_mark(ports: Ports, request: Request) -> None:
     if place.where not in (Where.RUNNING, Where.OFF):
         return  # whoever moves it looks too, and says so
     if place.job:
-        raise Refused(f"guest {request.guest}", f"another job ({place.job}) runs on it, which is not ours",
-                      f"wait for its end: virsh domjobinfo {request.guest}")  # fmt: skip
+        raise Busy(f"guest {request.guest}", f"another job ({place.job}) runs on it, which is not ours",
+                   f"wait for its end: virsh domjobinfo {request.guest}")  # fmt: skip
     refuse_another(ports, request)
     ports.records.register_undo(request.id, undo.REMOVE_MARK, {"host": request.source})
     source.set_mark(request.guest_uuid, Mark(request.id, request.asked_by, request.asked_at, _until(ports, request)))
@@ -44,12 +46,25 @@ def set_mark(ports: Ports, request: Request) -> None:
 
 
 def set_again(ports: Ports, request: Request) -> None:
-    """That of a guest which was started anew meanwhile went with its QEMU. Raises Refused as above."""
+    """That of a guest which was started anew meanwhile went with its QEMU; any other lasts longer from now on. Raises Refused as above."""
     source = ports.hypervisor(request.source)
     absent = source.place(request.guest_uuid).where is Where.ABSENT
     found = None if absent else source.mark(request.guest_uuid)
     if found is None or found.request != request.id:
         set_mark(ports, request)
+    else:
+        prolong(ports, request)
+
+
+def prolong(ports: Ports, request: Request) -> None:
+    """What is waited for comes later than it was thought when the mark was set. One of somebody else stays: before the stop it is refused."""
+    source, until = ports.hypervisor(request.source), _until(ports, request)
+    try:
+        found = None if source.place(request.guest_uuid).where is Where.ABSENT else source.mark(request.guest_uuid)
+        if found is not None and found.request == request.id and found.until < until:
+            source.set_mark(request.guest_uuid, replace(found, until=until))
+    except DriverError as error:
+        ports.records.keep_decision(request.id, f"the mark in the guest's metadata could not be made to last until {format_moment(until)}: {error.why}")  # fmt: skip
 
 
 def renew(ports: Ports, request: Request) -> None:

@@ -1,9 +1,13 @@
-"""How long a copy waits for a destination that has fallen silent, while the guest stands still: as long as there is something to lose."""
+"""How long a host that has fallen silent is waited for: by a copy while the guest stands still, as long as there is something to lose;
+while the guest runs, as long as a daemon takes that is restarted.
+"""
 
 from collections.abc import Callable
+from typing import TypeVar
 
+from ferryman.errors import Unreachable
 from ferryman.execute import windows
-from ferryman.execute.settle import look
+from ferryman.execute.settle import PATIENCE, SLOW_INTERVAL, look
 from ferryman.model.copy import CopyProgress
 from ferryman.model.phase import Phase
 from ferryman.model.place import Where
@@ -13,6 +17,8 @@ from ferryman.ports import Ports
 
 LEAST, MOST = 20.0, 600.0  # seconds
 LOOK_EVERY = 5.0  # seconds between two looks at hosts while nothing moves
+FALLS_SILENT = 5  # times that a host may while disks are copied ahead
+T = TypeVar("T")
 
 
 def waits_for(copied_for: float) -> float:
@@ -51,3 +57,28 @@ class Patience:
         if there.where is Where.UNREACHABLE and here.where is not Where.UNREACHABLE:
             self.over = f"nothing has arrived for {format_duration(silent)}, and {self._request.destination} does not answer ({there.detail})"
         return bool(self.over)
+
+
+def answered(ports: Ports, request: Request, act: Callable[[], T]) -> T:
+    """What the act gives, which looks for itself what was done before: tried again when a host that did not answer, as one whose libvirtd
+    is updated, answers again. Raises Unreachable when it stays silent, or somebody wants the end of it all.
+    """
+    for _ in range(FALLS_SILENT):
+        try:
+            return act()
+        except Unreachable as error:
+            ports.records.keep_decision(request.id, f"{error.what}: {error.why}: it is waited for, {format_duration(PATIENCE)} at most")  # fmt: skip
+            if not _answer_again(ports, request):
+                raise
+    return act()
+
+
+def _answer_again(ports: Ports, request: Request) -> bool:
+    """Whether both hosts do, in time."""
+    began = ports.clock.now()
+    while ports.clock.now() - began < PATIENCE and not windows.stop_asked(ports, request):
+        ports.clock.sleep(SLOW_INTERVAL)
+        hosts = (request.source, request.destination)
+        if all(look(ports.hypervisor(host), request.guest_uuid).where is not Where.UNREACHABLE for host in hosts):
+            return True
+    return False

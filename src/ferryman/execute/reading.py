@@ -38,8 +38,13 @@ def begin_backup(ports: Ports, request: Request, plan: BackupPlan) -> None:
     ours = any(act == unmaking.END_BACKUP for _, act, _ in records.undo_acts(request.id))
     if ours:
         _thaw(ports, request)
-    if source.backup_running(request.guest_uuid, request.id):
-        return
+    if not source.backup_running(request.guest_uuid, request.id):
+        _ask(ports, request, plan)
+    _note_run(ports, request, plan)
+
+
+def _ask(ports: Ports, request: Request, plan: BackupPlan) -> None:
+    records, source = ports.records, ports.hypervisor(request.source)
     offered = [disk for disk in plan.disks if disk.exported]
     arguments = {
         "host": request.source,
@@ -49,7 +54,20 @@ def begin_backup(ports: Ports, request: Request, plan: BackupPlan) -> None:
         "stood_still": look(source, request.guest_uuid).where is not Where.RUNNING,
     }
     records.register_undo(request.id, unmaking.END_BACKUP, arguments)
+    if plan.checkpoint and not source.run_of(request.guest_uuid):
+        source.name_run(request.guest_uuid, request.id)
     _begin(ports, request, plan, since=any(disk.since for disk in plan.disks if disk.exported))
+
+
+def _note_run(ports: Ports, request: Request, plan: BackupPlan) -> None:
+    """A token that was given before the job began, and is there while it runs, is that of the run whose bitmaps it tells of."""
+    run, records = ports.hypervisor(request.source).run_of(request.guest_uuid), ports.records
+    records.keep_facts(request.id, {"backup_run": run})
+    if plan.run and run != plan.run:
+        records.keep_decision(
+            request.id, "everything is read and compared: the guest was started anew since it was planned"
+        )
+        records.keep_facts(request.id, {"backup_bitmaps": False})
 
 
 def _begin(ports: Ports, request: Request, plan: BackupPlan, *, since: bool) -> None:
@@ -202,7 +220,7 @@ def _lost(ports: Ports, request: Request, disk: DiskToBackUp) -> tuple[bool, boo
     """Whether it cannot be told what was written, nor what the earlier backup holds."""
     facts = ports.records.facts(request.id)
     no_base = disk.target in facts.get(_NO_BASE, ())
-    told = facts.get("backup_bitmaps", True) or not disk.exported
+    told = facts.get("backup_bitmaps", True)
     return not told or no_base or disk.target in facts.get(_NO_BITMAP, ()), no_base
 
 
@@ -233,7 +251,7 @@ def _task(ports: Ports, request: Request, plan: BackupPlan, disk: DiskToBackUp) 
         image, moment = Image(f"nbd+unix:///{disk.target}?socket={socket}"), request.id
         told = f"backup-{disk.target}" if disk.since else ""
     else:
-        image, told = Image(disk.source, disk.format), disk.since
+        image, told = Image(disk.source, disk.format), ""
     return CopyTask(
         id=f"backup-{request.id}-{disk.target}",
         source=image,

@@ -25,6 +25,7 @@ from ferryman.model.site import Site
 from ferryman.plain import from_plain, to_plain
 from ferryman.plan.method import plan_for
 from ferryman.ports import Ports, Watcher
+from ferryman.verify.cold import at_home
 from ferryman.verify.filesystems import stop_findings
 from ferryman.verify.location import Action, Verdict
 from ferryman.verify.network import check_findings, network_findings
@@ -51,7 +52,8 @@ class Fulfilment:
         self._watchers: dict[str, Watcher] = {}
         self._beside = ThreadPoolExecutor(8)
         self._announcing: dict[str, Future[str]] = {}
-        self._turn = windows.Turn()
+        self._turn = windows.Turn("due_at", "another guest is moved now: this one begins after it")
+        self._ahead = windows.Turn("passes", "another guest is copied ahead now: this one begins after it")
 
     @property
     def workflows(self) -> dict[str, Callable[[str], Any]]:
@@ -105,7 +107,10 @@ class Fulfilment:
             cold.make_ready(self.ports, request, plan)
             return self._stopped_and_moved(request, plan)
         cold.make_ready(self.ports, request, plan)
-        end = cold.copy_ahead(self.ports, request, plan)
+        end = cold.free_to_copy(self.ports, request, plan)
+        if not end.reason:
+            with self._ahead.taken(self.ports, request, lambda: ahead.note_at_work(self.ports, request)):
+                end = cold.copy_ahead(self.ports, request, plan)
         if end.reason or not request.options.waits:
             return self._stopped_and_moved(request, plan, end)
         return self._in_its_time(request, lambda: self._caught_up_and_moved(request, plan))
@@ -413,7 +418,13 @@ class Fulfilment:
             silent = records.asked_at(request.id) is None and there.where is Where.UNREACHABLE
             if not (never_left or (silent and here.where in AT_HOME)):
                 return {"running_at": running_at, "failures": None}
-        return {"running_at": running_at, "failures": undo.undo_all(self.ports, request)}
+        failures: list[str] | None = undo.undo_all(self.ports, request)
+        # That may have waited for the end of another's job, which may have taken the guest away.
+        now = look(source, request.guest_uuid)
+        if here.where in AT_HOME and now.where is Where.ABSENT:
+            failures = None
+        running_at = request.source if now.where is Where.RUNNING and at_home(now) else ""
+        return {"running_at": running_at, "failures": failures}
 
     def report(self, request: Request, outcome: dict[str, Any]) -> None:
         """Write the end down: the outcome first, then the phase that says so; the lease stays where somebody must look."""

@@ -20,6 +20,7 @@ from ferryman.execute.shelf import backups_at, damaged, folder_at, host_of, laye
 from ferryman.model.backup import DEFINITION, NVRAM, TPM, BackupPlace
 from ferryman.model.copy import CopyTask, Image
 from ferryman.model.finding import Finding, blockers
+from ferryman.model.mark import GRACE, Mark
 from ferryman.model.outcome import Outcome, Status
 from ferryman.model.phase import Phase
 from ferryman.model.place import Where
@@ -236,29 +237,26 @@ def define(ports: Ports, request: Request, plan: RestorePlan) -> None:
     """The hosts are asked once more: the copy may have taken long."""
     _stopped_by(ports, request)
     destination = ports.hypervisor(plan.destination)
-    ours = any(act == undo.REMOVE_NEW_DEFINITION for _, act, _ in ports.records.undo_acts(request.id))
-    elsewhere = {} if plan.identity else _elsewhere(ports, request)
+    begun = destination.defined_for(request.guest_uuid, request.id)  # run again after a crash
+    elsewhere = {} if plan.identity or begun else _elsewhere(ports, request)
     there = look(destination, request.guest_uuid).where
-    if ours and there is not Where.ABSENT:
-        return  # run again after a crash
-    if elsewhere or there is not Where.ABSENT:
+    if elsewhere or (there is not Where.ABSENT and not begun):
         where = "; ".join(f"{host}: {why}" for host, why in elsewhere.items()) or f"it is {there.words} there"
         raise Refused(f"guest {plan.guest} ({request.guest_uuid})", f"somebody brought it meanwhile: {where}", "bring the backup back as a second guest: --name NEW")  # fmt: skip
     text = _content(ports, plan.backup, DEFINITION)
     if hashlib.sha256(text).hexdigest() != next(file.sha256 for file in plan.files if file.name == DEFINITION):
         raise Refused(f"backup {plan.backup.words}", f"its {DEFINITION} was changed meanwhile", "ask again")
     ports.records.register_undo(request.id, undo.REMOVE_NEW_DEFINITION, {"host": plan.destination})
-    destination.define(text.decode(), _changes(ports, request, plan))
+    until = ports.clock.wall() + GRACE
+    destination.define_anew(text.decode(), _changes(ports, request, plan), Mark(request.id, request.asked_by, request.asked_at, until))  # fmt: skip
 
 
 def _is_defined(ports: Ports, request: Request) -> bool:
     """By this request, so that all of it is there."""
-    ours = any(act == undo.REMOVE_NEW_DEFINITION for _, act, _ in ports.records.undo_acts(request.id))
-    finished = bool(ports.records.facts(request.id).get("restored"))
-    return (ours or finished) and look(ports.hypervisor(request.destination), request.guest_uuid).where not in (
-        Where.ABSENT,
-        Where.UNREACHABLE,
-    )
+    destination = ports.hypervisor(request.destination)
+    if look(destination, request.guest_uuid).where in (Where.ABSENT, Where.UNREACHABLE):
+        return False
+    return bool(ports.records.facts(request.id).get("restored")) or destination.defined_for(request.guest_uuid, request.id)  # fmt: skip
 
 
 # From then on
@@ -272,6 +270,10 @@ def finish(ports: Ports, request: Request, plan: RestorePlan) -> None:
     if plan.tpm:
         destination.adopt(plan.tpm, request.id)
     undo.drop_all(ports, request)
+    try:
+        undo.take_mark_away(destination, request)
+    except DriverError as error:
+        records.keep_decision(request.id, f"the mark in the guest's metadata stays: {error.why}; ferryman unmark {plan.guest} removes it")  # fmt: skip
     for disk in plan.new_disks:
         with suppress(DriverError):
             ports.copier.forget(_task(ports, request, plan, disk), destination.host)

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 APPLICATION = "ferryman"
 # Work in flight is replayed only by the same version: change it when a workflow's steps change so that replay would fail.
-APPLICATION_VERSION = "2"
+APPLICATION_VERSION = "3"
 POLL = 0.05  # seconds between two looks at the queue; an idle executor costs some 5 % of a core
 
 END_STORED_WITHIN = (

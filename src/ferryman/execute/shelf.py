@@ -1,7 +1,8 @@
 """Backups as they lie in a folder of a host, or of this machine."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ferryman.errors import DriverError
@@ -40,7 +41,19 @@ def manifest_of(content: bytes) -> Manifest:
     plain: Any = from_json(content.decode())
     if not isinstance(plain, dict) or "format" not in plain:
         raise ValueError("it is none of ferryman's")
-    return from_plain(Manifest, plain)
+    manifest = from_plain(Manifest, plain)
+    if outside := [one for one in _names(manifest) if "/" in one or one in ("", ".", "..")]:
+        raise ValueError(f"it is damaged: {outside[0]!r} is no name of a file or folder beside it")
+    uuid.UUID(manifest.uuid)
+    return manifest
+
+
+def _names(manifest: Manifest) -> Iterator[str]:
+    """All in it of which paths are made."""
+    for disk in manifest.disks:
+        yield from (disk.target, disk.file, *([disk.upon] if disk.upon else []))
+    for file in manifest.files:
+        yield file.name
 
 
 def small_file(name: str, content: bytes, path: str = "") -> SmallFile:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ferryman.errors import Busy, DriverError, Unreachable
-from ferryman.execute import mark, undo, windows
+from ferryman.execute import ahead, another, mark, undo, windows
 from ferryman.execute.copying import other_storage
 from ferryman.execute.follow import ASK_AGAIN, TOO_LATE, TransferEnd, not_ours_any_more, too_old
 from ferryman.execute.settle import look
@@ -65,9 +65,11 @@ def stop(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> Transfer
     there = look(ports.hypervisor(request.destination), request.guest_uuid)
     if there.where is not Where.ABSENT:
         return TransferEnd(f"the guest is {there.where.words} at the destination: it is not stopped for that")
+    if plan.ahead and not begun and (end := ahead.after_another(ports, request, plan)).reason:
+        return end
     here = look(source, request.guest_uuid)
-    if here.job:
-        return TransferEnd(f"a job ({here.job}) runs on it, which is not ours", remedy=f"virsh domjobinfo {request.guest} shows it", kind=Busy.__name__)  # fmt: skip
+    if job := here.job or another.job(ports, request):
+        return TransferEnd(f"a job ({job}) runs on it, which is not ours", remedy=f"virsh domjobinfo {request.guest} shows it; ask again once it has ended", kind=Busy.__name__)  # fmt: skip
     if not begun:
         if here.where not in (Where.RUNNING, Where.PAUSED, Where.HALTED):
             return TransferEnd(f"it is {here.where.words} at the source, and was not stopped by this move")

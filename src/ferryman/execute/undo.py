@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from ferryman.errors import DriverError, FerrymanError, NeedsAttention
-from ferryman.execute import unmaking
+from ferryman.errors import AlreadyRunning, DriverError, FerrymanError, NeedsAttention
+from ferryman.execute import another, unmaking
 from ferryman.execute.settle import look
 from ferryman.model.copy import CopyTask, Image
 from ferryman.model.guest import Checkpoint, Snapshot
@@ -41,9 +41,19 @@ SCRATCH = ".ferryman-{request}-{target}.scratch"  # what the guest overwrites du
 def undo_all(ports: Ports, request: Request) -> list[str]:
     """Carry out what is registered, last first. One failure stops no other; returns the failures, each a sentence.
 
-    A host that does not answer is asked once, not for each act: the guest may be waiting for the next one, at the other host.
+    A host that does not answer is asked once, not for each act: the guest may be waiting for the next one, at the other host. What another's
+    job is in the way of comes after the rest, once that job has ended, if it does in time.
     """
+    while True:
+        failures, hindered = _undo_each(ports, request)
+        if not hindered or not another.let_pass(ports, request):
+            return failures
+
+
+def _undo_each(ports: Ports, request: Request) -> tuple[list[str], bool]:
+    """The failures, and whether another's job is among their reasons."""
     failures: list[str] = []
+    hindered = False
     seen: dict[str, Place] = {}
     left: dict[str, list[str]] = {}  # at hosts that do not answer
     for number, act, arguments in ports.records.undo_acts(request.id):
@@ -59,9 +69,11 @@ def undo_all(ports: Ports, request: Request) -> list[str]:
         except FerrymanError as error:
             ports.records.close_undo(number, "failed", str(error))
             failures.append(f"{act} at {host}: {error}")
+            hindered = hindered or isinstance(error, AlreadyRunning)
         else:
             ports.records.close_undo(number, "done")
-    return failures + [f"{host} does not answer ({seen[host].detail}), and has still to be put back there: {', '.join(what)}" for host, what in left.items()]  # fmt: skip
+    failures += [f"{host} does not answer ({seen[host].detail}), and has still to be put back there: {', '.join(what)}" for host, what in left.items()]  # fmt: skip
+    return failures, hindered
 
 
 # What an act that could not be tried leaves at its host; of one that is not named here its own name tells.
@@ -132,8 +144,10 @@ def _remove_new_definition(ports: Ports, request: Request, arguments: dict[str, 
     """
     destination = ports.hypervisor(arguments["host"])
     there = destination.place(request.guest_uuid).where
-    if there is Where.ABSENT:
-        return
+    if there is Where.ABSENT or (
+        request.kind is Kind.RESTORE and not destination.defined_for(request.guest_uuid, request.id)
+    ):
+        return  # somebody else's of the same UUID is left alone
     here = _at_source(ports, request)
     if there is not Where.OFF or here is Where.ABSENT:
         raise _look_at_both(
@@ -385,9 +399,12 @@ def _end_passes(ports: Ports, request: Request, arguments: dict[str, Any]) -> No
     if here is Where.ABSENT:
         raise _look_at_both(f"checkpoints of {request.guest} at {arguments['host']}", "the guest is not defined there")
     unmaking.end_pass(ports, request)
-    for one in source.checkpoints(request.guest_uuid):
-        if one.name.startswith(f"ferryman-{request.id}-"):
-            source.delete_checkpoint(request.guest_uuid, one.name)
+    ours = [one.name for one in source.checkpoints(request.guest_uuid) if one.name.startswith(f"ferryman-{request.id}-")]  # fmt: skip
+    try:
+        for name in ours:
+            source.delete_checkpoint(request.guest_uuid, name)
+    except AlreadyRunning as error:
+        raise AlreadyRunning(f"checkpoints of {request.guest}: {', '.join(ours)}", error.why, error.remedy) from error
     for disk in facts.get("plan", {}).get("ahead", ()):
         if here is Where.OFF and disk["remembers"]:
             for one in facts.get("passes", ()):

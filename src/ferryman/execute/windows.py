@@ -3,25 +3,24 @@
 It is no DBOS.sleep: that cannot be woken by a cancel, and each short one would leave a row.
 """
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ferryman.errors import DriverError, Refused
+from ferryman.execute import another, mark, rates
 from ferryman.execute.follow import TOO_OLD_TO_ASK
-from ferryman.model.copy import CopyResult
+from ferryman.model.copy import Rate
 from ferryman.model.phase import Phase
 from ferryman.model.plan import Plan
 from ferryman.model.request import Request
-from ferryman.model.units import MIB, format_duration
+from ferryman.model.units import format_duration
 from ferryman.plain import from_plain, to_plain
 from ferryman.plan.cold import HEALTHY_FOR
-from ferryman.plan.forecast import Forecast, Rate, forecast
+from ferryman.plan.forecast import Forecast, forecast
 from ferryman.plan.windows import Opening, due, moment, told
 from ferryman.ports import Ports
 
 LOOK_EVERY = 1.0  # seconds between two looks at the clock, and at whether somebody asked for cancel
-TELLS_A_RATE = 64 * MIB  # copies of less say more about their beginning and end than about the link
 
 
 def wait(ports: Ports, request: Request) -> None:
@@ -53,6 +52,8 @@ def _next(ports: Ports, request: Request) -> Opening:
         begins = told(request.options, found)
         records.keep_facts(request.id, {"window": to_plain(found), "begins": begins})
         records.keep_decision(request.id, f"{passed}it begins at {begins}")
+        if request.options.warm:  # others set it when they begin
+            mark.prolong(ports, request)
     return found
 
 
@@ -93,22 +94,31 @@ def begin(ports: Ports, request: Request, *, fresh: bool) -> bool:
 
 
 class Turn:
-    """Moves that waited are begun by one process one after another."""
+    """What one process does of its moves one after another, in the order in which they come: copying ahead, and beginning those that waited."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, begun: str, told: str) -> None:
+        """`begun`: the fact of a request that had its turn before a crash, and does not wait again; `told`: what is said of one that waits."""
+        self._line: list[str] = []  # ids of requests: the first one's turn it is
+        self._begun, self._told = begun, told
 
     @contextmanager
-    def taken(self, ports: Ports, request: Request) -> Iterator[None]:
-        """Until it is this request's turn, or somebody asked for its cancel. One that had begun before a crash does not wait again."""
-        mine = False
-        while not (mine or "due_at" in ports.records.facts(request.id) or ports.records.cancel_asked(request.id)):
-            mine = self._lock.acquire(timeout=LOOK_EVERY)
+    def taken(self, ports: Ports, request: Request, meanwhile: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Until it is this request's turn, or somebody wants its end; `meanwhile` is called again and again."""
+        self._line.append(request.id)
         try:
+            self._wait(ports, request, meanwhile)
             yield
         finally:
-            if mine:
-                self._lock.release()
+            self._line.remove(request.id)
+
+    def _wait(self, ports: Ports, request: Request, meanwhile: Callable[[], None]) -> None:
+        records, said = ports.records, False
+        while not (self._line[0] == request.id or self._begun in records.facts(request.id) or stop_asked(ports, request)):  # fmt: skip
+            if not said:
+                records.keep_decision(request.id, self._told)
+                said = True
+            meanwhile()
+            ports.clock.sleep(LOOK_EVERY)
 
 
 # Ending by the clock
@@ -149,6 +159,15 @@ def time_left(ports: Ports, request: Request) -> float | None:
     return min(ends) - ports.clock.wall() if ends else None
 
 
+def waits_until(ports: Ports, request: Request, needs: float, seen: float) -> float:
+    """Until when what needs so many seconds can wait for another's job that was first seen at that moment."""
+    if request.options.waits and "due_at" not in ports.records.facts(request.id):  # its own time is still to come
+        found = due(request.options, seen)
+        return max(found.opens, seen) + another.WITHIN if found.closes is None else found.closes - needs
+    rest = time_left(ports, request)
+    return seen + another.WITHIN if rest is None else ports.clock.wall() + rest - needs
+
+
 def heed(ports: Ports, request: Request, said: Forecast, else_: str) -> None:
     """Note what is foreseen. Raises Refused when it does not fit; `else_` is what helps beside more time."""
     if not said.fits:
@@ -168,21 +187,11 @@ def too_late(ports: Ports, request: Request) -> str:
 
 def measured(ports: Ports, request: Request) -> Rate | None:
     """What the last copies between these hosts did; else the link is measured now, before it is used all the same."""
-    for earlier in ports.records.requests(limit=1000):
-        if (earlier.source, earlier.destination) != (request.source, request.destination):
-            continue
-        if earlier.options.bandwidth or earlier.options.warm:  # a last pass reads all of a raw disk, and sends little
-            continue
-        copies = [from_plain(CopyResult, one) for one in ports.records.facts(earlier.id).get("copies", {}).values()]
-        read, seconds = sum(one.read for one in copies), sum(_seconds(one, request) for one in copies)
-        if read >= TELLS_A_RATE and seconds > 0:
-            return Rate(read / seconds, f"as request {earlier.id} did")
+    read_back = request.options.verify != "none"
+    if earlier := rates.copied(ports.records, request.source, request.destination, read_back=read_back):
+        return earlier
     try:
         speed = ports.between.measure(ports.hypervisor(request.source), ports.hypervisor(request.destination))
     except DriverError:
         return None
     return Rate(speed.rate, "as the link was measured just now") if speed.rate else None
-
-
-def _seconds(copied: CopyResult, request: Request) -> float:
-    return copied.seconds + (copied.verify_seconds if request.options.verify != "none" else 0.0)

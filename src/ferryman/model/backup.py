@@ -19,6 +19,7 @@ class Consistency(StrEnum):
     FROZEN = "frozen"  # by the guest's agent: its file systems are in order
     CRASH = "crash-consistent"  # as after a loss of power
     OFF = "shut off"  # nobody wrote to them
+    READ_ONLY = "read-only"  # nor may the guest, which runs
 
 
 class Reading(StrEnum):
@@ -97,7 +98,9 @@ class Manifest:
     disks: tuple[BackedUpDisk, ...]
     files: tuple[SmallFile, ...]
     checkpoint: str = ""  # since which the guest's disks remember what is written; empty: none was made
-    left_out: tuple[str, ...] = ()  # drives and disks of the definition that are not in it
+    run: str = ""  # token of the run of the guest in which that was made: in another one it proves nothing
+    left_out: tuple[str, ...] = ()  # drives whose medium is not in it
+    not_in_it: tuple[str, ...] = ()  # what else of the guest is not, each in words
 
     @property
     def upon(self) -> tuple[str, ...]:
@@ -154,14 +157,17 @@ class BackupPlan:
     name: str  # of the new backup's folder in it
     disks: tuple[DiskToBackUp, ...]
     steps: tuple[Step, ...]
-    running: bool  # QEMU offers its disks
+    running: bool  # QEMU offers its disks: it runs, and may write to one at least
+    guest_runs: bool = False
     freezes: bool = False
     checkpoint: str = ""  # the new one; empty: none is made
+    run: str = ""  # in which bitmaps tell what was written since the earlier backup; empty: none is asked
     older: tuple[str, ...] = ()  # checkpoints of earlier backups, removed once this one is complete
     held: tuple[Held, ...] = ()  # of a guest that is off
     nvram: str = ""  # path
     tpm: str = ""  # directory
     left_out: tuple[str, ...] = ()
+    not_in_it: tuple[str, ...] = ()
     chain: int = 1  # so many backups must be there for this one, itself counted
 
 
@@ -174,3 +180,4 @@ class BackupMade:
     upon: tuple[str, ...]
     chain: int
     bytes: int  # of its own files
+    not_in_it: tuple[str, ...] = ()  # what of the guest it does not hold

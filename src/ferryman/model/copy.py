@@ -90,6 +90,14 @@ class CopyResult:
 
 
 @dataclass(frozen=True)
+class Rate:
+    """Bytes of data a second, and where that was seen."""
+
+    rate: float
+    seen: str  # "as request 9c7fa58b did"
+
+
+@dataclass(frozen=True)
 class Digest:
     """What an image holds: its virtual size in bytes, and the digest as docs/digest.md defines it."""
 

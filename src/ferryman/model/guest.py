@@ -38,11 +38,17 @@ class Disk:
     bus: str = ""  # virtio, scsi, sata, …
     sliced: bool = False  # only a part of its image, or of one below, is what the guest sees
     encrypted: bool = False  # QEMU opens it with a secret; nobody else can
+    old: bool = False  # a qcow2 image of version 2 (compat 0.10), looked at where it matters
 
     @property
     def bypasses_cache(self) -> bool:
         """Whether QEMU writes and reads past the host's page cache, so that another host sees no stale pages."""
         return self.cache in ("none", "directsync")
+
+    @property
+    def remembers(self) -> bool:
+        """Whether its image can keep bitmaps, which tell what was written."""
+        return self.format == "qcow2" and not self.old
 
 
 @dataclass(frozen=True)

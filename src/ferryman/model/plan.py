@@ -187,6 +187,7 @@ class Plan:
     )  # cold: images that stay at the source without a copy, by target
     saved: str = ""  # cold: path of the guest's saved memory (managed save); empty: none
     ahead: tuple[Ahead, ...] = ()  # warm: what is copied while the guest runs
+    reads_for: float = 0.0  # warm: forecast seconds for which it stands still while disks that do not remember are read
 
     @property
     def after_the_stop(self) -> tuple[NewDisk, ...]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ferryman.model.copy import Rate
 from ferryman.model.guest import Guest
 from ferryman.model.host import HostFacts, Machine
 
@@ -144,4 +145,10 @@ class Site:
     scratch: dict[str, int | None] = field(
         default_factory=dict
     )  # bytes free in directories of the source, where a warm move needs them; None: there is no such directory
+    scratch_beside: dict[str, int] = field(
+        default_factory=dict
+    )  # of these, bytes of other guests' disks that are copied ahead now
+    read_again: Rate | None = (
+        None  # how fast disks were looked through between these hosts; None: nobody knows, or asked
+    )
     mark_is_over: bool = False  # our own records know the request of the guest's mark, and that it has ended

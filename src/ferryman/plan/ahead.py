@@ -4,16 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from ferryman.model.copy import Rate
 from ferryman.model.guest import Disk
 from ferryman.model.plan import Ahead, Travel
 from ferryman.model.request import Options
 from ferryman.model.site import Site
-from ferryman.model.units import format_duration
+from ferryman.model.units import MIB, format_duration, format_size
 from ferryman.plan import disks
 
 SMALL = 3.0  # seconds: after a pass that short, what is left takes about as long as stopping the guest
 SHRINKS = 0.75  # of the pass before: one that takes longer than this tells that another gains nothing
 MOST = 10  # passes
+ASSUMED = Rate(100 * MIB, "assumed: no copy between these hosts was measured yet")
 ELSEWHERE = "/var/lib/libvirt/images"  # scratch files of disks that are no files
 
 
@@ -56,15 +58,37 @@ def decide(done: Sequence[Pass]) -> More:
     return More(True, f"pass {last.number} took {took}: another is shorter")
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What is read while the guest stands still of disks that do not remember what was written; what differs is then sent, and is little."""
+
+    size: int  # bytes of data
+    rate: Rate
+
+    @property
+    def seconds(self) -> float:
+        return self.size / self.rate.rate
+
+    def __str__(self) -> str:
+        return f"{format_size(self.size)}: about {format_duration(self.seconds)} at {format_size(self.rate.rate)}/s, {self.rate.seen}"
+
+
+def read_again(site: Site, targets: Sequence[str]) -> Reading:
+    """Of those disks."""
+    size = sum(disk.allocation for disk in site.guest.disks if disk.target in targets)
+    return Reading(size, site.read_again or ASSUMED)
+
+
 def copied_ahead(site: Site, options: Options) -> tuple[Ahead, ...]:
     """The disks whose content QEMU can offer while it runs. What travels as a file, or is shared, is not among them."""
     if not options.warm:
         return ()
     wanted = {new.target for new in disks.new_disks(site, options) if new.travel is Travel.COPY and not new.read_only}
+    in_definition_only = {one.name for one in site.guest.unlike if one.kind == "disk" and not one.live}
     return tuple(
-        Ahead(disk.target, disk.source, scratch_directory(disk, options), disk.format == "qcow2")
+        Ahead(disk.target, disk.source, scratch_directory(disk, options), disk.remembers)
         for disk in site.guest.disks
-        if disk.target in wanted
+        if disk.target in wanted - in_definition_only  # QEMU does not have those yet
     )
 
 

@@ -13,7 +13,7 @@ from ferryman.model.backup import (
     DiskToBackUp,
     Reading,
 )
-from ferryman.model.guest import Disk, Guest
+from ferryman.model.guest import Disk, Guest, Unlike
 from ferryman.model.host import Pool
 from ferryman.model.plan import Held, Step
 from ferryman.model.request import Options
@@ -49,13 +49,16 @@ class Seen:
     earlier: Backup | None  # the newest whole one in the same place; None: none is there, or none is wanted
     chain: int = 0  # so many backups it needs, itself counted
     agent: bool = False  # the guest's agent answers, and may freeze and thaw
+    unlike: tuple[Unlike, ...] = ()  # what a running guest and its definition do not have alike
+    moves: bool = False  # the guest is moved next, and a checkpoint would not travel
+    run: str = ""  # token of the guest's present run; empty: it has none, or is off
 
 
 def backup_plan(seen: Seen, options: Options, *, place: BackupPlace, name: str, request: str) -> BackupPlan:
     """What will be done. `place` is the guest's own folder, `name` that of the new backup in it."""
     guest = seen.guest
     running = not guest.off
-    checkpoint = _checkpoint(seen, request)
+    checkpoint = f"{CHECKPOINT}{request}" if running and guest.persistent and not seen.moves else ""
     disks = tuple(_disk(disk, seen, options, checkpoint) for disk in backed_up(guest))
     if not any(disk.remembers for disk in disks):
         checkpoint = ""
@@ -68,14 +71,17 @@ def backup_plan(seen: Seen, options: Options, *, place: BackupPlace, name: str, 
         name=name,
         disks=disks,
         steps=(),
+        guest_runs=running,
         running=running and any(disk.exported for disk in disks),
         freezes=running and seen.agent,
         checkpoint=checkpoint,
+        run=seen.run if any(disk.since for disk in disks) else "",
         older=tuple(one for one in seen.checkpoints if one.startswith(CHECKPOINT)) if running else (),
         held=held,
         nvram=guest.nvram,
         tpm=tpm_state(guest),
         left_out=left_out(guest),
+        not_in_it=not_in_it(seen),
         chain=1 + (seen.chain if any(disk.upon for disk in disks) else 0),
     )
     return _with_steps(plan)
@@ -91,19 +97,29 @@ def left_out(guest: Guest) -> tuple[str, ...]:
     return tuple(disk.target for disk in guest.disks if disk.source and disk.device in _MEDIA)
 
 
+def not_in_it(seen: Seen) -> tuple[str, ...]:
+    """What of the guest no backup holds, and nobody would miss in it by looking at the disks; each in words."""
+    disks = [
+        f"disk {one.name} ({one.defined})" + (": the guest has it from its next start on" if not one.live else ": the guest has another one until its next start")
+        for one in seen.unlike
+        if one.kind == "disk" and one.defined
+    ]  # fmt: skip
+    attached = [
+        f"the place of disk {one.name} ({one.live}) in the definition: it was attached to the running guest alone, and only its content is in it"
+        for one in seen.unlike
+        if one.kind == "disk" and not one.defined
+    ]
+    devices = [f"{one.kind} {one.name}" for one in seen.guest.host_devices]
+    return (*disks, *attached, *devices)
+
+
 def consistency(plan: BackupPlan, *, frozen: bool) -> Consistency:
     """In which state the disks are."""
-    if not plan.running:
+    if not plan.guest_runs:
         return Consistency.OFF
+    if not plan.running:
+        return Consistency.READ_ONLY
     return Consistency.FROZEN if frozen else Consistency.CRASH
-
-
-def _checkpoint(seen: Seen, request: str) -> str:
-    """A new one where the guest runs. One that is off keeps that of the earlier backup: what it tells of includes what is new."""
-    if not seen.guest.off:
-        return f"{CHECKPOINT}{request}" if seen.guest.persistent else ""
-    before = seen.earlier.manifest.checkpoint if seen.earlier and seen.earlier.manifest else ""
-    return before if before in seen.checkpoints else ""
 
 
 def _held(disk: Disk) -> Held:
@@ -130,9 +146,7 @@ def _disk(disk: Disk, seen: Seen, options: Options, checkpoint: str) -> DiskToBa
         base=before.copy if stands and before else "",
         since=since,
         scratch=scratch_directory(disk, options) if exported else "",
-        remembers=bool(checkpoint)
-        and disk.format == "qcow2"
-        and (exported or (before is not None and before.remembers)),
+        remembers=bool(checkpoint) and disk.remembers and exported,
     )
 
 
@@ -144,18 +158,29 @@ def _reading(disk: Disk, seen: Seen, *, exported: bool) -> tuple[Reading, str, s
         return Reading.FULL, "no earlier backup in this place has it" if manifest else "", ""
     if disk.capacity < before.size:
         return Reading.FULL, "it is smaller than in the earlier backup", ""
+    if disk.capacity > before.size:
+        return Reading.DIGESTS, "it is larger than in the earlier backup", ""
     if disk.source != before.source:  # its bitmap may be one of another disk, which bore that name at the time
         return Reading.DIGESTS, f"its image was {before.source} in the earlier backup", ""
-    if disk.format != "qcow2":
-        return Reading.DIGESTS, f"{disk.format} images do not remember what was written", ""
+    if not disk.remembers:
+        return Reading.DIGESTS, f"{kind_of(disk)} images do not remember what was written", ""
     if not before.remembers or not manifest.checkpoint:
         return Reading.DIGESTS, "the earlier backup made no checkpoint for it", ""
     if manifest.checkpoint not in seen.checkpoints:
         return Reading.DIGESTS, f"checkpoint {manifest.checkpoint} of the earlier backup is gone", ""
-    if not exported and seen.checkpoints != (manifest.checkpoint,):
-        # Each bitmap tells until the next checkpoint only; libvirt joins them while the guest runs.
-        return Reading.DIGESTS, "it has several checkpoints, which only libvirt can join while the guest runs", ""
+    if not exported or not manifest.run or manifest.run != seen.run:
+        # A bitmap knows nothing of an image that was made smaller and larger again, or replaced by an older copy of itself.
+        return (
+            Reading.DIGESTS,
+            "the guest was off since the earlier backup, and what befell its image then no bitmap tells for certain",
+            "",
+        )
     return Reading.BITMAP, "", manifest.checkpoint
+
+
+def kind_of(disk: Disk) -> str:
+    """What its image is, for people."""
+    return f"{disk.format} (compat 0.10)" if disk.old else disk.format
 
 
 def _in(path: str, directory: str) -> bool:

@@ -91,10 +91,13 @@ def _files_lacking(name: str, backup: Backup) -> list[str]:
 
 
 def newest_whole(uuid: str, beside: Mapping[str, Backup]) -> Backup | None:
-    """The newest backup of that guest of whose chain nothing is lacking: the next one can stand upon it."""
-    for name in sorted(beside, reverse=True):
-        manifest = beside[name].manifest
-        if manifest is not None and manifest.uuid == uuid and not lacking(name, beside):
+    """The newest backup of that guest of whose chain nothing is lacking: the next one can stand upon it.
+
+    Whatever it is called by now; what lies deeper does not stand beside the next one.
+    """
+    made = {name: one.manifest for name, one in beside.items() if one.manifest is not None and "/" not in name}
+    for name, manifest in sorted(made.items(), key=lambda one: (one[1].at, one[0]), reverse=True):
+        if manifest.uuid == uuid and not lacking(name, beside):
             return beside[name]
     return None
 

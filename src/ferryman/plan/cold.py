@@ -10,7 +10,7 @@ from ferryman.model.site import Site
 from ferryman.model.units import format_duration, format_size
 from ferryman.plan import disks, parts, snapshots
 from ferryman.plan.adaption import adaption
-from ferryman.plan.ahead import copied_ahead
+from ferryman.plan.ahead import copied_ahead, read_again
 from ferryman.plan.way import Way, way_of_disks
 
 _HOLDABLE = ("file", "block")  # an image of these is opened by a path of the host
@@ -24,11 +24,12 @@ def cold_plan(site: Site, options: Options) -> Plan:
     nvram = "" if kept else disks.local_nvram(site)
     media, held = disks.ejected(site, options), images_to_hold(site, options)
     steps = parts.first_steps(site, options, mark="the guest in its own metadata")
-    steps += [*parts.eject_media(media), *(parts.volume(disk, destination) for disk in new)]
+    steps += [parts.volume(disk, destination) for disk in new]
     steps.append(Step("try-definition", f"have libvirt at {destination} look through the definition, which it does not keep", ""))  # fmt: skip
     ahead = copied_ahead(site, options)
     if ahead:
         steps += _ahead(ahead, site, options)
+    steps += [*parts.replace_definition(destination, options), *parts.eject_media(media)]
     if guest.autostart:
         steps.append(parts.autostart_off(source))
     if starts:
@@ -49,7 +50,7 @@ def cold_plan(site: Site, options: Options) -> Plan:
         steps.append(Step("copy-saved", f"copy the saved memory ({saved}) to {destination}", "remove the copy"))
     if new:
         beside = "; and the files that its snapshots keep" if snapshots.along(site, options) else ""
-        how = (_how_the_rest_is_copied(ahead, new) if ahead else _how_it_is_copied(new, site, options)) + beside
+        how = (_how_the_rest_is_copied(ahead, new, site) if ahead else _how_it_is_copied(new, site, options)) + beside
         steps.append(Step("copy-disks", how, "they are removed with their volumes"))
     down = ", its network links down" if starts else ", shut off"
     if kept:
@@ -93,6 +94,7 @@ def cold_plan(site: Site, options: Options) -> Plan:
         tpm=tpm,
         saved=saved,
         ahead=ahead,
+        reads_for=read_again(site, [disk.target for disk in ahead if not disk.remembers]).seconds,
     )
 
 
@@ -214,7 +216,7 @@ def _how_it_is_copied(new: tuple[NewDisk, ...], site: Site, options: Options) ->
     return f"copy the content of {names} ({size} in use){by}; {proof}"
 
 
-def _how_the_rest_is_copied(ahead: tuple[Ahead, ...], new: tuple[NewDisk, ...]) -> str:
+def _how_the_rest_is_copied(ahead: tuple[Ahead, ...], new: tuple[NewDisk, ...], site: Site) -> str:
     """What is left to be done while the guest stands still."""
     kept = [disk.target for disk in ahead if disk.remembers]
     read = [disk.target for disk in ahead if not disk.remembers]
@@ -222,7 +224,9 @@ def _how_the_rest_is_copied(ahead: tuple[Ahead, ...], new: tuple[NewDisk, ...]) 
     whole = [disk.target for disk in new if disk.target not in before and not disk.read_only]
     parts_of_it = [
         f"what was written to {', '.join(kept)} since the last pass" if kept else "",
-        f"what differs in {', '.join(read)}, which is read as a whole for that" if read else "",
+        f"what differs in {', '.join(read)}, which is read as a whole for that ({read_again(site, read)})"
+        if read
+        else "",
         f"all of {', '.join(whole)}" if whole else "",
     ]
     return f"copy {'; '.join(one for one in parts_of_it if one)}; read back what is written now"

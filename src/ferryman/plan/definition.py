@@ -14,6 +14,7 @@ def definition_plan(site: Site, options: Options) -> Plan:
     guest, source, destination = site.guest, site.source.host.name, site.destination.host.name
     nvram = disks.local_nvram(site)
     steps = parts.first_steps(site, options, mark=f"the definition at {source}")
+    steps += parts.replace_definition(destination, options)
     if guest.autostart:
         steps.append(parts.autostart_off(source))
     if nvram:

@@ -2,15 +2,8 @@
 
 from dataclasses import dataclass
 
+from ferryman.model.copy import Rate
 from ferryman.model.units import format_duration, format_size
-
-
-@dataclass(frozen=True)
-class Rate:
-    """Bytes of data a second, and where that was seen."""
-
-    rate: float
-    seen: str  # "as in the copies of request 9c7fa58b"
 
 
 @dataclass(frozen=True)

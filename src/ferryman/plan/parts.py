@@ -9,21 +9,19 @@ from ferryman.model.units import format_size
 
 def first_steps(site: Site, options: Options, *, mark: str) -> list[Step]:
     """What is kept, and said to other operators (`mark`: how), before anything is made."""
-    source, destination = site.source.host.name, site.destination.host.name
+    source = site.source.host.name
     steps = [_backup(options)] if options.backup_to else []
     steps += [
         Step("save-definition", f"keep the definition and autostart mark found at {source} in the records", ""),
         Step("mark", f"mark {mark} as being moved, for other operators", "remove the mark"),
     ]
-    if options.replace_definition:
-        steps.append(
-            Step(
-                "replace-definition",
-                f"save and remove the inactive definition of the same UUID at {destination}",
-                f"define it again at {destination}",
-            )
-        )
     return steps
+
+
+def replace_definition(destination: str, options: Options) -> list[Step]:
+    """None unless it was asked for."""
+    does = f"save and remove the inactive definition of the same UUID at {destination}"
+    return [Step("replace-definition", does, f"define it again at {destination}")] if options.replace_definition else []
 
 
 def _backup(options: Options) -> Step:

@@ -97,6 +97,12 @@ def restore_plan(found: Found, options: Options, *, uuid: str) -> RestorePlan:
     return _with_steps(plan)
 
 
+def belonging(found: Found) -> tuple[BackedUpDisk, ...]:
+    """The disks that the definition has too; one that was attached to the running guest alone has no place in it."""
+    known = {disk.target for disk in found.guest.disks}
+    return tuple(disk for disk in found.manifest.disks if disk.target in known)
+
+
 def _missing(manifest: Manifest, guest: Guest) -> tuple[str, ...]:
     """Added to the definition while the guest ran without them; their images are those of the guest that was backed up."""
     there = {disk.target for disk in manifest.disks}
@@ -118,7 +124,7 @@ def _tpm(guest: Guest, uuid: str) -> str:
 def _new_disks(found: Found, options: Options) -> list[NewDisk]:
     given: dict[str, set[str]] = {}
     made = []
-    for disk in found.manifest.disks:
+    for disk in belonging(found):
         pool = berth(disk, found.there, options).pool
         if pool is None:
             continue

@@ -13,7 +13,11 @@ def live_plan(site: Site, options: Options) -> Plan:
     guest, source, destination = site.guest, site.source.host.name, site.destination.host.name
     autostart = guest.persistent and guest.autostart
     media, new = disks.ejected(site, options), disks.new_disks(site, options)
-    steps = [*parts.first_steps(site, options, mark="the guest in its own metadata"), *parts.eject_media(media)]
+    steps = [
+        *parts.first_steps(site, options, mark="the guest in its own metadata"),
+        *parts.replace_definition(destination, options),
+        *parts.eject_media(media),
+    ]
     for disk in new:
         how = "carry its content over" if disk.travel is Travel.MEDIUM else "QEMU copies it along"
         steps.append(parts.volume(disk, destination, how))
@@ -88,8 +92,10 @@ WORKFLOW_STEPS = (
     "make-volumes",
     "carry-media",
     "try-definition",
+    "free-to-copy",
     "copy-ahead",
     "catch-up",
+    "free-to-stop",
     "autostart-off",
     "tell-before-stop",
     "stop",

@@ -71,6 +71,14 @@ class Hypervisor(Protocol):
         """Keep a definition, changed as said."""
         ...
 
+    def define_anew(self, definition: str, changes: Changes, wanted: Mark) -> None:
+        """Keep the definition of a guest that this host has none of, with that mark; another's is never replaced. Run again after a crash: goes on."""
+        ...
+
+    def defined_for(self, uuid: str, request: str) -> bool:
+        """Whether the guest's definition here is one that `define_anew` kept for that request."""
+        ...
+
     def described(self, definition: str) -> Guest:
         """A guest that is off, as a definition describes it; nothing is defined."""
         ...
@@ -266,6 +274,10 @@ class Hypervisor(Protocol):
         """The snapshots inside a qcow2 image, whether or not libvirt knows them."""
         ...
 
+    def is_old(self, path: str) -> bool:
+        """Whether a qcow2 image is of version 2, which keeps no bitmaps. Also of one that is in use."""
+        ...
+
     def label(self, path: str, words: str) -> None:
         """Write words to an image, beside its content, for whoever finds it; empty: take them away."""
         ...
@@ -303,6 +315,14 @@ class Hypervisor(Protocol):
 
     def set_mark(self, uuid: str, wanted: Mark | None) -> None:
         """Set it in the live metadata of a running guest, in the definition of one that is off; None: take it away from both."""
+        ...
+
+    def run_of(self, uuid: str) -> str:
+        """The token of the guest's present run: as long as it is the same, so is its QEMU. Empty: it has none, or does not run."""
+        ...
+
+    def name_run(self, uuid: str, token: str) -> None:
+        """Give the present run of the guest that token."""
         ...
 
     def virtualizations(self) -> tuple[str, ...]:

@@ -5,7 +5,14 @@ from ferryman.verify.location import Action, Verdict
 
 _ACTIVE = (Where.RUNNING, Where.PAUSED, Where.STALLED, Where.HALTED)
 _AT_HOME = (Where.RUNNING, Where.HALTED, Where.OFF)
+# Jobs that take no guest to another host. Of any other, also one whose kind is not known, the end has to be seen.
+_KEEPS_IT = ("backup", "snapshot", "dump")
 _NEWER = "the newer /var/log/libvirt/qemu/GUEST.log tells where it ran last"
+
+
+def at_home(source: Place) -> bool:
+    """Whether the guest is there, and no job may take it to another host."""
+    return source.where in _AT_HOME and (not source.job or source.job in _KEEPS_IT)
 
 
 def judge_cold(
@@ -16,7 +23,7 @@ def judge_cold(
     `made`: the destination's definition is this move's; `put_back`: something failed, or somebody wants it back; `past`: its
     links were set up at the destination, or it was said that there is no way back; `starts`: it shall run there.
     """
-    if source.job:
+    if source.job and not at_home(source):
         return Verdict(Action.WAIT, f"a job ({source.job}) runs on the guest at the source")
     match source.where, destination.where:
         case Where.UNREACHABLE, there if there in _ACTIVE and past:

@@ -26,13 +26,13 @@ def examined(
         end.order("examine", location=image.location, format=image.format)
         done, moved_at = -1, time.monotonic()
         while True:
+            if cancelled():
+                raise errors.Stopped(what, "it was asked to end", "ask for it again")
             with contextlib.suppress(queue.Empty):
                 _, event = events.get(timeout=LOOK_EVERY)
                 if event["event"] == "examined":
                     return Digest(event["size"], event["digest"])
                 raise translated(event, host) if event["event"] == "error" else end.gone()
-            if cancelled():
-                raise errors.Stopped(what, "it was asked to end", "ask for it again")
             if end.progress and end.progress["done"] != done:
                 done, moved_at = end.progress["done"], time.monotonic()
                 progress(CopyProgress("verifying", done, end.progress["total"], 0))

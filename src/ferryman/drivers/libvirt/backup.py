@@ -4,6 +4,7 @@ QEMU offers the frozen content over NBD on a socket of the host, in the director
 root and QEMU itself gets there, and it goes with the guest. Scratch files go with the job.
 """
 
+import re
 import time
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
@@ -17,15 +18,19 @@ from ferryman.model.backup_job import BackupJob
 
 DIRECTORY = "/var/lib/libvirt/qemu"
 _NOT_TO_BE_TOLD = (libvirt.VIR_ERR_CHECKPOINT_INCONSISTENT, libvirt.VIR_ERR_NO_DOMAIN_CHECKPOINT)
+_BLOCK_JOB = re.compile(r"has a blockjob assigned|active block job", re.IGNORECASE)
 ENDED_WITHIN = 20.0  # seconds
 SOCKET = "ferryman-{owner}.sock"  # whose job it is stands in its name
 _NAME_BYTES = 20  # of a guest's name, in what libvirt calls its directory
 
 
 def begin(domain: libvirt.virDomain, job: BackupJob) -> str:
-    """Begin it; returns the socket. Raises errors.AlreadyRunning when another job runs, NoBitmap when it cannot tell what was written since."""
+    """Begin it; returns the socket. Raises errors.AlreadyRunning when another job runs, NoBitmap when it cannot tell what was written since,
+    DriverError when the guest has not all of these disks."""
     if found := job_of(domain):
-        raise errors.AlreadyRunning(f"guest {domain.name()}", f"a job ({found}) runs on it, so no backup can begin", f"wait for its end: virsh domjobinfo {domain.name()}")  # fmt: skip
+        raise _another(domain, found)
+    if gone := {disk.target for disk in job.disks} - set(_targets(domain)):
+        raise errors.DriverError(f"guest {domain.name()}", f"{', '.join(sorted(gone))} is not attached to it any more", "ask again: what it has then is planned anew")  # fmt: skip
     socket = socket_of(domain, job.owner)
     checkpoint = _checkpoint_xml(domain, job) if job.checkpoint else None
     try:
@@ -36,8 +41,16 @@ def begin(domain: libvirt.virDomain, job: BackupJob) -> str:
             raise errors.NoBitmap(
                 f"guest {domain.name()}", words, "without the bitmap everything is compared"
             ) from error
+        if _BLOCK_JOB.search(words):
+            raise _another(domain, "block job") from error
+        if code(error) == libvirt.VIR_ERR_OPERATION_TIMEOUT and (found := job_of(domain)):  # it began right before
+            raise _another(domain, found) from error
         raise
     return socket
+
+
+def _another(domain: libvirt.virDomain, job: str) -> errors.AlreadyRunning:
+    return errors.AlreadyRunning(f"guest {domain.name()}", f"a job ({job}) runs on it, so no backup can begin", f"wait for its end: virsh domjobinfo {domain.name()}")  # fmt: skip
 
 
 def socket_of(domain: libvirt.virDomain, owner: str) -> str:

@@ -8,6 +8,7 @@ import libvirt
 from ferryman import errors
 from ferryman.drivers import filesystems, keeper
 from ferryman.drivers.libvirt import (
+    anew,
     backup,
     checkpoints,
     console,
@@ -135,6 +136,16 @@ class LibvirtHypervisor:
     def define(self, definition: str, changes: Changes = NO_CHANGES) -> None:
         self.connection.act(
             f"define a guest at {self.host.name}", lambda link: link.defineXML(adapted(definition, changes))
+        )
+
+    def define_anew(self, definition: str, changes: Changes, wanted: Mark) -> None:
+        self.connection.act(
+            f"define a guest at {self.host.name}", lambda link: anew.define(link, adapted(definition, changes), wanted)
+        )
+
+    def defined_for(self, uuid: str, request: str) -> bool:
+        return self.connection.look(
+            f"definition of guest {uuid} at {self.host.name}", lambda link: anew.is_ours(link, uuid, request)
         )
 
     def try_definition(self, definition: str, changes: Changes) -> None:
@@ -274,6 +285,12 @@ class LibvirtHypervisor:
     def set_mark(self, uuid: str, wanted: Mark | None) -> None:
         self._act(uuid, Call.MARK, lambda domain: mark.write(domain, wanted))
 
+    def run_of(self, uuid: str) -> str:
+        return self._look(uuid, "run", mark.run)
+
+    def name_run(self, uuid: str, token: str) -> None:
+        self._act(uuid, Call.MARK, lambda domain: mark.name_run(domain, token))
+
     def virtualizations(self) -> tuple[str, ...]:
         return self.connection.look(f"host {self.host.name}", inventory.virtualizations)
 
@@ -333,6 +350,9 @@ class LibvirtHypervisor:
 
     def image_snapshots(self, path: str) -> tuple[str, ...]:
         return keeper.image_snapshots(self.host, path)
+
+    def is_old(self, path: str) -> bool:
+        return keeper.is_old(self.host, path)
 
     def label(self, path: str, words: str) -> None:
         keeper.label(self.host, path, words)

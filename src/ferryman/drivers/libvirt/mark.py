@@ -1,4 +1,4 @@
-"""The mark of a move in a guest's own metadata: read, set, taken away, by libvirt's calls for metadata."""
+"""What ferryman keeps in a guest's own metadata, by libvirt's calls for them: the mark of a move, and the token of a run."""
 
 import libvirt
 
@@ -9,12 +9,8 @@ from ferryman.model.mark import Mark
 
 def read(domain: libvirt.virDomain) -> Mark | None:
     """What the running guest bears, or the definition of one that does not run."""
-    try:
-        return xml.read_mark(domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, xml.MARK_NAMESPACE))
-    except libvirt.libvirtError as error:
-        if code(error) == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
-            return None
-        raise
+    text = _metadata(domain, xml.MARK_NAMESPACE, 0)
+    return xml.read_mark(text) if text else None
 
 
 def write(domain: libvirt.virDomain, mark: Mark | None) -> None:
@@ -25,3 +21,34 @@ def write(domain: libvirt.virDomain, mark: Mark | None) -> None:
         flags |= libvirt.VIR_DOMAIN_AFFECT_CONFIG
     text = None if mark is None else xml.mark_text(mark)
     domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, xml.MARK_PREFIX, xml.MARK_NAMESPACE, flags)
+
+
+def run(domain: libvirt.virDomain) -> str:
+    """The token of this run of the guest. It is in the live metadata alone; one that its definition bears too tells nothing of a run."""
+    if not domain.isActive() or (
+        domain.isPersistent() and _metadata(domain, xml.RUN_NAMESPACE, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+    ):
+        return ""
+    text = _metadata(domain, xml.RUN_NAMESPACE, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    return xml.read_run(text) if text else ""
+
+
+def name_run(domain: libvirt.virDomain, token: str) -> None:
+    """Give this run of the guest its token, which ends with its QEMU."""
+    domain.setMetadata(
+        libvirt.VIR_DOMAIN_METADATA_ELEMENT,
+        xml.run_text(token),
+        xml.MARK_PREFIX,
+        xml.RUN_NAMESPACE,
+        libvirt.VIR_DOMAIN_AFFECT_LIVE,
+    )
+
+
+def _metadata(domain: libvirt.virDomain, namespace: str, flags: int) -> str:
+    """The element; empty when there is none."""
+    try:
+        return str(domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, namespace, flags))
+    except libvirt.libvirtError as error:
+        if code(error) == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
+            return ""
+        raise

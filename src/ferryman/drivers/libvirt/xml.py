@@ -125,6 +125,7 @@ def _surplus(definition: Definition, other: Definition) -> list[Unlike]:
 
 
 MARK_NAMESPACE, MARK_PREFIX = "urn:ferryman:mark", "ferryman"
+RUN_NAMESPACE = "urn:ferryman:run"
 
 
 def mark_in(element: Element | None) -> Mark | None:
@@ -146,6 +147,16 @@ def mark_text(mark: Mark) -> str:
 def read_mark(text: str) -> Mark | None:
     """The mark as libvirt's metadata() hands it out."""
     return mark_in(ElementTree.fromstring(text))
+
+
+def run_text(token: str) -> str:
+    """The element that names a run, as setMetadata wants it."""
+    return ElementTree.tostring(Element("run", {"token": token}), encoding="unicode")
+
+
+def read_run(text: str) -> str:
+    """The token in it, as libvirt's metadata() hands it out."""
+    return ElementTree.fromstring(text).get("token", "")
 
 
 def number_set(text: str) -> set[int]:
