@@ -43,8 +43,10 @@ _kept: dict[str, Guest] = {}
 
 @pytest.fixture
 def guest(whole: Lab) -> Iterator[Guest]:
-    """A running guest at host a and nowhere else; made anew when a test before left it elsewhere."""
+    """A running guest at host a and nowhere else; made anew when a test before left it elsewhere. Between its tests it stands still: its work costs others time."""
     kept = _kept.get("web")
+    if kept is not None:
+        whole.host("a").run(["timeout", "10", "virsh", "resume", SPEC.name], check=False)
     if kept is None or not _as_wanted(whole, kept):
         for host in whole.hosts:
             uuid = host.run(["virsh", "domuuid", SPEC.name], check=False).stdout.strip()
@@ -53,6 +55,8 @@ def guest(whole: Lab) -> Iterator[Guest]:
         _kept["web"] = kept = guests.start(whole, "a", SPEC)
     yield kept
     bring_home(whole, kept)
+    if whole.host("a").up:
+        whole.host("a").run(["timeout", "10", "virsh", "suspend", SPEC.name], check=False)
 
 
 def _as_wanted(lab: Lab, guest: Guest) -> bool:

@@ -80,6 +80,7 @@ def test_without_certificates_it_goes_through_ssh_and_says_so(whole: Lab, operat
     assert same(whole)
 
 
+@pytest.mark.whole
 def test_where_the_hosts_do_not_reach_each_other_it_goes_through_ssh_too(
     whole: Lab, operator: Operator, disk: str
 ) -> None:

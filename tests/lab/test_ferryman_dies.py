@@ -28,6 +28,7 @@ def _dies_and_is_recovered(whole: Lab, guest: Guest, operator: Operator, moment:
     judge(whole, guest, at="b", seen=seen, operator=operator)
 
 
+@pytest.mark.whole
 def test_killed_between_asked_and_the_call(whole: Lab, guest: Guest, operator: Operator) -> None:
     _dies_and_is_recovered(whole, guest, operator, "asked")
 
@@ -98,6 +99,7 @@ def test_a_strangers_job_that_began_after_the_last_look_is_neither_watched_nor_a
         judge(whole, guest, at="b", seen=counter.report(), operator=operator)
 
 
+@pytest.mark.whole
 def test_stopped_for_33_seconds_and_continued(whole: Lab, guest: Guest, operator: Operator) -> None:
     """libvirtd drops the silent client. A job peer to peer runs on, one that it carried is aborted; each tells the truth on waking."""
     twin = guests.start(whole, "a", guests.GuestSpec(name="twin", address="10.77.0.115"))
@@ -132,6 +134,7 @@ def test_somebody_else_moved_the_guest_between_the_kill_and_the_recovery(
     judge(whole, guest, at="b", operator=operator)
 
 
+@pytest.mark.whole
 def test_dbos_own_cancel_then_recover(whole: Lab, guest: Guest, operator: Operator) -> None:
     """DBOS's cancel runs no undo: an emergency brake. recover finds the request, watches the job that runs on, and settles."""
     running = operator.start_migration(guest, "b", "--bandwidth", "12M")
@@ -148,6 +151,7 @@ def test_dbos_own_cancel_then_recover(whole: Lab, guest: Guest, operator: Operat
     judge(whole, guest, at="b", operator=operator)
 
 
+@pytest.mark.whole
 def test_work_in_flight_of_another_version_is_settled_not_replayed(
     whole: Lab, guest: Guest, operator: Operator
 ) -> None:
@@ -183,7 +187,14 @@ def test_what_was_never_asked_for_and_is_found_too_late_is_put_back(
 # Cancel
 
 
-@pytest.mark.parametrize("phase", ["queued", "preparing", "transferring"])
+@pytest.mark.parametrize(
+    "phase",
+    [
+        pytest.param("queued", marks=pytest.mark.whole),
+        pytest.param("preparing", marks=pytest.mark.whole),
+        "transferring",
+    ],
+)
 def test_cancel_before_the_switchover_rolls_back(whole: Lab, guest: Guest, operator: Operator, phase: str) -> None:
     with witness.Counter(whole, guest) as counter:
         running = operator.start_migration(guest, "b", "--bandwidth", "8M")

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.lab
 SLOW = ("--bandwidth", "12M")
 
 
+@pytest.mark.whole
 def test_the_destinations_qemu_is_killed(whole: Lab, guest: Guest, operator: Operator) -> None:
     with witness.Counter(whole, guest) as counter:
         running = operator.start_migration(guest, "b", *SLOW)
@@ -31,7 +32,7 @@ def test_the_destinations_qemu_is_killed(whole: Lab, guest: Guest, operator: Ope
         judge(whole, guest, at="b", seen=counter.report(), operator=operator)
 
 
-@pytest.mark.parametrize("host", ["a", "b"])
+@pytest.mark.parametrize("host", ["a", pytest.param("b", marks=pytest.mark.whole)])
 def test_a_libvirtd_is_killed_in_pre_copy(whole: Lab, guest: Guest, operator: Operator, host: str) -> None:
     with witness.Counter(whole, guest) as counter:
         running = operator.start_migration(guest, "b", *SLOW)
@@ -42,7 +43,7 @@ def test_a_libvirtd_is_killed_in_pre_copy(whole: Lab, guest: Guest, operator: Op
         assert ends_right(whole, guest, operator, running.wait(200), counter.report()) == "a"
 
 
-@pytest.mark.parametrize("host", ["a", "b"])
+@pytest.mark.parametrize("host", [pytest.param("a", marks=pytest.mark.whole), "b"])
 def test_a_libvirtd_is_killed_as_the_destination_first_runs(
     whole: Lab, guest: Guest, operator: Operator, host: str
 ) -> None:
@@ -86,6 +87,7 @@ def test_a_destination_that_took_over_and_died_is_not_undone_with_older_memory(
     judge(whole, guest, at="b", operator=operator)
 
 
+@pytest.mark.whole
 def test_the_destinations_libvirtd_is_silent_over_28_seconds_at_the_switchover(
     whole: Lab, guest: Guest, operator: Operator
 ) -> None:
@@ -130,7 +132,11 @@ def test_silent_beyond_patience_needs_attention_and_is_settled_later(
     judge(whole, guest, at="b", operator=operator)
 
 
-@pytest.mark.parametrize(("seconds", "at"), [(5, "b"), (45, "a")], ids=["it completes", "it ends at the source"])
+@pytest.mark.parametrize(
+    ("seconds", "at"),
+    [pytest.param(5, "b", marks=pytest.mark.whole), (45, "a")],
+    ids=["it completes", "it ends at the source"],
+)
 def test_all_links_cut_for_less_or_more_than_libvirts_keepalive_waits(
     whole: Lab, guest: Guest, operator: Operator, seconds: int, at: str
 ) -> None:
@@ -142,6 +148,7 @@ def test_all_links_cut_for_less_or_more_than_libvirts_keepalive_waits(
         assert ends_right(whole, guest, operator, running.wait(240), counter.report()) == at
 
 
+@pytest.mark.whole
 def test_the_migration_network_alone_is_cut_for_60_seconds(whole: Lab, guest: Guest, operator: Operator) -> None:
     """libvirt's keepalive goes over the other network and notices nothing: ferryman aborts by itself."""
     with witness.Counter(whole, guest) as counter:
@@ -177,6 +184,7 @@ def judge_at_a_alone(lab: Lab, guest: Guest) -> None:
     assert guests.health(lab, guest)["wrong"] == 0
 
 
+@pytest.mark.whole
 def test_the_destination_vanishes_before_the_transfer(whole: Lab, guest: Guest, operator: Operator) -> None:
     operator.migrate(guest, "b", crash="transfer:before")
     assert "disable" in whole.host("a").run(["virsh", "dominfo", guest.name]).stdout
@@ -189,6 +197,7 @@ def test_the_destination_vanishes_before_the_transfer(whole: Lab, guest: Guest, 
     judge(whole, guest, at="a", operator=operator)
 
 
+@pytest.mark.whole
 def test_the_destination_vanishes_in_the_transfer(whole: Lab, guest: Guest, operator: Operator) -> None:
     with witness.Counter(whole, guest) as counter:
         running = operator.start_migration(guest, "b", *SLOW)

@@ -236,15 +236,18 @@ def test_without_ssh_the_commands_are_printed_and_do_what_they_say(
 
 def test_a_host_with_a_job_under_way_is_refused(bare: Lab, running: Guest, someone: Operator) -> None:
     """The source, and the destination; both have something to restart for."""
-    b = bare.host("b")
+    prepared = someone.run("host", "prepare", "a", "b")
+    assert prepared.returncode == SUCCEEDED, prepared.stdout + prepared.stderr
+    (at,) = witness.running_at(bare, running)
+    source, other = bare.host(at), "b" if at == "a" else "a"
     for host in bare.hosts:
         host.run(["sed", "-i", "s/^migration_host.*//", "/etc/libvirt/qemu.conf"])
     before = [state(host) for host in bare.hosts]
-    migrate = b.command(["virsh", "migrate", "--live", "--p2p", "--tls", "--unsafe", "--bandwidth", "1", running.name,
-                         "qemu+tls://a/system", "tcp://a-migration"])  # fmt: skip
+    migrate = source.command(["virsh", "migrate", "--live", "--p2p", "--tls", "--unsafe", "--bandwidth", "1", running.name,
+                              f"qemu+tls://{other}/system", f"tcp://{other}-migration"])  # fmt: skip
     with subprocess.Popen(migrate, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as job:
         deadline = time.monotonic() + 20
-        while "Unbounded" not in b.run(["virsh", "domjobinfo", running.name], check=False).stdout:
+        while "Unbounded" not in source.run(["virsh", "domjobinfo", running.name], check=False).stdout:
             assert time.monotonic() < deadline
             assert job.poll() is None, job.stderr.read() if job.stderr else ""
             time.sleep(0.1)
@@ -252,7 +255,7 @@ def test_a_host_with_a_job_under_way_is_refused(bare: Lab, running: Guest, someo
             refused = someone.run("host", "prepare", name)
             assert refused.returncode == REFUSED, refused.stdout + refused.stderr
             assert "a restart of libvirtd would break" in refused.stderr
-        b.run(["virsh", "domjobabort", running.name])
+        source.run(["virsh", "domjobabort", running.name])
         job.wait(60)
     assert [state(host) for host in bare.hosts] == before
 

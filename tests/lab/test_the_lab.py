@@ -47,6 +47,7 @@ def traces(name: str) -> list[str]:
     return [*namespaces, *commands, *mounts, *([name] if name in labs() else [])]
 
 
+@pytest.mark.whole
 def test_two_labs_run_side_by_side_and_one_goes_without_the_other(whole: Lab, guest: Guest, second: str) -> None:
     beside = lifecycle.up(second, hosts=1, subnets=("10.177.0", "10.178.0"))
     twin = guests.start(beside, "a", guests.GuestSpec(name="web", address=beside.topology.guest_address(1)))
@@ -58,6 +59,7 @@ def test_two_labs_run_side_by_side_and_one_goes_without_the_other(whole: Lab, gu
     assert guests.health(whole, guest)["wrong"] == 0
 
 
+@pytest.mark.whole
 def test_a_lab_that_was_killed_while_coming_up_is_cleaned_by_down(second: str) -> None:
     starting = up_in_a_process(second)
     deadline = time.monotonic() + 30
@@ -96,6 +98,7 @@ def reaches(lab: Lab, source: str, target: str, *, tries: int = 1) -> bool:
     return any(lab.host(source).run(ping, check=False).returncode == 0 for _ in range(tries))
 
 
+@pytest.mark.whole
 def test_links_partitions_and_loss_do_what_they_say(whole: Lab) -> None:
     with faults.cut(whole, "b", network="migration"):
         assert not reaches(whole, "a", "b-migration")
@@ -111,6 +114,7 @@ def test_links_partitions_and_loss_do_what_they_say(whole: Lab) -> None:
     assert reaches(whole, "a", "b", tries=5)
 
 
+@pytest.mark.whole
 def test_links_carry_what_they_are_shaped_to(whole: Lab) -> None:
     """1 Gbit/s, by the switch's own counters."""
     before, began = witness.wire_bytes(whole)["b", "migration"], time.monotonic()
@@ -136,6 +140,7 @@ def test_daemons_stop_die_and_come_back(whole: Lab) -> None:
     assert faults.daemon_pid(whole, "a")
 
 
+@pytest.mark.whole
 def test_a_host_that_vanished_comes_back_with_its_disk_and_without_its_guests(whole: Lab) -> None:
     b = whole.host("b")
     b.run(["sh", "-c", "echo kept > /var/lib/kept"])

@@ -13,6 +13,7 @@ import lab as labs
 from lab import firmware, guests, witness
 from lab.guests import Guest, GuestSpec
 from lab.host import Lab
+from tests.lab import test_backup as backups
 from tests.lab.operators import QUIET, REFUSED, SUCCEEDED, Operator, judge
 from tests.lab.test_firmware import marked, start_anew, stored
 
@@ -173,3 +174,22 @@ def test_a_local_disk_is_copied_from_12_to_13_and_back(mixed: Lab, operator: Ope
             assert guests.health(mixed, local)["wrong"] == 0
     finally:
         guests.remove(mixed, local)
+
+
+@pytest.mark.whole
+def test_a_guest_of_12_is_backed_up_its_increment_is_small_and_it_boots_again_there(
+    mixed: Lab, operator: Operator
+) -> None:
+    with backups.started(mixed, backups.QCOW2) as guest:
+        acknowledged = guests.health(mixed, guest)["acknowledged"]
+        full = backups.backed_up(operator)
+        backups.proved(mixed, full, acknowledged)
+        assert full["backup"]["consistency"] == "frozen"
+        acknowledged = guests.health(mixed, guest)["acknowledged"]
+        increment = backups.backed_up(operator)
+        backups.proved(mixed, increment, acknowledged)
+        backups.tidy(mixed, guest, 1)
+        (disk,) = backups.manifest(mixed, increment)["disks"]
+        assert (disk["reading"], increment["backup"]["chain"]) == ("bitmap", 2)
+        assert disk["bytes"] < 32 * backups.MIB
+        backups.boots_as_second(mixed, operator, guest, increment, OLD)

@@ -86,7 +86,7 @@ def passes(operator: Operator) -> list[dict[str, Any]]:
 
 def test_a_writing_guest_goes_over_and_little_is_left_for_the_stop(whole: Lab, operator: Operator) -> None:
     with started(whole, SPEC) as guest:
-        moved = operator.migrate(guest, "b", "--warm", "--probe", f"{guest.address}:7001")
+        moved = operator.migrate(guest, "b", "--warm", "--bandwidth", "24M", "--probe", f"{guest.address}:7001")
         assert moved.returncode == SUCCEEDED, moved.stdout + moved.stderr
         judged(whole, guest, operator, "b")
         proved(whole, operator)
@@ -101,6 +101,30 @@ def test_a_writing_guest_goes_over_and_little_is_left_for_the_stop(whole: Lab, o
         assert report["copies"]["vdc"]["written"] <= 1 << 20  # raw: read as a whole, and nobody writes to it
 
 
+def make_old(lab: Lab, guest: Guest) -> None:
+    """Its image gets the version that has no place for bitmaps."""
+    a = lab.host("a")
+    a.run(["virsh", "destroy", guest.name])
+    a.run(["qemu-img", "amend", "-f", "qcow2", "-o", "compat=0.10", guest.disk_path()])
+    a.run(["virsh", "start", guest.name])
+    guests.wait_healthy(lab, guest)
+
+
+@pytest.mark.whole
+def test_an_image_too_old_to_remember_is_read_in_each_pass_and_said(whole: Lab, operator: Operator) -> None:
+    with started(whole, QCOW2) as guest:
+        make_old(whole, guest)
+        moved = operator.migrate(guest, "b", "--warm")
+        assert moved.returncode == SUCCEEDED, moved.stdout + moved.stderr
+        judged(whole, guest, operator, "b")
+        proved(whole, operator)
+        report = operator.last()
+        (found,) = [one for one in report["findings_before"] if one["code"] == "warm-reads-all"]
+        assert "compat 0.10" in found["why"]
+        assert report["copies"]["vda"]["read"] >= 96 << 20
+        assert report["copies"]["vda"]["written"] <= 48 << 20
+
+
 def test_five_passes_over_a_guest_that_writes_as_fast_as_it_can_lose_nothing(whole: Lab, operator: Operator) -> None:
     with started(whole, replace(QCOW2, writes_per_s=3000)) as guest:
         moved = operator.migrate(guest, "b", "--warm", crash="passes=5")
@@ -110,7 +134,7 @@ def test_five_passes_over_a_guest_that_writes_as_fast_as_it_can_lose_nothing(who
         assert [one["complete"] for one in passes(operator)] == [True] * 5
 
 
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("number", [pytest.param(1, marks=pytest.mark.whole), 2])
 def test_a_ferryman_that_is_killed_in_a_pass_goes_on_with_it(whole: Lab, operator: Operator, number: int) -> None:
     with started(whole, QCOW2) as guest:
         died = operator.migrate(guest, "b", "--warm", "--bandwidth", "24M", crash=f"pass:{number}")
@@ -190,6 +214,31 @@ def test_after_a_crash_of_the_guest_all_is_compared_and_said(whole: Lab, operato
         assert "all of it is compared" in told
 
 
+@pytest.mark.parametrize(
+    ("act", "why"),
+    [
+        (("blockresize", "vda", "256M"), "vda holds 256 MiB, and held 192 MiB"),
+        pytest.param(("detach-disk", "vdb", "--live"), "vdb is not attached to it any more", marks=pytest.mark.whole),
+    ],
+)
+def test_a_disk_that_grew_or_was_unplugged_while_it_waited_puts_the_move_back_before_the_stop(
+    whole: Lab, operator: Operator, act: tuple[str, ...], why: str
+) -> None:
+    with started(whole, replace(SPEC, disks=("local", "local:raw"))) as guest, witness.Counter(whole, guest) as counter:
+        soon = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(time.time() + 45))
+        moving = operator.start_migration(guest, "b", "--warm", "--at", soon, crash="hold=wait:inside")
+        operator.wait_until_held(moving)
+        verb, target, more = act
+        whole.host("a").run(["virsh", verb, guest.name, target, more])
+        if verb == "detach-disk":  # which the guest has to agree to
+            operator.wait_for(lambda: target not in whole.host("a").run(["virsh", "domblklist", guest.name]).stdout, "its leaving", 30)  # fmt: skip
+        operator.let_go()
+        assert moving.wait(200) == PUT_BACK, moving.communicate()[0]
+        judged(whole, guest, operator, "a")
+        assert why in operator.last()["outcome"]["reason"]
+        assert counter.report().lost == 0
+
+
 def test_libvirtd_that_dies_during_a_pass_costs_no_pass(whole: Lab, operator: Operator) -> None:
     with started(whole, QCOW2) as guest:
         moving = operator.start_migration(guest, "b", "--warm", "--bandwidth", "16M", crash="hold=pass:1")
@@ -200,6 +249,26 @@ def test_libvirtd_that_dies_during_a_pass_costs_no_pass(whole: Lab, operator: Op
         assert moving.wait(120) == SUCCEEDED, moving.communicate()[0]
         judged(whole, guest, operator, "b")
         proved(whole, operator)
+
+
+def test_two_guests_of_one_window_are_copied_ahead_one_after_another(whole: Lab, operator: Operator) -> None:
+    second = replace(QCOW2, name="passed2", address="10.77.0.152")
+    with started(whole, QCOW2) as guest:
+        other = guests.start(whole, "a", second)
+        try:
+            soon = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(time.time() + 60))
+            moved = operator.run("migrate", guest.name, other.name, "--to", "b", "--warm", "--at", soon, "--yes")
+            assert moved.returncode == SUCCEEDED, moved.stdout + moved.stderr
+            spans = []
+            for request in operator.records.requests():
+                entries = operator.records.report(request.id).phases
+                began = next(one.at for one in entries if one.phase == "copying ahead")
+                spans.append((began, next(one.at for one in entries if one.phase == "waiting")))
+            first, later = sorted(spans)
+            assert first[1] - 0.5 <= later[0], spans  # its turn is over a moment before that is noted
+            guests.wait_healthy(whole, other)
+        finally:
+            guests.remove(whole, other)
 
 
 def test_a_guest_that_is_off_is_refused(whole: Lab, operator: Operator) -> None:
