@@ -121,7 +121,7 @@ def ended(
     code = process.wait(ENDED_WITHIN)
     words = process.communicate()[0] or ""
     scene.notes.append(f"ended with {code}: {words[-1500:]}")
-    _told_truly(scene, code, words)
+    told_truly(scene, code, words)
     for attempt in range(3):
         if not scene.operator.records.requests(open_only=True):
             break
@@ -160,7 +160,7 @@ def _the_end_is_true(scene: Scene, at: str, *, killed: bool) -> None:
         assert at == scene.source, (outcome, scene.notes)
 
 
-def _told_truly(scene: Scene, code: int, words: str) -> None:
+def told_truly(scene: Scene, code: int, words: str) -> None:
     """The exit code says what the records say, or that they could not be written."""
     if code in KILLED:
         return

@@ -21,14 +21,14 @@ from ferryman.plan.steps import WORKFLOW_STEPS
 from lab import faults, guests, lifecycle, witness
 from lab.guests import GuestSpec
 from lab.host import Lab
-from tests.lab import evidence, scene, soak_backup
+from tests.lab import backup_rounds, evidence, scene, soak_backup
+from tests.lab.backup_rounds import BackupRound
 from tests.lab.befall import FAULTS, Fault
 from tests.lab.courses import USUAL, course_of
 from tests.lab.evidence import gathered
 from tests.lab.matrix import MOMENTS
 from tests.lab.operators import Operator
 from tests.lab.scene import SPEC, Scene
-from tests.lab.soak_backup import BackupRound
 
 NOT_DONE = "not done: "
 _SHARED_ONLY = replace(SPEC, disks=("shared",))
@@ -193,7 +193,7 @@ def soak(lab: Lab, rounds: int, seed: int, first: int = 1, *, way: str = "") -> 
         one, began = drawn(seed, number, way), time.monotonic()
         print(f"round {number} of seed {seed}: {one}", flush=True)
         try:
-            notes = play(lab, one) if isinstance(one, Round) else soak_backup.play(lab, one)
+            notes = play(lab, one) if isinstance(one, Round) else backup_rounds.play(lab, one)
         except Exception as error:
             again = f"./dev test --soak 1{f' --{way}' if way else ''} --seed {seed} --from {number}"
             raise AssertionError(

@@ -1,7 +1,10 @@
 """The matrix of steps and faults is made of the workflow's own list, and leaves nothing out."""
 
+from ferryman.plan.backup import BACKUP_STEPS
+from ferryman.plan.restore import RESTORE_STEPS
 from ferryman.plan.steps import WORKFLOW_STEPS
-from tests.lab import courses, matrix
+from tests.lab import backup_matrix, courses, matrix
+from tests.lab.backup_rounds import BackupRound
 from tests.lab.befall import FAULTS
 
 
@@ -35,3 +38,21 @@ def test_a_step_is_come_to_by_one_course_and_none_claims_a_step_that_is_gone() -
     assert len(claimed) == len(set(claimed))
     assert set(claimed) <= set(WORKFLOW_STEPS)
     assert courses.course_of("admit") is courses.USUAL
+
+
+def test_backups_and_restores_have_every_step_with_every_fault_but_those_of_moves() -> None:
+    """`move-on` leads from a backup to its move."""
+    steps = {*backup_matrix.STEPS["backup"], *backup_matrix.STEPS["restore"]}
+    assert steps >= {*BACKUP_STEPS, *RESTORE_STEPS} - {"move-on"}
+    assert {cell.fault for cell in backup_matrix.WHOLE} == set(backup_matrix.FAULTS)
+    assert len(set(FAULTS) - set(backup_matrix.FAULTS)) == 5
+    for what, steps_of_it in backup_matrix.STEPS.items():
+        met = {(_step_of(cell, what), cell.fault) for cell in backup_matrix.WHOLE if (cell.what == "restore") is (what == "restore")}  # fmt: skip
+        for step in steps_of_it:
+            wanted = {fault for fault in backup_matrix.FAULTS if backup_matrix.can_be(fault, what, step)}
+            assert len(wanted) > 15
+            assert {fault for at, fault in met if at == step} == wanted, step
+
+
+def _step_of(cell: BackupRound, what: str) -> str:
+    return backup_matrix.COPYING[what] if cell.moment == "bytes" else cell.moment.partition(":")[0]
