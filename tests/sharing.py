@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 # Those that wait longest, and those that bring up hosts of their own, come first: what comes last is short, and ends together.
-FIRST = ("test_prepare.py", "test_versions.py", "test_hosts_fail.py", "test_matrix.py", "test_soak.py")
+FIRST = (
+    "test_prepare.py",
+    "test_versions.py",
+    "test_hosts_fail.py",
+    "test_matrix.py",
+    "test_backup_matrix.py",
+    "test_soak.py",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -15,10 +22,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--share", metavar="DIRECTORY", help="take only tests that no other pytest with this directory took"
     )
+    parser.addoption(
+        "--part", metavar="K/N", default="1/1", help="only the K-th of N parts, whose tests lie far from each other"
+    )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The order in which they are taken."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Those of the part, in the order in which they are taken."""
+    part, _, parts = config.getoption("--part").partition("/")
+    own = {item for item in items if int(_digest(_unit(item)), 16) % int(parts) == int(part) - 1}
+    config.hook.pytest_deselected(items=[item for item in items if item not in own])
+    items[:] = [item for item in items if item in own]
     names = list(FIRST)
     items.sort(key=lambda item: names.index(item.path.name) if item.path.name in names else len(names))
 
@@ -48,11 +62,15 @@ def _taken(items: list[pytest.Item], directory: Path) -> Iterator[pytest.Item]:
         unit = _unit(item)
         if unit not in ours:
             try:
-                (directory / hashlib.sha256(unit.encode()).hexdigest()).touch(exist_ok=False)
+                (directory / _digest(unit)).touch(exist_ok=False)
             except FileExistsError:
                 continue
             ours.add(unit)
         yield item
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _unit(item: pytest.Item) -> str:
