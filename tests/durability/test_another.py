@@ -1,16 +1,19 @@
 """Another's job on a guest that is copied ahead: it is waited for, never ended, and the guest is not stopped under it."""
 
+import itertools
 import signal
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ferryman.drivers.database.records import DatabaseRecords, open_records
-from ferryman.execute import another, undo
+from ferryman.errors import Busy
+from ferryman.execute import another, undo, windows
 from ferryman.execute.request import Fulfilment
 from ferryman.model.mark import Mark
 from ferryman.model.outcome import Report
@@ -233,6 +236,31 @@ def test_while_somebody_else_migrates_it_nobody_says_that_it_is_at_home(tmp_path
     over(tmp_path, migration)
     carry(tmp_path, "recover")
     at_home(tmp_path, "failed")
+
+
+def test_one_job_after_another_is_not_waited_for_without_end(
+    records: DatabaseRecords, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(another, "WITHIN", 30.0)
+    guest = {"state": "running", "autostart": True}
+    at = FakeSite(records, World.made(tmp_path / "world.json", a=guest, b=None)).ports
+
+    def waits() -> None:
+        """For one that lasts 20 looks, a second between them."""
+        looks = itertools.count(1)
+
+        def asked() -> str:
+            if next(looks) == 20:
+                change(tmp_path, a=guest)
+            return ""
+
+        change(tmp_path, a=guest | SNAPSHOT)
+        until = partial(windows.waits_until, at, REQUEST, 0.0)
+        another.once_free(at, REQUEST, lambda: None, until=until, asked=asked)
+
+    waits()
+    with pytest.raises(Busy, match="no more time to wait"):
+        waits()
 
 
 # What is taken back

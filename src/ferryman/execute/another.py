@@ -14,7 +14,7 @@ from ferryman.ports import Ports
 
 T = TypeVar("T")
 
-WITHIN = 600.0  # seconds from when it was first seen, where nothing else says until when there is time
+WITHIN = 600.0  # seconds for all such jobs together, where nothing else says until when there is time
 LOOK_EVERY = 1.0  # seconds between two looks
 _OFF = (Where.ABSENT, Where.OFF, Where.UNREACHABLE)
 
@@ -67,6 +67,11 @@ def _wait_on(
     ports.clock.sleep(LOOK_EVERY)
 
 
+def patience_left(ports: Ports, request: Request) -> float:
+    """Seconds of WITHIN that no job has taken yet: one after another, each with a gap before it, are not waited for without end."""
+    return WITHIN - float(ports.records.facts(request.id).get("others_took", 0.0))
+
+
 def let_pass(ports: Ports, request: Request) -> bool:
     """Wait for the end of what is in the way of taking something back. False: it does not end in time, which is counted once for all tries."""
     until = ports.records.facts(request.id).get("taken_back_until")
@@ -94,6 +99,6 @@ def _note(ports: Ports, request: Request, found: str, since: float, until: float
 
 def _over(ports: Ports, request: Request) -> None:
     if noted := _noted(ports, request):
-        took = format_duration(ports.clock.wall() - noted["since"])
-        ports.records.keep_facts(request.id, {"another": {}})
-        ports.records.keep_decision(request.id, f"the other's job ({noted['job']}) has ended, {took} after it was seen: on with it")  # fmt: skip
+        took = max(ports.clock.wall() - noted["since"], 0.0)
+        ports.records.keep_facts(request.id, {"another": {}, "others_took": WITHIN - patience_left(ports, request) + took})  # fmt: skip
+        ports.records.keep_decision(request.id, f"the other's job ({noted['job']}) has ended, {format_duration(took)} after it was seen: on with it")  # fmt: skip

@@ -87,7 +87,7 @@ def begin(ports: Ports, request: Request, *, fresh: bool) -> bool:
         return False
     if found.closes is None and not fresh:
         _not_missed(ports, request, found)
-    ports.records.keep_facts(request.id, {"due_at": ports.clock.now()})
+    ports.records.keep_facts(request.id, {"due_at": ports.clock.now(), "others_took": 0.0})
     note_give_up(ports, request, found.opens)
     ports.records.enter(request.id, Phase.PREPARING)
     return True
@@ -165,7 +165,7 @@ def waits_until(ports: Ports, request: Request, needs: float, seen: float) -> fl
         found = due(request.options, seen)
         return max(found.opens, seen) + another.WITHIN if found.closes is None else found.closes - needs
     rest = time_left(ports, request)
-    return seen + another.WITHIN if rest is None else ports.clock.wall() + rest - needs
+    return seen + another.patience_left(ports, request) if rest is None else ports.clock.wall() + rest - needs
 
 
 def heed(ports: Ports, request: Request, said: Forecast, else_: str) -> None:
