@@ -66,6 +66,7 @@ def test_a_backup_between_two_passes_is_waited_for_and_costs_no_write(whole: Lab
         assert second["since"] == first["moment"], "the bulk was begun twice"
 
 
+@pytest.mark.whole
 def test_a_backup_that_outlasts_the_time_puts_the_move_back_beside_it(whole: Lab, operator: Operator) -> None:
     with started(whole, WRITING) as guest, witness.Counter(whole, guest) as counter:
         a = whole.host("a")

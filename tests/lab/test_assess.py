@@ -146,6 +146,7 @@ def test_the_cpu_that_fits_both_hosts_is_one_that_both_can_give(whole: Lab, oper
     assert "host nowhere" in refused.stderr
 
 
+@pytest.mark.whole
 def test_another_operators_ferryman_sees_that_the_guest_is_being_moved(
     whole: Lab, guest: Guest, operator: Operator
 ) -> None:

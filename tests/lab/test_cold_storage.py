@@ -73,6 +73,7 @@ def with_encrypted_data(lab: Lab) -> Iterator[Guest]:
             clean(lab)
 
 
+@pytest.mark.whole
 def test_an_encrypted_disk_is_held_and_copied_as_it_is(whole: Lab, operator: Operator) -> None:
     with with_encrypted_data(whole) as guest:
         a = whole.host("a")

@@ -210,6 +210,7 @@ def test_the_destination_vanishes_in_the_transfer(whole: Lab, guest: Guest, oper
         assert ends_right(whole, guest, operator, code, counter.report()) == "a"
 
 
+@pytest.mark.whole
 def test_a_guest_whose_qemu_stands_still_hangs_no_command(whole: Lab, guest: Guest, operator: Operator) -> None:
     """Its libvirtd answers, and waits for the QEMU: our calls are bounded. The next command finds it well again."""
     faults.signal_guest(whole, "a", guest.name, signal.SIGSTOP)

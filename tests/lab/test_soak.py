@@ -20,16 +20,8 @@ def test_the_same_seed_draws_the_same_rounds(drawn: Callable[[int, int], object]
     assert len({str(drawn(7, number)) for number in range(50)}) == 50
 
 
+@pytest.mark.whole
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    ("way", "seed"),
-    [
-        ("", 20),
-        *(
-            pytest.param(way, seed, marks=pytest.mark.whole)
-            for way, seed in (("cold", 37), ("warm", 41), ("backup", 43))
-        ),
-    ],
-)
+@pytest.mark.parametrize(("way", "seed"), [("", 20), ("cold", 37), ("warm", 41), ("backup", 43)])
 def test_three_rounds(whole: Lab, way: str, seed: int) -> None:
     soak(whole, 3, seed, way=way)

@@ -196,6 +196,7 @@ def test_a_guest_that_is_killed_during_a_pass_ends_the_move_and_is_left_alone(wh
         judged(whole, guest, operator, "a")
 
 
+@pytest.mark.whole
 def test_after_a_crash_of_the_guest_all_is_compared_and_said(whole: Lab, operator: Operator) -> None:
     """QEMU writes its bitmaps when it ends in order; one that was killed leaves an inconsistent one."""
     with started(whole, QCOW2) as guest:
@@ -214,11 +215,12 @@ def test_after_a_crash_of_the_guest_all_is_compared_and_said(whole: Lab, operato
         assert "all of it is compared" in told
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("act", "why"),
     [
         (("blockresize", "vda", "256M"), "vda holds 256 MiB, and held 192 MiB"),
-        pytest.param(("detach-disk", "vdb", "--live"), "vdb is not attached to it any more", marks=pytest.mark.whole),
+        (("detach-disk", "vdb", "--live"), "vdb is not attached to it any more"),
     ],
 )
 def test_a_disk_that_grew_or_was_unplugged_while_it_waited_puts_the_move_back_before_the_stop(
@@ -251,6 +253,7 @@ def test_libvirtd_that_dies_during_a_pass_costs_no_pass(whole: Lab, operator: Op
         proved(whole, operator)
 
 
+@pytest.mark.whole
 def test_two_guests_of_one_window_are_copied_ahead_one_after_another(whole: Lab, operator: Operator) -> None:
     second = replace(QCOW2, name="passed2", address="10.77.0.152")
     with started(whole, QCOW2) as guest:
