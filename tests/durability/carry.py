@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def main(directory: str, what: str, moment: str) -> None:
     """`what`: backup…, restore… (see there), ask, ask-carried (ferryman carries the handshake), ask-everything (a word for each step that needs one), ask-cold,
-    ask-cold-retry, ask-forced (cold, and it may be switched off), ask-none (the command beside which others go on), ask:OPTIONS (in JSON), recover, or serve."""
+    ask-cold-retry, ask-forced (cold, and it may be switched off), ask-none (the command beside which others go on), ask:OPTIONS (in JSON), recover, take-up, or serve."""
     kind, _, write = moment.partition(":")
     if moment and kind != "unusable":
         from tests.lab.crashing import arm
@@ -70,6 +70,8 @@ def _carry(moves: "Moves", what: str) -> None:
         _with_backups(moves, what)
     elif what == "serve":
         _serve(moves)
+    elif what == "take-up":  # as the one that serves, whose look was a moment before somebody else took it
+        assert not moves.take_up(moves.left()[0].request)
     elif what == "ask-forced":
         moves.ask("web", "b", Options(cold=True, eject=True, force_off=True, stop_timeout=5.0))
     elif what == "ask-cold-retry":

@@ -7,8 +7,9 @@ from ferryman.drivers.database.records import open_records
 from ferryman.model.request import Options
 from tests.durability.processes import Carrying, carry
 from tests.durability.test_cold import arrived
+from tests.durability.test_warm import in_a_pass, nothing_remembered
 from tests.durability.test_windows import asking, in_seconds, moved_once, told, until, waiting, waits
-from tests.durability.world import World
+from tests.durability.world import World, change
 
 
 def serving(state: Path) -> Carrying:
@@ -101,3 +102,13 @@ def test_a_move_whose_process_died_is_carried_on_by_the_one_that_serves_and_not_
     arrived(tmp_path)
     server.signal(signal.SIGTERM)
     assert server.ended().returncode == 0
+
+
+def test_what_somebody_else_took_up_since_the_last_look_is_left_to_them(tmp_path: Path) -> None:
+    process = in_a_pass(tmp_path)
+    taken = carry(tmp_path, "take-up")
+    assert taken.returncode == 0, taken.stderr
+    change(tmp_path, copy_lasts=False)
+    assert process.ended().returncode == 0
+    arrived(tmp_path)
+    nothing_remembered(tmp_path)

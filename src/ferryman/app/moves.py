@@ -359,12 +359,10 @@ class Moves:
         mine, others = [], []
         for view in self.left():
             carried_on = {view.request.id, view.request.retries} & adopted  # a retry is begun by the one before
-            if not carried_on:
-                if view.carried_by not in (None, os.getpid()) and not view.ended:
-                    others.append(view)
-                    continue
-                self._settle(view.request)
-            mine.append(view.request)
+            if not carried_on and not self._settle(view.request) and not (now := self.view(view.request.id)).ended:
+                others.append(now)
+            else:
+                mine.append(view.request)
         return Left(tuple(mine), tuple(others))
 
     def serve(self) -> str:
@@ -378,27 +376,30 @@ class Moves:
                           "let it; or end it first: systemctl stop ferryman, or kill with its number")  # fmt: skip
         return self._executor()[0].slot
 
-    def take_up(self, request: Request) -> None:
-        """Take in hand a request that no process carries out: on where it was, or settled."""
+    def take_up(self, request: Request) -> bool:
+        """Take in hand a request that no process carries out: on where it was, or settled. False: by now another one does, or it has ended."""
         runtime, _ = self._executor()
         runtime.adopt()
-        if request.id not in {_request_of(identity) for identity in runtime.adopted}:
-            self._settle(request)
+        return request.id in {_request_of(identity) for identity in runtime.adopted} or self._settle(request)
 
-    def _settle(self, request: Request) -> None:
+    def _settle(self, request: Request) -> bool:
         runtime, _ = self._executor()
-        self.records.take_over(request.id, runtime.slot)
-        runtime.give_up(request.id)  # left by another version: nobody shall replay it beside us
-        phase = self.records.phase(request.id)
-        # One that waits, or was to wait, and has changed nothing yet is carried out as if it had just been asked for.
-        unbegun = phase is Phase.WAITING or (phase is Phase.QUEUED and request.options.waits)
-        anew = unbegun and not self.records.undo_acts(request.id)  # one that is copied ahead has changed something
-        workflow = "fulfil" if anew else "settle"
-        # Two processes that settle the same thing at once choose the same identity, and DBOS runs it once.
-        identity = f"{workflow}-{request.id}-{len(self.records.phases(request.id))}"
-        while runtime.known(identity) and runtime.finished(identity):
-            identity += "+"
-        self._submit(workflow, identity, request.id)
+        with runtime.slots.starting():  # nobody else takes anything up now; before, somebody may have
+            view = self.view(request.id)
+            if view.carried_by not in (None, os.getpid()) or (view.ended and view.phase is not Phase.NEEDS_ATTENTION):
+                return False
+            self.records.take_over(request.id, runtime.slot)
+            runtime.give_up(request.id)  # left by another version: nobody shall replay it beside us
+            # One that waits, or was to wait, and has changed nothing yet is carried out as if it had just been asked for.
+            unbegun = view.phase is Phase.WAITING or (view.phase is Phase.QUEUED and request.options.waits)
+            anew = unbegun and not self.records.undo_acts(request.id)  # one that is copied ahead has changed something
+            workflow = "fulfil" if anew else "settle"
+            # Two processes that settle the same thing at once choose the same identity, and DBOS runs it once.
+            identity = f"{workflow}-{request.id}-{len(self.records.phases(request.id))}"
+            while runtime.known(identity) and runtime.finished(identity):
+                identity += "+"
+            self._submit(workflow, identity, request.id)
+        return True
 
     def wait(self, requests: Iterable[str] | None = None) -> None:
         """Until the workflows in our hands have ended: all, or those of the requests named."""

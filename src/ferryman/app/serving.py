@@ -35,8 +35,8 @@ class Server:
         request = view.request
         if view.ended or request.id in self._told or view.carried_by not in (None, os.getpid()):
             return
-        if view.carried_by is None:
-            self._moves.take_up(request)
+        if view.carried_by is None and not self._moves.take_up(request):
+            return
         self._told[request.id] = 0
         self._log("taken", **_named(request))
 
