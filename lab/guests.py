@@ -106,8 +106,11 @@ def define(lab: Lab, host_name: str, spec: GuestSpec) -> Guest:
 
 def _fill(host: Host, guest: Guest) -> None:
     path, kind, size = guest.disk_path(), parts(guest.spec.disks[0])[1], guest.spec.disk_mib
-    host.run(["sh", "-c", f"head -c {guest.spec.filled_mib}M /dev/urandom | dd of={path}.raw bs=1M seek=16 iflag=fullblock status=none"
-              f" && truncate -s {size}M {path}.raw && qemu-img convert -O {kind} {path}.raw {path} && rm {path}.raw"], timeout=30 + guest.spec.filled_mib / 20)  # fmt: skip
+    words = (
+        f'head -c {guest.spec.filled_mib}M /dev/urandom | dd of="$1.raw" bs=1M seek=16 iflag=fullblock status=none'
+        f' && truncate -s {size}M "$1.raw" && qemu-img convert -O {kind} "$1.raw" "$1" && rm "$1.raw"'
+    )
+    host.run(["sh", "-c", words, "sh", path], timeout=30 + guest.spec.filled_mib / 20)
 
 
 def remove(lab: Lab, guest: Guest) -> None:

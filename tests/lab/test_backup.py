@@ -154,6 +154,17 @@ def nothing_of_the_second(lab: Lab) -> None:
     assert b.run(["sh", "-c", f"ls -A {IMAGES} | grep second"], check=False).stdout == ""
 
 
+@pytest.mark.whole
+@pytest.mark.parametrize("name", ["kept 10 professional", "kept-база-данных-главная"])
+def test_whatever_its_name_its_disks_are_found_where_qemu_offers_them(
+    whole: Lab, operator: Operator, name: str
+) -> None:
+    with started(whole, replace(QCOW2, name=name)):
+        done = operator.run("backup", name, f"b:{PLACE}")
+        assert done.returncode == SUCCEEDED, done.stdout + done.stderr
+        proved(whole, operator.last())
+
+
 def test_a_backup_that_is_damaged_is_noticed_and_brings_back_nothing(whole: Lab, operator: Operator) -> None:
     with started(whole, QCOW2) as guest:
         report = backed_up(operator)
@@ -353,6 +364,7 @@ def boots_as_second(lab: Lab, operator: Operator, guest: Guest, report: dict[str
     assert guests.health(lab, guest)["wrong"] == 0
 
 
+@pytest.mark.whole
 def test_a_warm_move_backs_its_guest_up_first_and_neither_disturbs_the_other(whole: Lab, operator: Operator) -> None:
     with started(whole, QCOW2) as guest:
         backed_up(operator)
@@ -400,6 +412,7 @@ def as_a_device(lab: Lab, guest: Guest) -> Iterator[str]:
         subprocess.run(["losetup", "-d", loop], check=True)
 
 
+@pytest.mark.whole
 def test_a_block_device_is_backed_up_and_comes_back_as_a_volume_that_boots(whole: Lab, operator: Operator) -> None:
     clean(whole)
     a = whole.host("a")

@@ -15,8 +15,8 @@ from ferryman.execute.copying import Samples, copy_unwritten, other_storage, tas
 from ferryman.execute.follow import ASK_AGAIN, TOO_OLD_TO_ASK, TransferEnd, due_at
 from ferryman.execute.patience import answered
 from ferryman.execute.settle import look
-from ferryman.model.backup_job import BackupDisk, BackupJob
-from ferryman.model.copy import CopyProgress, CopyResult, Image
+from ferryman.model.backup_job import BackupDisk, BackupJob, offered
+from ferryman.model.copy import CopyProgress, CopyResult
 from ferryman.model.phase import Phase
 from ferryman.model.place import Where
 from ferryman.model.plan import Ahead, Plan
@@ -192,7 +192,7 @@ def _begun(ports: Ports, request: Request, plan: Plan) -> tuple[str, bool] | Tra
         return TransferEnd(f"it is {here.where.words} at the source by now: nothing that runs could be copied")
     if why := other_storage(ports, request, plan):
         return TransferEnd(why, remedy=ASK_AGAIN)
-    ports.records.keep_facts(request.id, {"pass_stood_still": here.where is not Where.RUNNING})
+    ports.records.keep_facts(request.id, {"pass_stood_still": here.storage_failed})
     return _begin(ports, request, plan), False
 
 
@@ -237,9 +237,8 @@ def _copy(
     number = [one.target for one in plan.ahead].index(disk.target)
     later = {one.target for one in plan.ahead[number + 1 :]}
     task = task_of(ports, request, plan, disk.target)
-    offered = Image(f"nbd+unix:///{disk.target}?socket={socket}")
     verify = "written" if this.since and task.verify == "full" else task.verify
-    task = replace(task, source=offered, moment=this.moment, verify=verify, bitmap=f"backup-{disk.target}" if this.since and disk.remembers else "")  # fmt: skip
+    task = replace(task, source=offered(disk.target, socket), moment=this.moment, verify=verify, bitmap=f"backup-{disk.target}" if this.since and disk.remembers else "")  # fmt: skip
     left = sum(one.capacity for one in plan.new_disks if one.target in later)
     samples = Samples(ports, request, this.number, left, paused=False)
     arguments = {"host": request.destination, "copy": task.id, "path": task.destination.location}

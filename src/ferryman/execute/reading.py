@@ -10,7 +10,7 @@ from ferryman.execute.copying import Samples
 from ferryman.execute.settle import look
 from ferryman.execute.shelf import folder_at, host_of, small_file
 from ferryman.model.backup import DEFINITION, NVRAM, TPM, BackupPlan, DiskToBackUp, Reading, SmallFile
-from ferryman.model.backup_job import BackupDisk, BackupJob
+from ferryman.model.backup_job import BackupDisk, BackupJob, offered
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask, Image
 from ferryman.model.place import Where
 from ferryman.model.request import Kind, Request
@@ -45,13 +45,13 @@ def begin_backup(ports: Ports, request: Request, plan: BackupPlan) -> None:
 
 def _ask(ports: Ports, request: Request, plan: BackupPlan) -> None:
     records, source = ports.records, ports.hypervisor(request.source)
-    offered = [disk for disk in plan.disks if disk.exported]
+    exported = [disk for disk in plan.disks if disk.exported]
     arguments = {
         "host": request.source,
         "checkpoint": plan.checkpoint,
-        "images": [disk.source for disk in offered if disk.remembers],
-        "scratch": [_scratch(disk, request) for disk in offered],
-        "stood_still": look(source, request.guest_uuid).where is not Where.RUNNING,
+        "images": [disk.source for disk in exported if disk.remembers],
+        "scratch": [_scratch(disk, request) for disk in exported],
+        "stood_still": look(source, request.guest_uuid).storage_failed,
     }
     records.register_undo(request.id, unmaking.END_BACKUP, arguments)
     if plan.checkpoint and not source.run_of(request.guest_uuid):
@@ -248,7 +248,7 @@ def _task(ports: Ports, request: Request, plan: BackupPlan, disk: DiskToBackUp) 
         if not socket:
             raise Refused(f"disk {disk.target} of {request.guest}", "its QEMU does not offer it any more: the guest was stopped, or its backup job ended",
                           "ask for the backup again")  # fmt: skip
-        image, moment = Image(f"nbd+unix:///{disk.target}?socket={socket}"), request.id
+        image, moment = offered(disk.target, socket), request.id
         told = f"backup-{disk.target}" if disk.since else ""
     else:
         image, told = Image(disk.source, disk.format), ""

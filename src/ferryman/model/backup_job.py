@@ -1,6 +1,9 @@
 """A backup job of the hypervisor: what a running guest's disks hold at one moment, offered to be read while the guest goes on writing."""
 
 from dataclasses import dataclass
+from urllib.parse import quote
+
+from ferryman.model.copy import Image
 
 
 @dataclass(frozen=True)
@@ -27,3 +30,8 @@ class BackupJob:
     checkpoint: str = (
         ""  # from this moment on the guest's disks remember under this name what is written; empty: they do not
     )
+
+
+def offered(target: str, socket: str) -> Image:
+    """One disk of a job, as an image to copy from. The socket's path has the guest's name in it, which may have a blank."""
+    return Image(f"nbd+unix:///{target}?socket={quote(socket)}")

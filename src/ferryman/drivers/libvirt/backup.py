@@ -21,7 +21,8 @@ _NOT_TO_BE_TOLD = (libvirt.VIR_ERR_CHECKPOINT_INCONSISTENT, libvirt.VIR_ERR_NO_D
 _BLOCK_JOB = re.compile(r"has a blockjob assigned|active block job", re.IGNORECASE)
 ENDED_WITHIN = 20.0  # seconds
 SOCKET = "ferryman-{owner}.sock"  # whose job it is stands in its name
-_NAME_BYTES = 20  # of a guest's name, in what libvirt calls its directory
+_NO_DIRECTORY = re.compile(r"failed to bind socket|no such file", re.IGNORECASE)
+_SHORT = 20  # of a guest's name, in what libvirt calls its directory
 
 
 def begin(domain: libvirt.virDomain, job: BackupJob) -> str:
@@ -31,12 +32,22 @@ def begin(domain: libvirt.virDomain, job: BackupJob) -> str:
         raise _another(domain, found)
     if gone := {disk.target for disk in job.disks} - set(_targets(domain)):
         raise errors.DriverError(f"guest {domain.name()}", f"{', '.join(sorted(gone))} is not attached to it any more", "ask again: what it has then is planned anew")  # fmt: skip
-    socket = socket_of(domain, job.owner)
+    for socket in sockets_of(domain, job.owner):
+        if _began(domain, job, socket):
+            return socket
+    raise errors.DriverError(f"guest {domain.name()}", f"QEMU finds none of {', '.join(sockets_of(domain, job.owner))}, where its disks would be offered",
+                             f"ls -d {DIRECTORY}/domain-{domain.ID()}-* at its host shows how libvirt names the directory; please report it")  # fmt: skip
+
+
+def _began(domain: libvirt.virDomain, job: BackupJob, socket: str) -> bool:
+    """False: the socket's directory is not there."""
     checkpoint = _checkpoint_xml(domain, job) if job.checkpoint else None
     try:
         domain.backupBegin(_backup_xml(domain, job, socket), checkpoint, 0)
     except libvirt.libvirtError as error:
         words = error.get_error_message() or ""
+        if _NO_DIRECTORY.search(words) and f"domain-{domain.ID()}-" in words:
+            return False
         if code(error) in _NOT_TO_BE_TOLD or "bitmap" in words:
             raise errors.NoBitmap(
                 f"guest {domain.name()}", words, "without the bitmap everything is compared"
@@ -46,17 +57,19 @@ def begin(domain: libvirt.virDomain, job: BackupJob) -> str:
         if code(error) == libvirt.VIR_ERR_OPERATION_TIMEOUT and (found := job_of(domain)):  # it began right before
             raise _another(domain, found) from error
         raise
-    return socket
+    return True
 
 
 def _another(domain: libvirt.virDomain, job: str) -> errors.AlreadyRunning:
     return errors.AlreadyRunning(f"guest {domain.name()}", f"a job ({job}) runs on it, so no backup can begin", f"wait for its end: virsh domjobinfo {domain.name()}")  # fmt: skip
 
 
-def socket_of(domain: libvirt.virDomain, owner: str) -> str:
-    """Where that request's job listens. The directory is named as libvirt's virDomainDefGetShortName does."""
-    short = domain.name().encode()[:_NAME_BYTES].decode(errors="ignore")
-    return f"{DIRECTORY}/domain-{domain.ID()}-{short}/{SOCKET.format(owner=owner)}"
+def sockets_of(domain: libvirt.virDomain, owner: str) -> tuple[str, ...]:
+    """Where that request's job may listen. The directory is named as libvirt's virDomainDefGetShortName does: so many characters of the guest's name
+    where libvirtd's locale is one of UTF-8, so many bytes elsewhere."""
+    name = domain.name()
+    shorts = dict.fromkeys((name[:_SHORT], name.encode()[:_SHORT].decode(errors="ignore")))
+    return tuple(f"{DIRECTORY}/domain-{domain.ID()}-{short}/{SOCKET.format(owner=owner)}" for short in shorts)
 
 
 def running(domain: libvirt.virDomain, owner: str) -> str:
