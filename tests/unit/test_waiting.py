@@ -208,6 +208,24 @@ def test_the_time_of_day_at_which_it_is_given_up_is_the_next_one_after_it_began(
         assert waiting.stop_asked(ports, request) == "the clock (--give-up-at 03:45 Europe/Berlin)"
 
 
+@pytest.mark.parametrize(
+    ("asked", "given_up"),
+    [
+        ("2026-03-28T12:00Z", "2026-03-29 01:00"),  # in the gap, as the opening: no time at all
+        ("2026-10-24T12:00Z", "2026-10-25 00:45"),  # the first of two
+    ],
+)
+def test_it_is_given_up_in_the_night_in_which_clocks_leap(tmp_path: Path, asked: str, given_up: str) -> None:
+    clock = Clock(asked)
+    options = {"cold": True, "window": "Sun 02:00-04:00 Europe/Berlin", "give_up_at": "02:45 Europe/Berlin"}
+    with a_request(tmp_path, clock, **options) as (ports, request):
+        waiting.wait(ports, request)
+        waiting.begin(ports, request, fresh=True)
+        assert utc(ports.records.facts("r")["give_up_at"]) == given_up
+        clock.time = at(f"{given_up.replace(' ', 'T')}Z")
+        assert waiting.stop_asked(ports, request)
+
+
 def test_whose_turn_comes_late_is_given_up_at_the_same_time_as_the_others(tmp_path: Path) -> None:
     clock = Clock("2026-12-05T00:50Z")
     options = {"cold": True, "window": "Sat 02:00-04:00 Europe/Berlin", "give_up_at": "03:30 Europe/Berlin"}
