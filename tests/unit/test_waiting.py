@@ -236,6 +236,29 @@ def test_whose_turn_comes_late_is_given_up_at_the_same_time_as_the_others(tmp_pa
         assert waiting.stop_asked(ports, request)
 
 
+def asked_for_in_the_night(ports: Ports, **options: Any) -> Request:
+    """A cold move at 02:00, to be given up at 03:30; others of the same command go before it."""
+    request = Request("later", "uuid", "mail", "a", "b", Options(cold=True, **options), "me", at("2026-12-05T01:00Z"))
+    ports.records.add_request(request, "slot0")
+    return request
+
+
+def test_without_a_window_it_counts_from_when_it_was_asked_for(tmp_path: Path) -> None:
+    clock = Clock("2026-12-05T02:00Z")
+    with a_request(tmp_path, clock) as (ports, _):
+        request = asked_for_in_the_night(ports, give_up_at="03:30 Europe/Berlin")
+        Fulfilment(ports, lambda _: None).admit(request)
+        assert utc(ports.records.facts("later")["give_up_at"]) == "2026-12-05 02:30"
+
+
+def test_whose_turn_comes_only_after_it_is_not_moved_through_the_day(tmp_path: Path) -> None:
+    clock = Clock("2026-12-05T02:30:05Z")  # the guest before it was given up at 03:30:00
+    with a_request(tmp_path, clock) as (ports, _):
+        request = asked_for_in_the_night(ports, give_up_at="03:30 Europe/Berlin")
+        with pytest.raises(Refused, match=r"its turn came after 2026-12-05 02:30:00 UTC, when it is given up"):
+            Fulfilment(ports, lambda _: None).admit(request)
+
+
 def test_what_has_less_time_left_than_was_foreseen_is_not_stopped(tmp_path: Path) -> None:
     clock = Clock("2026-12-05T02:50Z")
     with a_request(tmp_path, clock, cold=True, window="Sat 02:00-04:00 Europe/Berlin") as (ports, request):

@@ -183,7 +183,8 @@ class Fulfilment:
         if self.ports.records.cancel_asked(request.id):
             raise Refused(f"request {request.id}", "cancelled before it began")
         if not request.options.waits:
-            windows.note_give_up(self.ports, request, self.ports.clock.wall())
+            windows.note_give_up(self.ports, request, request.asked_at)
+            windows.not_over(self.ports, request)
         self.ports.records.enter(request.id, Phase.PREPARING)
 
     def observe_assess_plan(self, request: Request) -> Any:

@@ -13,7 +13,7 @@ from ferryman.model.copy import Rate
 from ferryman.model.phase import Phase
 from ferryman.model.plan import Plan
 from ferryman.model.request import Request
-from ferryman.model.units import format_duration
+from ferryman.model.units import format_duration, format_moment
 from ferryman.plain import from_plain, to_plain
 from ferryman.plan.cold import HEALTHY_FOR
 from ferryman.plan.forecast import Forecast, forecast
@@ -128,6 +128,14 @@ def note_give_up(ports: Ports, request: Request, begins: float) -> None:
     """The moment at which it is given up: the first one after it may begin, also where its turn comes later."""
     if request.options.give_up_at:
         ports.records.keep_facts(request.id, {"give_up_at": moment(request.options.give_up_at, begins, "UTC")})
+
+
+def not_over(ports: Ports, request: Request) -> None:
+    """Raises Refused for one whose turn comes only after that moment: others went before it, or an earlier try."""
+    at = ports.records.facts(request.id).get("give_up_at")
+    if at is not None and ports.clock.wall() >= at:
+        raise Refused(f"request {request.id}", f"its turn came after {format_moment(at)}, when it is given up (--give-up-at {request.options.give_up_at}): it was not begun",
+                      f"ask again, with a later --give-up-at: ferryman migrate {request.guest} --to {request.destination}")  # fmt: skip
 
 
 def stop_asked(ports: Ports, request: Request) -> str:
