@@ -322,7 +322,7 @@ def test_a_moment_that_nobody_waited_for_is_missed_though_it_was_copied_ahead(tm
     pass_time(tmp_path, at=_soon(-3600.0))
     records = open_records(tmp_path)
     facts = records.facts(records.requests()[0].id)
-    passed = {name: facts[name] - 9000.0 for name in ("at_work_since", "at_work_at")}
+    passed = {name: facts[name] - 9000.0 for name in ("at_work_since", "at_work_at", "at_work_until")}
     records.keep_facts(records.requests()[0].id, passed)
     records.engine.dispose()
     assert carry(tmp_path, "recover").returncode == 0

@@ -380,6 +380,16 @@ def test_a_copy_that_is_not_done_at_its_time_is_put_back_and_the_guest_runs_agai
     assert "stopping" in [entry.phase for entry in report.phases]
 
 
+def test_a_guest_whose_turn_comes_after_its_time_is_not_begun(tmp_path: Path) -> None:
+    """Others of the same command went before it, or an earlier try."""
+    World.with_local_disks(tmp_path / "world.json")
+    carry(tmp_path, asking(**COLD, give_up_at=in_seconds(-1)))
+    report = at_home(tmp_path, "refused")
+    assert report.outcome is not None
+    assert "its turn came after" in report.outcome.reason
+    assert [entry.phase for entry in report.phases] == ["queued", "refused"]
+
+
 def test_a_window_that_closes_while_hooks_are_waited_for_stops_nothing(tmp_path: Path) -> None:
     World.with_local_disks(tmp_path / "world.json")
     dead = {"ended": "failed", "words": "connection refused", "again": True}

@@ -59,7 +59,9 @@ def test_the_tries_are_bounded_and_further_and_further_apart() -> None:
     assert decide(CUT, replace(REQUEST, options=Options())) is None
 
 
-def tried_again(records: DatabaseRecords, tmp_path: Path, options: Options, now: float) -> Options:
+def tried_again(
+    records: DatabaseRecords, tmp_path: Path, options: Options, now: float, *, begun: bool = True
+) -> Options:
     """With which options a move that was cut now is tried again, half a minute later."""
     request = replace(REQUEST, id="55555555", options=options)
     records.add_request(request, "slot0")
@@ -67,7 +69,8 @@ def tried_again(records: DatabaseRecords, tmp_path: Path, options: Options, now:
     clock.at = now
     site = FakeSite(records, World.made(tmp_path / "world.json"))
     ports = replace(site.ports, clock=clock)
-    windows.note_give_up(ports, request, now)
+    if begun:
+        windows.note_give_up(ports, request, now)
     following = records.request(make(ports, request, CUT))
     records.engine.dispose()
     return following.options
@@ -86,6 +89,21 @@ def test_all_tries_are_given_up_when_the_first_one_would_have_been(records: Data
     """Not a day later, when it is tried again a minute after that time of the day."""
     asked = Options(retry=1, cold=True, give_up_at="10:00 UTC")
     assert tried_again(records, tmp_path, asked, 35_990.0).give_up_at == "1970-01-01T10:00:00+00:00"
+
+
+def test_a_try_that_lost_its_moment_before_it_began_is_given_up_when_the_first_one_would_have_been(
+    records: DatabaseRecords, tmp_path: Path
+) -> None:
+    """Copied ahead until it was cut right before that; the further try is admitted after it, and would get the next day's."""
+    asked = Options(retry=1, warm=True, at="1970-01-01T09:00:00+00:00", give_up_at="10:00 UTC")
+    following = tried_again(records, tmp_path, asked, 35_985.0, begun=False)
+    assert (following.at, following.give_up_at) == ("", "1970-01-01T10:00:00+00:00")
+    assert following.retry == 1
+
+
+def test_one_whose_moment_is_still_to_come_keeps_its_time_of_the_day(records: DatabaseRecords, tmp_path: Path) -> None:
+    asked = Options(retry=1, warm=True, at="1970-01-01T09:00:00+00:00", give_up_at="10:00 UTC")
+    assert tried_again(records, tmp_path, asked, 20_000.0, begun=False) == asked
 
 
 # The mail of a request

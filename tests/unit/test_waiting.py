@@ -37,29 +37,39 @@ HOUR = 3600.0
 
 
 class Clock:
-    """Time passes by sleeping; a machine that is suspended sleeps longer than it wanted to, so long in each of its next sleeps."""
+    """Time passes by sleeping; a machine that is suspended sleeps longer than it wanted to, so long in each of its next sleeps.
+
+    `time` is the machine's, which may be set. That of the process is steady, and is what the machine's was when it started: an hour behind.
+    """
 
     def __init__(self, begins: str, *suspended: float) -> None:
-        self.time, self.suspended, self.slept = at(begins), list(suspended), 0
+        self.time, self.behind, self.suspended, self.slept = at(begins), HOUR, list(suspended), 0
         self.set_at, self.set_to = float("inf"), 0.0  # when somebody sets it, and to what
 
     def now(self) -> float:
-        return self.time
+        return self.time - self.behind
 
-    wall = now
+    def wall(self) -> float:
+        return self.time
 
     def sleep(self, seconds: float) -> None:
         self.slept += 1
         self.time += seconds + (self.suspended.pop(0) if self.suspended else 0.0)
         if self.time >= self.set_at:
-            self.time, self.set_at = self.set_to, float("inf")
+            self.set(self.set_to)
+            self.set_at = float("inf")
+
+    def set(self, to: float) -> None:
+        """Somebody sets the machine's clock."""
+        self.behind += to - self.time
+        self.time = to
 
 
 @contextmanager
 def a_request(directory: Path, clock: Clock, **options: Any) -> Iterator[tuple[Ports, Request]]:
     """A request in records of its own, and a guest at home; nothing else of the world is there."""
     records, home = open_records(directory), FakeHypervisor(Host("a", ""), World.made(directory / "world.json"))
-    request = Request("r", "uuid", "web", "a", "b", Options(**options), "me", clock.time)
+    request = Request("r", "uuid", "web", "a", "b", Options(**options), "me", clock.now())
     records.add_request(request, "slot0")
     yield Ports(records, lambda _: home, None, None, clock, None), request  # type: ignore[arg-type]
     records.engine.dispose()
@@ -168,23 +178,6 @@ def test_who_has_waited_for_its_moment_and_was_found_again_before_goes_late_all_
         assert fulfilment._begin(request)
 
 
-def test_what_was_copied_ahead_through_its_moment_has_not_missed_it(tmp_path: Path) -> None:
-    clock = Clock("2026-12-05T03:00Z")
-    with a_request(tmp_path, clock, warm=True, at="2026-12-05T02:00:00+01:00") as (ports, request):
-        ports.records.keep_facts("r", {"at_work_since": at("2026-12-04T20:00Z"), "at_work_at": at("2026-12-05T02:59Z")})
-        waiting.wait(ports, request)
-        assert waiting.begin(ports, request, fresh=False)
-
-
-def test_what_was_copied_long_before_its_moment_may_miss_it(tmp_path: Path) -> None:
-    """It waited for hours, and nobody waited any more when its moment came."""
-    clock = Clock("2026-12-05T08:00Z")
-    with a_request(tmp_path, clock, warm=True, at="2026-12-05T02:00:00+01:00") as (ports, request):
-        ports.records.keep_facts("r", {"at_work_since": at("2026-12-04T20:00Z"), "at_work_at": at("2026-12-04T21:00Z")})
-        with pytest.raises(Refused, match="nobody carried it out then"):
-            waiting.wait(ports, request)
-
-
 def test_cancel_is_seen_within_a_second(tmp_path: Path) -> None:
     clock = Clock("2026-12-05T00:00Z")
     with a_request(tmp_path, clock, window="Sat 02:00-04:00 Europe/Berlin") as (ports, request):
@@ -208,6 +201,24 @@ def test_the_time_of_day_at_which_it_is_given_up_is_the_next_one_after_it_began(
         assert waiting.stop_asked(ports, request) == "the clock (--give-up-at 03:45 Europe/Berlin)"
 
 
+@pytest.mark.parametrize(
+    ("asked", "given_up"),
+    [
+        ("2026-03-28T12:00Z", "2026-03-29 01:00"),  # in the gap, as the opening: no time at all
+        ("2026-10-24T12:00Z", "2026-10-25 00:45"),  # the first of two
+    ],
+)
+def test_it_is_given_up_in_the_night_in_which_clocks_leap(tmp_path: Path, asked: str, given_up: str) -> None:
+    clock = Clock(asked)
+    options = {"cold": True, "window": "Sun 02:00-04:00 Europe/Berlin", "give_up_at": "02:45 Europe/Berlin"}
+    with a_request(tmp_path, clock, **options) as (ports, request):
+        waiting.wait(ports, request)
+        waiting.begin(ports, request, fresh=True)
+        assert utc(ports.records.facts("r")["give_up_at"]) == given_up
+        clock.time = at(f"{given_up.replace(' ', 'T')}Z")
+        assert waiting.stop_asked(ports, request)
+
+
 def test_whose_turn_comes_late_is_given_up_at_the_same_time_as_the_others(tmp_path: Path) -> None:
     clock = Clock("2026-12-05T00:50Z")
     options = {"cold": True, "window": "Sat 02:00-04:00 Europe/Berlin", "give_up_at": "03:30 Europe/Berlin"}
@@ -216,6 +227,29 @@ def test_whose_turn_comes_late_is_given_up_at_the_same_time_as_the_others(tmp_pa
         clock.time = at("2026-12-05T02:40Z")  # its turn, at 03:40
         waiting.begin(ports, request, fresh=True)
         assert waiting.stop_asked(ports, request)
+
+
+def asked_for_in_the_night(ports: Ports, **options: Any) -> Request:
+    """A cold move at 02:00, to be given up at 03:30; others of the same command go before it."""
+    request = Request("later", "uuid", "mail", "a", "b", Options(cold=True, **options), "me", at("2026-12-05T01:00Z"))
+    ports.records.add_request(request, "slot0")
+    return request
+
+
+def test_without_a_window_it_counts_from_when_it_was_asked_for(tmp_path: Path) -> None:
+    clock = Clock("2026-12-05T02:00Z")
+    with a_request(tmp_path, clock) as (ports, _):
+        request = asked_for_in_the_night(ports, give_up_at="03:30 Europe/Berlin")
+        Fulfilment(ports, lambda _: None).admit(request)
+        assert utc(ports.records.facts("later")["give_up_at"]) == "2026-12-05 02:30"
+
+
+def test_whose_turn_comes_only_after_it_is_not_moved_through_the_day(tmp_path: Path) -> None:
+    clock = Clock("2026-12-05T02:30:05Z")  # the guest before it was given up at 03:30:00
+    with a_request(tmp_path, clock) as (ports, _):
+        request = asked_for_in_the_night(ports, give_up_at="03:30 Europe/Berlin")
+        with pytest.raises(Refused, match=r"its turn came after 2026-12-05 02:30:00 UTC, when it is given up"):
+            Fulfilment(ports, lambda _: None).admit(request)
 
 
 def test_what_has_less_time_left_than_was_foreseen_is_not_stopped(tmp_path: Path) -> None:
@@ -290,31 +324,17 @@ def test_who_waits_for_its_turn_is_told_once_and_works_at_it_meanwhile(tmp_path:
 
         def look() -> None:
             looks.append(clock.time)
-            ahead.note_at_work(ports, request)
+            waiting.note_at_work(ports, request)
             clock.time += 500.0
             if len(looks) == 3:
                 turn._line.remove("other")
 
         with turn.taken(ports, request, look):
             assert len(looks) == 3
-        ahead.note_at_work(ports, request)
+        waiting.note_at_work(ports, request)
         assert not ports.records.facts("r")["left_alone"]
         assert ports.records.facts("r")["at_work_since"] == looks[0]
         assert ports.records.report("r").decisions.count("it waits") == 1
-
-
-def test_one_that_was_left_alone_once_is_worked_at_without_a_break_from_then_on(tmp_path: Path) -> None:
-    """Else its moment, which comes while it waits for its turn, would count as one that nobody was there for."""
-    clock = Clock("2026-12-03T00:00Z")
-    with a_request(tmp_path, clock, warm=True, at="2026-12-05T02:00:00+01:00") as (ports, request):
-        ahead.note_at_work(ports, request)
-        clock.time += HOUR
-        found = clock.time
-        for _ in range(3):
-            ahead.note_at_work(ports, request)
-            clock.time += 1.0
-        facts = ports.records.facts("r")
-        assert (facts["left_alone"], facts["at_work_since"]) == (True, found)
 
 
 def test_only_one_is_copied_ahead_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -389,7 +409,7 @@ def test_a_stop_is_due_once_the_rest_is_copied_and_its_time_has_come(
     with a_request(tmp_path, clock, warm=True, **options) as (ports, request):
         ports.records.keep_facts("r", {"left_alone": alone} | ({"due_at": 1.0} if waited else {}))
         ahead._note_due(ports, request)
-        assert (ports.records.facts("r").get("due_at") == clock.time) is due_now
+        assert (ports.records.facts("r").get("due_at") == clock.now()) is due_now
 
 
 def test_how_fast_a_warm_move_looked_through_its_disks_says_nothing_of_the_link(tmp_path: Path) -> None:

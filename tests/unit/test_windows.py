@@ -100,6 +100,17 @@ def test_a_day_that_a_country_left_out_has_no_window() -> None:
         ("22:00", "2026-12-05T12:00Z", "2026-12-05 21:00"),
         ("22:00", "2026-12-05T21:00Z", "2026-12-06 21:00"),  # the next one: that one is now
         ("22:00 UTC", "2026-12-05T21:30Z", "2026-12-05 22:00"),
+        # Clocks leap from 02:00 to 03:00: a time in between is the gap's end, also for what begins in that second.
+        ("02:45", "2026-03-29T00:59:59Z", "2026-03-29 01:00"),
+        ("02:45", "2026-03-29T01:00Z", "2026-03-29 01:00"),
+        ("02:45", "2026-03-29T01:00:01Z", "2026-03-30 00:45"),
+        ("03:00", "2026-03-29T01:00Z", "2026-03-30 01:00"),  # no clock leaps over that one: it is now
+        ("03:30", "2026-03-29T01:00Z", "2026-03-29 01:30"),
+        # Clocks go back from 03:00 to 02:00: 02:30 is the first of two, and has passed while the second one comes.
+        ("02:30", "2026-10-25T00:00Z", "2026-10-25 00:30"),
+        ("02:30", "2026-10-25T00:30Z", "2026-10-26 01:30"),
+        ("02:30", "2026-10-25T00:45Z", "2026-10-26 01:30"),
+        ("03:30", "2026-10-25T00:45Z", "2026-10-25 02:30"),
         ("2026-12-24T22:00", "2026-12-05T12:00Z", "2026-12-24 21:00"),
         ("2026-12-24 22:00", "2026-12-05T12:00Z", "2026-12-24 21:00"),
         ("2026-12-24T22:00Z", "2026-12-05T12:00Z", "2026-12-24 22:00"),
@@ -172,6 +183,15 @@ def test_times_that_make_no_sense_are_refused(typed: dict[str, str], cold: bool,
         times.timed(Options(cold=cold), **given)
     assert why in str(refused.value)
     assert refused.value.remedy
+
+
+def test_in_the_night_in_which_clocks_leap_over_all_of_it_there_is_no_time_to_move(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It opens at the gap's end, and would be given up in that second: not a day later."""
+    monkeypatch.setattr(clock, "wall", lambda: at("2026-03-28T12:00Z"))
+    with pytest.raises(BadInput, match="not after the beginning"):
+        times.timed(Options(cold=True), at="", window="Sun 02:00-04:00 Europe/Berlin", give_up_at="02:45 Europe/Berlin")
 
 
 UNNAMED = pytest.mark.parametrize("zone", ["", "CET-1CEST"])

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from ferryman.errors import AlreadyRunning, DriverError, NoBitmap, Stopped, Unreachable
 from ferryman.execute import another, mark, undo, unmaking, windows
 from ferryman.execute.copying import Samples, copy_unwritten, other_storage, task_of
-from ferryman.execute.follow import ASK_AGAIN, TOO_OLD_TO_ASK, TransferEnd, due_at
+from ferryman.execute.follow import ASK_AGAIN, TransferEnd
 from ferryman.execute.patience import answered
 from ferryman.execute.settle import look
 from ferryman.model.backup_job import BackupDisk, BackupJob, offered
@@ -57,7 +57,7 @@ def catch_up(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
 
 def free_to_copy(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     """A job that is there is waited for before it takes its turn: others are copied ahead meanwhile."""
-    note_at_work(ports, request)
+    windows.note_at_work(ports, request)
     return _once_free(ports, request, lambda: TransferEnd(""))
 
 
@@ -82,7 +82,12 @@ def _once_free(ports: Ports, request: Request, act: Callable[[], T]) -> T | Tran
     """What the act gives, once no job of another's is in its way. Raises Busy when a pass and the stop would not fit any more after that."""
     last = complete(ports, request)
     needs = (2 * last.seconds if last else 0.0) + HEALTHY_FOR
-    until, asked = partial(windows.waits_until, ports, request, needs), partial(windows.stop_asked, ports, request)
+    until = partial(windows.waits_until, ports, request, needs)
+
+    def asked() -> str:
+        windows.note_at_work(ports, request)
+        return windows.stop_asked(ports, request)
+
     try:
         return another.once_free(ports, request, act, until=until, asked=asked)
     except Stopped as error:
@@ -93,7 +98,7 @@ def _passes(ports: Ports, request: Request, plan: Plan, *, begin_with: int) -> T
     records = ports.records
     records.enter(request.id, Phase.COPYING_AHEAD)
     records.register_undo(request.id, undo.END_PASSES, {"host": request.source})
-    note_at_work(ports, request)
+    windows.note_at_work(ports, request)
     while True:
         more = decide([one for one in noted(ports, request)[begin_with:] if one.complete])
         if not more.again and _stop_follows(ports, request) and another.job(ports, request):
@@ -110,17 +115,6 @@ def _passes(ports: Ports, request: Request, plan: Plan, *, begin_with: int) -> T
             raise
         if end.reason:
             return end
-
-
-def note_at_work(ports: Ports, request: Request) -> None:
-    """Since when it is worked at without a break. Copying goes on after any; but nobody expects the stop any more after a long one."""
-    records, now = ports.records, ports.clock.now()
-    facts = records.facts(request.id)
-    seen = max(facts.get("at_work_at", 0.0), due_at(ports, request))  # what it waited for came between
-    broken = now - seen > TOO_OLD_TO_ASK
-    since = {} if "at_work_since" in facts and not broken else {"at_work_since": ports.clock.wall()}
-    left_alone = broken or facts.get("left_alone", False)
-    records.keep_facts(request.id, {"left_alone": left_alone, "at_work_at": now, **since})
 
 
 def _note_due(ports: Ports, request: Request) -> None:
@@ -284,7 +278,7 @@ class _Watch:
         if now - self._looked_at < LOOK_EVERY:
             return False
         self._looked_at = now
-        self._ports.records.keep_facts(self._request.id, {"at_work_at": now})
+        windows.note_at_work(self._ports, self._request)
         source = self._ports.hypervisor(self._request.source)
         here = look(source, self._request.guest_uuid)
         if here.where in (Where.OFF, Where.ABSENT):

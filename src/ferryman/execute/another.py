@@ -37,7 +37,8 @@ def once_free(
 ) -> T:
     """What the act gives, once no job of another's is in its way. Raises Busy when there is no more time for it, and Stopped.
 
-    `until`: up to when one that was first seen at that moment is waited for; `asked`: who wants an end of it all.
+    `until`: up to when one that was first seen at that moment is waited for; `asked`: who wants an end of it all;
+    it is asked again and again.
     """
     while True:
         found = job(ports, request)
@@ -63,7 +64,6 @@ def _wait_on(
         since = format_moment(noted["since"])
         raise Busy(f"guest {request.guest}", f"a job ({found}) that is not ours runs on it, seen since {since}, and there is no more time to wait for its end: the guest was not stopped",
                    f"virsh domjobinfo {request.guest} at {request.source} shows it; ask again once it has ended")  # fmt: skip
-    ports.records.keep_facts(request.id, {"at_work_at": ports.clock.now()})
     ports.clock.sleep(LOOK_EVERY)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ferryman.assess.backup import findings
 from ferryman.errors import Blocked, DriverError, NeedsAttention, RecordsUnusable, Refused
-from ferryman.execute import undo, unmaking
+from ferryman.execute import undo, unmaking, windows
 from ferryman.execute.observe import with_versions
 from ferryman.execute.reading import (
     begin_backup,
@@ -66,6 +66,8 @@ def _move_on(ports: Ports, request: Request) -> None:
     """The move is as young now as if it had just been asked for; a warm one may still have to wait for its stop."""
     if not (request.options.warm and request.options.waits):
         ports.records.keep_facts(request.id, {"due_at": ports.clock.now()})
+    if request.options.warm:
+        windows.note_at_work(ports, request)
     ports.records.enter(request.id, Phase.PREPARING)
 
 

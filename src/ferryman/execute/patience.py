@@ -45,6 +45,7 @@ class Patience:
         """Whether the copy shall end: somebody has cancelled it, its time is over, or the destination alone does not answer any more."""
         if windows.stop_asked(self._ports, self._request):
             return True
+        windows.note_at_work(self._ports, self._request)
         now = self._ports.clock.now()
         silent = now - self._moved_at
         if silent < waits_for(self._moved_at - self._began) or now - self._looked_at < LOOK_EVERY:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ferryman.errors import DriverError, NoBase, NoBitmap, Refused, Stopped
-from ferryman.execute import undo, unmaking
+from ferryman.execute import undo, unmaking, windows
 from ferryman.execute.copying import Samples
 from ferryman.execute.settle import look
 from ferryman.execute.shelf import folder_at, host_of, small_file
@@ -185,6 +185,13 @@ def copy_disks(ports: Ports, request: Request, plan: BackupPlan) -> None:
         ports.records.keep_facts(request.id, {"backup_copies": to_plain({**done, disk.target: result})})
 
 
+def _cancelled(ports: Ports, request: Request) -> bool:
+    """Asked again and again: a warm move that is backed up first is worked at meanwhile."""
+    if request.options.warm:
+        windows.note_at_work(ports, request)
+    return bool(ports.records.cancel_asked(request.id))
+
+
 def copied(ports: Ports, request: Request) -> dict[str, CopyResult]:
     """What was copied into the backup so far, by the disks' targets."""
     done = ports.records.facts(request.id).get("backup_copies", {})
@@ -232,7 +239,7 @@ def _as_it_lies(ports: Ports, request: Request, plan: BackupPlan, disk: DiskToBa
     if result.size % SECTOR == 0:
         return result
     image = _destination(plan, request, disk)
-    found = ports.copier.digest(image, host_of(ports, plan.place.host), progress=lambda _: None, cancelled=lambda: bool(ports.records.cancel_asked(request.id)))  # fmt: skip
+    found = ports.copier.digest(image, host_of(ports, plan.place.host), progress=lambda _: None, cancelled=lambda: _cancelled(ports, request))  # fmt: skip
     return replace(result, size=found.size, source_digest=found.digest, destination_digest=found.digest)
 
 
@@ -283,7 +290,7 @@ class _Watch:
         self.over = ""  # why it ends; empty: it goes on
 
     def ends(self) -> bool:
-        if self._ports.records.cancel_asked(self._request.id):
+        if _cancelled(self._ports, self._request):
             return True
         now = self._ports.clock.now()
         if not self.over and now - self._looked_at >= LOOK_EVERY:

@@ -109,7 +109,7 @@ class Fulfilment:
         cold.make_ready(self.ports, request, plan)
         end = cold.free_to_copy(self.ports, request, plan)
         if not end.reason:
-            with self._ahead.taken(self.ports, request, lambda: ahead.note_at_work(self.ports, request)):
+            with self._ahead.taken(self.ports, request, lambda: windows.note_at_work(self.ports, request)):
                 end = cold.copy_ahead(self.ports, request, plan)
         if end.reason or not request.options.waits:
             return self._stopped_and_moved(request, plan, end)
@@ -183,7 +183,10 @@ class Fulfilment:
         if self.ports.records.cancel_asked(request.id):
             raise Refused(f"request {request.id}", "cancelled before it began")
         if not request.options.waits:
-            windows.note_give_up(self.ports, request, self.ports.clock.wall())
+            windows.note_give_up(self.ports, request, request.asked_at)
+            windows.not_over(self.ports, request)
+        if request.options.warm:
+            windows.note_at_work(self.ports, request, fresh=request.id in self.fresh)
         self.ports.records.enter(request.id, Phase.PREPARING)
 
     def observe_assess_plan(self, request: Request) -> Any:

@@ -14,7 +14,7 @@ from ferryman.model.outcome import Outcome, Status
 from ferryman.model.phase import ENDS
 from ferryman.model.request import Options, Request
 from ferryman.model.units import format_duration
-from ferryman.plan.windows import due, in_zone
+from ferryman.plan.windows import due, in_zone, moment
 from ferryman.ports import Ports
 
 # All others want a person: what assess refused, a hook's no, a cancel, certificates, a copy that does not match.
@@ -59,19 +59,21 @@ def make(ports: Ports, request: Request, outcome: Outcome) -> str:
     at = ports.clock.now() + again.pause
     following = replace(
         request, id=sha256(request.id.encode()).hexdigest()[:8], retries=request.id, attempt=request.attempt + 1,
-        begin_at=at, asked_at=at, options=_once_more(request.options, records.facts(request.id), at),
+        begin_at=at, asked_at=at, options=_once_more(request, records.facts(request.id), ports.clock.wall() + again.pause),
     )  # fmt: skip
     records.add_retry(following)
     records.keep_decision(request.id, again.reason)
     return following.id
 
 
-def _once_more(options: Options, facts: Mapping[str, Any], begins: float) -> Options:
-    """The same, but for a moment that has come already; and the end that the first try had is that of all."""
-    if options.at and due(options, begins).opens <= begins:
+def _once_more(request: Request, facts: Mapping[str, Any], begins: float) -> Options:
+    """The same, but for a moment that has come already; and the end that the first try had, or would have had, is that of all."""
+    options, first = request.options, request.asked_at
+    if options.at and (first := due(options, begins).opens) <= begins:
         options = replace(options, at="")
-    if "give_up_at" in facts and not options.waits:
-        options = replace(options, give_up_at=in_zone(facts["give_up_at"], "UTC"))
+    if options.give_up_at and not options.waits:
+        ends = facts.get("give_up_at")  # noted once it began
+        options = replace(options, give_up_at=in_zone(moment(options.give_up_at, first, "UTC") if ends is None else ends, "UTC"))  # fmt: skip
     return options
 
 

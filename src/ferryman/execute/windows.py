@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 from ferryman.errors import DriverError, Refused
 from ferryman.execute import another, mark, rates
-from ferryman.execute.follow import TOO_OLD_TO_ASK
+from ferryman.execute.follow import TOO_OLD_TO_ASK, due_at
 from ferryman.model.copy import Rate
 from ferryman.model.phase import Phase
 from ferryman.model.plan import Plan
 from ferryman.model.request import Request
-from ferryman.model.units import format_duration
+from ferryman.model.units import format_duration, format_moment
 from ferryman.plain import from_plain, to_plain
 from ferryman.plan.cold import HEALTHY_FOR
 from ferryman.plan.forecast import Forecast, forecast
@@ -21,6 +21,7 @@ from ferryman.plan.windows import Opening, due, moment, told
 from ferryman.ports import Ports
 
 LOOK_EVERY = 1.0  # seconds between two looks at the clock, and at whether somebody asked for cancel
+NOTED_EVERY = 3.0  # seconds between two notes that it is worked at
 
 
 def wait(ports: Ports, request: Request) -> None:
@@ -66,7 +67,24 @@ def _expected(ports: Ports, request: Request, found: Opening) -> float:
     """Until when somebody saw to it: its moment, or later where that came while it was copied ahead."""
     facts = ports.records.facts(request.id)
     through = facts.get("at_work_since", found.opens + 1) <= found.opens
-    return max(found.opens, facts["at_work_at"]) if through else found.opens
+    return max(found.opens, facts.get("at_work_until", found.opens)) if through else found.opens
+
+
+def note_at_work(ports: Ports, request: Request, *, fresh: bool = False) -> None:
+    """That it is worked at, and since when without a break. Copying goes on after any; but nobody expects the stop any more after a long one.
+
+    `fresh`: its turn has just come, however long after it was asked for.
+    """
+    records, now, wall = ports.records, ports.clock.now(), ports.clock.wall()
+    facts, begun = records.facts(request.id), due_at(ports, request)  # what it waited for came between
+    noted, noted_by_wall = facts.get("at_work_at", 0.0), facts.get("at_work_until", 0.0)
+    if 0 <= now - noted < NOTED_EVERY:
+        return
+    # The one clock is another in each process, the other one may be set: a break is what both tell.
+    broken = not fresh and min(now - max(noted, begun), wall - max(noted_by_wall, begun)) > TOO_OLD_TO_ASK
+    since = {} if "at_work_since" in facts and not broken else {"at_work_since": wall}
+    left_alone = broken or facts.get("left_alone", False)
+    records.keep_facts(request.id, {"left_alone": left_alone, "at_work_at": now, "at_work_until": wall, **since})
 
 
 def _not_missed(ports: Ports, request: Request, found: Opening) -> None:
@@ -128,6 +146,14 @@ def note_give_up(ports: Ports, request: Request, begins: float) -> None:
     """The moment at which it is given up: the first one after it may begin, also where its turn comes later."""
     if request.options.give_up_at:
         ports.records.keep_facts(request.id, {"give_up_at": moment(request.options.give_up_at, begins, "UTC")})
+
+
+def not_over(ports: Ports, request: Request) -> None:
+    """Raises Refused for one whose turn comes only after that moment: others went before it, or an earlier try."""
+    at = ports.records.facts(request.id).get("give_up_at")
+    if at is not None and ports.clock.wall() >= at:
+        raise Refused(f"request {request.id}", f"its turn came after {format_moment(at)}, when it is given up (--give-up-at {request.options.give_up_at}): it was not begun",
+                      f"ask again, with a later --give-up-at: ferryman migrate {request.guest} --to {request.destination}")  # fmt: skip
 
 
 def stop_asked(ports: Ports, request: Request) -> str:

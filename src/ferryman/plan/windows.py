@@ -114,7 +114,7 @@ def _of_day(window: Window, day: date, zone: ZoneInfo) -> Opening:
 
 def moment(text: str, after: float, zone: str) -> float:
     """The moment of "2026-12-05 22:00", of the same with an offset or a zone, or of "22:00", which is the next one after
-    `after`. `zone`, where it names none. Raises ValueError naming what is wrong."""
+    `after`, or `after` itself where that is the end of a gap which swallows it. `zone`, where it names none. Raises ValueError naming what is wrong."""
     if match := _DATE_AND_TIME.fullmatch(text):
         try:
             read = datetime.fromisoformat(match[1])
@@ -127,7 +127,9 @@ def moment(text: str, after: float, zone: str) -> float:
         there, clock = _zone(match[3] or zone), _clock(match[1], match[2])
         today = datetime.fromtimestamp(after, there).date()
         days = (today + timedelta(days=number) for number in range(-1, _SEARCHED))
-        return next(at for day in days if (at := instant(datetime.combine(day, clock), there)) > after)
+        found = (instant(datetime.combine(day, clock), there) for day in days)
+        # Where `after` is a gap's end, a time within the gap is that moment, and not the one of the day after.
+        return next(at for at in found if at > after or (at == after and _clocks_leap_over(clock, at, there)))
     raise ValueError(f"'{text}' is no moment: write a time of the day, or a date and a time")
 
 
@@ -147,6 +149,11 @@ def instant(local: datetime, zone: ZoneInfo) -> float:
     """When clocks there show that time: the first time of two, the end of the gap that swallows it."""
     first, second = (local.replace(tzinfo=zone, fold=fold).timestamp() for fold in (0, 1))
     return first if second >= first else _leap(zone, second, first)
+
+
+def _clocks_leap_over(clock: time, at: float, zone: ZoneInfo) -> bool:
+    """Whether that time of the day, which means that moment, is shown by no clock there."""
+    return datetime.fromtimestamp(at, zone).time() != clock
 
 
 def _leap(zone: ZoneInfo, before: float, after: float) -> float:
