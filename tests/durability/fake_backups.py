@@ -36,6 +36,8 @@ class FakeFolder:
 
     def read(self, name: str) -> bytes | None:
         self._answers()
+        if not self._root.exists():
+            raise DriverError(f"folder {self._path}", "it is not there: is its file system mounted?", "look at it")
         file = self._root / name
         return file.read_bytes() if file.exists() else None
 
@@ -63,7 +65,7 @@ class FakeFolder:
         assert (self._root / partial / MANIFEST).exists(), "a folder without a manifest is no backup"
         (self._root / partial).rename(self._root / name)
 
-    def remove(self, partial: str, request: str) -> None:
+    def remove(self, partial: str, request: str) -> bool:
         self._answers()
         assert partial.startswith(PARTIAL)
         assert partial.endswith(f"-{request}")
@@ -72,6 +74,12 @@ class FakeFolder:
             for file in folder.iterdir():
                 file.unlink()
             folder.rmdir()
+        return self._root.exists()
+
+    def leave(self) -> None:
+        self._answers()
+        if self._root.exists() and not any(self._root.iterdir()):
+            self._root.rmdir()
 
     def room(self) -> int | None:
         return 100 * GIB

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -319,6 +320,56 @@ def test_a_place_that_falls_silent_needs_attention_until_it_answers(tmp_path: Pa
     assert carry(tmp_path, "recover").returncode == 0
     assert told(tmp_path).outcome.status == "failed"  # type: ignore[union-attr]
     assert not list((tmp_path / "places/b/backups").glob("*/.partial-*"))
+
+
+@pytest.mark.parametrize("guest", ["running", "off"])
+def test_one_that_may_have_its_name_already_is_not_taken_back_while_its_place_does_not_answer(
+    tmp_path: Path, guest: str
+) -> None:
+    made(tmp_path, guest)
+    carry(tmp_path, "backup-b", "write-manifest:inside")
+    change(tmp_path, no_ssh=["b"])
+    assert carry(tmp_path, "recover").returncode == 0
+    report = told(tmp_path)
+    assert report.outcome is not None
+    assert (report.outcome.status, "connection refused" in report.outcome.reason) == ("needs attention", True)
+    assert len(world(tmp_path)["a"].get("checkpoints", ())) == (guest == "running")
+    untouched(tmp_path)  # nothing is held any more
+    change(tmp_path, no_ssh=[])
+    assert carry(tmp_path, "recover").returncode == 0
+    assert told(tmp_path).outcome.status == "succeeded"  # type: ignore[union-attr]
+    assert len(list((tmp_path / "places/b/backups").glob(f"*/2*/{MANIFEST}"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("moment", "status"), [("save-guest:after", "failed"), ("write-manifest:inside", "succeeded")]
+)  # fmt: skip
+def test_a_place_that_is_not_mounted_has_lost_nothing(tmp_path: Path, moment: str, status: str) -> None:
+    made(tmp_path)
+    carry(tmp_path, "backup", moment)
+    place = tmp_path / "places/this machine/backups"
+    place.rename(tmp_path / "not mounted")
+    for _ in range(2):
+        assert carry(tmp_path, "recover").returncode == 0
+        report = told(tmp_path)
+        assert report.outcome is not None
+        assert report.outcome.status == "needs attention", report.outcome
+        assert "mount" in report.outcome.reason
+    (tmp_path / "not mounted").rename(place)
+    assert carry(tmp_path, "recover").returncode == 0
+    if status == "succeeded":
+        succeeded(tmp_path)
+    else:
+        nothing_left(tmp_path, status)
+
+
+def test_one_of_a_guest_that_is_off_tells_when_its_disks_were_like_that_not_when_it_was_asked_for(tmp_path: Path) -> None:
+    made(tmp_path, "off")
+    carry(tmp_path, "backup", "make-folder:before")
+    twenty_minutes_pass(tmp_path)
+    assert carry(tmp_path, "recover").returncode == 0
+    made_at = datetime.strptime(folders(tmp_path)[-1], "%Y-%m-%dT%H-%M-%SZ").replace(tzinfo=UTC)
+    assert abs(manifest(tmp_path)["at"] - made_at.timestamp()) < 60
 
 
 # Before a move

@@ -107,10 +107,15 @@ def _ended(ports: Ports, request: Request, error: Exception | None) -> Outcome:
 
 
 def _looked(ports: Ports, request: Request) -> bool:
-    """A place that does not answer tells nothing: then what is to be undone there stays registered, and it is looked at later."""
-    with suppress(DriverError):
+    """A place that does not answer tells nothing: as long as the folder may have its name nothing is undone. All was read by then."""
+    if "backup" not in ports.records.facts(request.id):
+        return False  # it was never to be given it
+    try:
         return _is_there(ports, request)
-    return False
+    except DriverError as error:
+        undo.release(ports, request)  # a failure of this stays registered
+        raise NeedsAttention(f"backup of {request.guest}", f"whether it is complete is not known: {error.what}: {error.why}",
+                             f"once that is there again: ferryman recover ({error.remedy})") from error  # fmt: skip
 
 
 def _succeeded(ports: Ports, request: Request) -> Outcome:
@@ -182,6 +187,7 @@ def make_folder(ports: Ports, request: Request, plan: BackupPlan) -> None:
     partial = partial_name(plan.name, request.id)
     ports.records.register_undo(request.id, unmaking.REMOVE_FOLDER, {"host": plan.place.host, "path": plan.place.path, "name": partial})  # fmt: skip
     folder_at(ports, plan.place).make(partial)
+    ports.records.keep_facts(request.id, {unmaking.FOLDER: unmaking.MADE, "backup_at": ports.clock.wall()})
 
 
 def write_manifest(ports: Ports, request: Request, plan: BackupPlan) -> None:
@@ -207,11 +213,11 @@ def write_manifest(ports: Ports, request: Request, plan: BackupPlan) -> None:
 
 
 def _is_there(ports: Ports, request: Request) -> bool:
-    """Whether this request's backup has its name."""
-    noted = ports.records.facts(request.id).get("backup_plan")
-    if noted is None:
+    """Whether this request's backup has its name. Raises DriverError when its place does not answer, or is not there."""
+    facts = ports.records.facts(request.id)
+    if "backup_plan" not in facts or facts.get(unmaking.FOLDER) == unmaking.REMOVED:
         return False
-    plan = from_plain(BackupPlan, noted)
+    plan = from_plain(BackupPlan, facts["backup_plan"])
     content = folder_at(ports, plan.place).read(f"{plan.name}/{MANIFEST}")
     return content is not None and manifest_of(content).request == request.id
 

@@ -149,6 +149,7 @@ def hold_images(ports: Ports, request: Request, plan: BackupPlan) -> None:
     here = look(source, request.guest_uuid)
     if here.where is not Where.OFF:
         raise Refused(f"guest {request.guest}", f"it is {here.where.words} by now: somebody started it", "ask for the backup again: it is then made while the guest runs")  # fmt: skip
+    ports.records.keep_facts(request.id, {"backup_at": ports.clock.wall()})
 
 
 # Both
