@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ferryman.errors import DriverError, Mismatch, NoBase, NoBitmap, Stopped
+from ferryman.errors import DriverError, Mismatch, NoBase, NoBitmap, Stopped, Unreachable
 from ferryman.model.backup import MANIFEST, PARTIAL
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask, Digest, Image
 from ferryman.model.host import Host
@@ -86,7 +86,7 @@ class FakeFolder:
 
     def _answers(self) -> None:
         if self._host.name in self._world.read().get("no_ssh", ()):
-            raise DriverError(f"folder {self._path} at {self._host.name}", "connection refused", "look at it")
+            raise Unreachable(f"folder {self._path} at {self._host.name}", "connection refused", "look at it")
 
 
 def root_of(world: Any, host: Host) -> Path:
@@ -112,7 +112,7 @@ class BackupCopies:
         """What the guest has, into a backup."""
         with self._world.opened() as content:
             guest = content[source.name]
-            assert not guest.get("frozen"), "it is frozen all through the copy"
+            assert guest.get("frozen") in (None, "by another"), "it is frozen all through the copy"
             if task.moment:
                 assert guest.get("backup"), "nothing offers what is copied"
             else:

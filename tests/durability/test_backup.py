@@ -163,6 +163,34 @@ def test_an_agent_that_hangs_makes_it_crash_consistent_and_the_guest_is_thawed_a
     assert "not frozen" in " ".join(told(tmp_path).decisions)
 
 
+@pytest.mark.parametrize(
+    "moment", ["make-folder:before", "begin-backup:before", "begin-backup:inside", "begin-backup:after"]
+)
+def test_what_another_froze_stays_frozen_and_counts_if_it_was_when_the_backup_was_begun(
+    tmp_path: Path, moment: str
+) -> None:
+    made(tmp_path)
+    carry(tmp_path, "backup", moment)
+    change(tmp_path, a=world(tmp_path)["a"] | {"frozen": "by another"})
+    assert carry(tmp_path, "recover").returncode == 0
+    guest = world(tmp_path)["a"]
+    assert guest.pop("frozen") == "by another"
+    change(tmp_path, a=guest)
+    succeeded(tmp_path)
+    begun = moment in ("begin-backup:inside", "begin-backup:after")
+    assert manifest(tmp_path)["consistency"] == ("frozen" if begun else "frozen by another")
+    assert ("neither freezes nor thaws" in " ".join(told(tmp_path).decisions)) is not begun
+
+
+def test_one_that_another_had_frozen_before_is_backed_up_and_that_is_said(tmp_path: Path) -> None:
+    made(tmp_path)
+    change(tmp_path, a=world(tmp_path)["a"] | {"frozen": "by another"})
+    assert carry(tmp_path, "backup").returncode == 0
+    assert world(tmp_path)["a"]["frozen"] == "by another"
+    assert (manifest(tmp_path)["consistency"], told(tmp_path).outcome.status) == ("frozen by another", "succeeded")  # type: ignore[union-attr]
+    assert "backup-frozen-already" in [one.code for one in told(tmp_path).findings_before]
+
+
 def test_a_guest_that_does_not_thaw_needs_attention_until_it_does(tmp_path: Path) -> None:
     made(tmp_path, agent_gone=True)
     assert carry(tmp_path, "backup").returncode == 0
@@ -363,7 +391,9 @@ def test_a_place_that_is_not_mounted_has_lost_nothing(tmp_path: Path, moment: st
         nothing_left(tmp_path, status)
 
 
-def test_one_of_a_guest_that_is_off_tells_when_its_disks_were_like_that_not_when_it_was_asked_for(tmp_path: Path) -> None:
+def test_one_of_a_guest_that_is_off_tells_when_its_disks_were_like_that_not_when_it_was_asked_for(
+    tmp_path: Path,
+) -> None:
     made(tmp_path, "off")
     carry(tmp_path, "backup", "make-folder:before")
     twenty_minutes_pass(tmp_path)

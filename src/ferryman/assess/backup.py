@@ -73,6 +73,9 @@ def _how(seen: Seen, plan: BackupPlan) -> Iterator[Finding]:
     if plan.running and not plan.freezes:
         yield note("backup-not-frozen", what, "no guest agent answers that could freeze its file systems: the backup is as after a loss of power",
                    "install qemu-guest-agent in the guest, and give it its channel")  # fmt: skip
+    if plan.running and seen.frozen:
+        yield note("backup-frozen-already", what, "somebody else has its file systems frozen, perhaps for a snapshot: ferryman neither freezes nor thaws them then",
+                   f"wait for its end; or, if nobody wants it any more: virsh domfsthaw {seen.guest.name}")  # fmt: skip
     for disk in plan.disks:
         if disk.reading is not Reading.BITMAP and disk.why:
             how = (

@@ -7,10 +7,11 @@ from contextlib import suppress
 from typing import Any
 
 from ferryman.assess.backup import findings
-from ferryman.errors import Blocked, DriverError, NeedsAttention, RecordsUnusable, Refused
+from ferryman.errors import Blocked, DriverError, FerrymanError, NeedsAttention, RecordsUnusable, Refused
 from ferryman.execute import undo, unmaking
 from ferryman.execute.observe import with_versions
 from ferryman.execute.reading import (
+    BY_ANOTHER,
     begin_backup,
     copied,
     copy_disks,
@@ -20,6 +21,7 @@ from ferryman.execute.reading import (
     save_guest,
     stopped_by,
 )
+from ferryman.execute.retry import BETTER_BY_ITSELF
 from ferryman.execute.runtime import step
 from ferryman.execute.shelf import backups_at, folder_at, host_of, manifest_of
 from ferryman.model.backup import (
@@ -52,12 +54,16 @@ def carry_out(ports: Ports, request: Request) -> Outcome:
 
 
 def before_move(ports: Ports, request: Request) -> None:
-    """The same before a move changes anything. Raises Refused, when it was put back, or NeedsAttention."""
+    """The same before a move changes anything. Raises NeedsAttention, or, when it was put back, Refused: or the kind of error by which it
+    failed where that gets better by itself, so that the move is tried again."""
     plan = from_plain(BackupPlan, step("plan-backup", look_and_plan, ports, request))
-    ended = _ended(ports, request, _made(ports, request, plan))
+    error = _made(ports, request, plan)
+    ended = _ended(ports, request, error)
     if ended.status is not Status.SUCCEEDED:
         what = f"backup of guest {request.guest}, without which it is not moved"
-        kind = NeedsAttention if ended.status is Status.NEEDS_ATTENTION else Refused
+        kind: type[FerrymanError] = next((one for one in BETTER_BY_ITSELF if type(error) is one), Refused)
+        if ended.status is Status.NEEDS_ATTENTION:
+            kind = NeedsAttention
         raise kind(what, ended.reason, ended.remedy or "ask again, or leave --backup-to away")
     step("move-on", _move_on, ports, request)
 
@@ -167,6 +173,7 @@ def observed(ports: Ports, request: Request, into: BackupPlace) -> tuple[tuple[F
         earlier=earlier,
         chain=len(chain(earlier.name, there)) if earlier else 0,
         agent=guest.agent and source.can_freeze(guest.uuid),
+        frozen=guest.agent and source.is_frozen(guest.uuid),
         unlike=() if guest.off or not guest.persistent else source.guest(guest.uuid, as_defined=True).unlike,
         moves=request.kind is Kind.MOVE,
         run="" if guest.off else source.run_of(guest.uuid),
@@ -249,7 +256,7 @@ def _manifest(ports: Ports, request: Request, plan: BackupPlan, sizes: dict[str,
         at=facts.get("backup_at", request.asked_at),
         ferryman=request.ferryman_version,
         request=request.id,
-        consistency=consistency(plan, frozen=bool(facts.get("backup_frozen"))),
+        consistency=consistency(plan, frozen=bool(facts.get("backup_frozen")), by_another=bool(facts.get(BY_ANOTHER))),
         disks=disks,
         files=tuple(from_plain(SmallFile, one) for one in facts["backup_files"]),
         checkpoint=plan.checkpoint,

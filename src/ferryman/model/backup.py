@@ -17,6 +17,7 @@ class Consistency(StrEnum):
     """In which state the disks are. The value is stored and shown."""
 
     FROZEN = "frozen"  # by the guest's agent: its file systems are in order
+    BY_ANOTHER = "frozen by another"  # before and after they were taken: their file systems are in order too
     CRASH = "crash-consistent"  # as after a loss of power
     OFF = "shut off"  # nobody wrote to them
     READ_ONLY = "read-only"  # nor may the guest, which runs

@@ -49,6 +49,7 @@ class Seen:
     earlier: Backup | None  # the newest whole one in the same place; None: none is there, or none is wanted
     chain: int = 0  # so many backups it needs, itself counted
     agent: bool = False  # the guest's agent answers, and may freeze and thaw
+    frozen: bool = False  # somebody else has its file systems frozen
     unlike: tuple[Unlike, ...] = ()  # what a running guest and its definition do not have alike
     moves: bool = False  # the guest is moved next, and a checkpoint would not travel
     run: str = ""  # token of the guest's present run; empty: it has none, or is off
@@ -73,7 +74,7 @@ def backup_plan(seen: Seen, options: Options, *, place: BackupPlace, name: str, 
         steps=(),
         guest_runs=running,
         running=running and any(disk.exported for disk in disks),
-        freezes=running and seen.agent,
+        freezes=running and (seen.agent or seen.frozen),
         checkpoint=checkpoint,
         run=seen.run if any(disk.since for disk in disks) else "",
         older=tuple(one for one in seen.checkpoints if one.startswith(CHECKPOINT)) if running else (),
@@ -113,13 +114,15 @@ def not_in_it(seen: Seen) -> tuple[str, ...]:
     return (*disks, *attached, *devices)
 
 
-def consistency(plan: BackupPlan, *, frozen: bool) -> Consistency:
+def consistency(plan: BackupPlan, *, frozen: bool, by_another: bool = False) -> Consistency:
     """In which state the disks are."""
     if not plan.guest_runs:
         return Consistency.OFF
     if not plan.running:
         return Consistency.READ_ONLY
-    return Consistency.FROZEN if frozen else Consistency.CRASH
+    if frozen:
+        return Consistency.FROZEN
+    return Consistency.BY_ANOTHER if by_another else Consistency.CRASH
 
 
 def _held(disk: Disk) -> Held:

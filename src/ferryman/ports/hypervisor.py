@@ -118,7 +118,11 @@ class Hypervisor(Protocol):
         ...
 
     def can_freeze(self, uuid: str) -> bool:
-        """Whether the guest's agent answers now, and may freeze and thaw."""
+        """Whether the guest's agent answers now, and may freeze and thaw; while file systems are frozen many a one may not freeze."""
+        ...
+
+    def is_frozen(self, uuid: str) -> bool:
+        """Whether the guest's agent says that its file systems are frozen now, whoever had them frozen."""
         ...
 
     def freeze(self, uuid: str) -> int:
