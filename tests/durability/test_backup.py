@@ -323,6 +323,7 @@ def test_a_full_one_stands_by_itself(tmp_path: Path) -> None:
     assert world(tmp_path)["copied"][-1] | {"verify": ""} == {"bitmap": "", "base": "", "backing": "", "verify": ""}
     assert report.backup is not None
     assert report.backup.chain == 1
+    assert list(world(tmp_path)["journals"]) == [manifest(tmp_path)["disks"][0]["copy"]]  # the next one stands upon it
 
 
 def test_an_earlier_one_that_is_damaged_is_not_stood_upon(tmp_path: Path) -> None:

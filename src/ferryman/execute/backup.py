@@ -165,12 +165,14 @@ def observed(ports: Ports, request: Request, into: BackupPlace) -> tuple[tuple[F
     guest = with_versions(source, source.guest(request.guest_uuid))
     own = into.below(folder_of(guest.name, guest.uuid))
     there = backups_at(ports, own)
-    earlier = None if request.options.full else newest_whole(guest.uuid, there)
+    newest = newest_whole(guest.uuid, there)
+    earlier = None if request.options.full else newest
     seen = Seen(
         guest=guest,
         pools=source.facts().pools,
         checkpoints=tuple(one.name for one in source.checkpoints(guest.uuid)),
         earlier=earlier,
+        kept=tuple(disk.copy for disk in newest.manifest.disks if disk.copy) if newest and newest.manifest else (),
         chain=len(chain(earlier.name, there)) if earlier else 0,
         agent=guest.agent and source.can_freeze(guest.uuid),
         frozen=guest.agent and source.is_frozen(guest.uuid),
@@ -288,7 +290,6 @@ def finish(ports: Ports, request: Request, plan: BackupPlan) -> None:
             source.delete_checkpoint(request.guest_uuid, name)
         except DriverError as error:
             records.keep_decision(request.id, f"checkpoint {name} of an earlier backup stays: {error.why}; the next backup removes it")  # fmt: skip
-    for disk in plan.disks:
-        if disk.base:  # what it knew the new copy's journal knows too
-            with suppress(DriverError):
-                ports.copier.forget(CopyTask(disk.base, Image(""), Image("")), host_of(ports, plan.place.host))
+    for copy in plan.superseded:
+        with suppress(DriverError):
+            ports.copier.forget(CopyTask(copy, Image(""), Image("")), host_of(ports, plan.place.host))

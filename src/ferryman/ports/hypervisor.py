@@ -322,7 +322,7 @@ class Hypervisor(Protocol):
         ...
 
     def run_of(self, uuid: str) -> str:
-        """The token of the guest's present run: as long as it is the same, so is its QEMU. Empty: it has none, or does not run."""
+        """The token of the guest's present run: as long as it is the same, so is its QEMU, or it was only put to sleep. Empty: it has none, or does not run."""
         ...
 
     def name_run(self, uuid: str, token: str) -> None:

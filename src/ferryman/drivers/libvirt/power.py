@@ -73,7 +73,7 @@ def can_freeze(domain: libvirt.virDomain) -> bool:
 
 def is_frozen(domain: libvirt.virDomain) -> bool:
     """An agent that does not say so has frozen nothing that is known of."""
-    return _asked(domain, "guest-fsfreeze-status") == "frozen"
+    return bool(_asked(domain, "guest-fsfreeze-status") == "frozen")
 
 
 def _asked(domain: libvirt.virDomain, command: str) -> Any:
