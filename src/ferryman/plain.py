@@ -14,8 +14,11 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(kind: type[T], value: Mapping[str, Any] | list[Any]) -> T:
-    """The noun again. Unknown keys are ignored and missing ones take their default, so that older rows still read."""
-    return msgspec.convert(value, kind)
+    """The noun again. Unknown keys are ignored and missing ones take their default, so that older rows still read. Raises ValueError."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:  # a ValueError of its own from 0.21 on only
+        raise ValueError(str(error)) from error
 
 
 def to_json(value: Any, *, indent: int = 0) -> str:
@@ -25,5 +28,8 @@ def to_json(value: Any, *, indent: int = 0) -> str:
 
 
 def from_json(text: str) -> Any:
-    """Plain values from JSON text."""
-    return msgspec.json.decode(text)
+    """Plain values from JSON text. Raises ValueError."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise ValueError(str(error)) from error

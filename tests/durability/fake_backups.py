@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ferryman.errors import DriverError, Mismatch, NoBase, NoBitmap, Stopped
+from ferryman.errors import DriverError, Mismatch, NoBase, NoBitmap, Stopped, Unreachable
 from ferryman.model.backup import MANIFEST, PARTIAL
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask, Digest, Image
 from ferryman.model.host import Host
@@ -36,6 +36,8 @@ class FakeFolder:
 
     def read(self, name: str) -> bytes | None:
         self._answers()
+        if not self._root.exists():
+            raise DriverError(f"folder {self._path}", "it is not there: is its file system mounted?", "look at it")
         file = self._root / name
         return file.read_bytes() if file.exists() else None
 
@@ -63,7 +65,7 @@ class FakeFolder:
         assert (self._root / partial / MANIFEST).exists(), "a folder without a manifest is no backup"
         (self._root / partial).rename(self._root / name)
 
-    def remove(self, partial: str, request: str) -> None:
+    def remove(self, partial: str, request: str) -> bool:
         self._answers()
         assert partial.startswith(PARTIAL)
         assert partial.endswith(f"-{request}")
@@ -72,13 +74,19 @@ class FakeFolder:
             for file in folder.iterdir():
                 file.unlink()
             folder.rmdir()
+        return self._root.exists()
+
+    def leave(self) -> None:
+        self._answers()
+        if self._root.exists() and not any(self._root.iterdir()):
+            self._root.rmdir()
 
     def room(self) -> int | None:
         return 100 * GIB
 
     def _answers(self) -> None:
         if self._host.name in self._world.read().get("no_ssh", ()):
-            raise DriverError(f"folder {self._path} at {self._host.name}", "connection refused", "look at it")
+            raise Unreachable(f"folder {self._path} at {self._host.name}", "connection refused", "look at it")
 
 
 def root_of(world: Any, host: Host) -> Path:
@@ -104,7 +112,7 @@ class BackupCopies:
         """What the guest has, into a backup."""
         with self._world.opened() as content:
             guest = content[source.name]
-            assert not guest.get("frozen"), "it is frozen all through the copy"
+            assert guest.get("frozen") in (None, "by another"), "it is frozen all through the copy"
             if task.moment:
                 assert guest.get("backup"), "nothing offers what is copied"
             else:

@@ -250,8 +250,12 @@ class FakeHypervisor(FakeJobs):
     def can_freeze(self, uuid: str) -> bool:
         return self.agent_answers(uuid)
 
+    def is_frozen(self, uuid: str) -> bool:
+        return bool(self.world.read()[self.host.name].get("frozen"))
+
     def freeze(self, uuid: str) -> int:
         with self.world.opened() as content:
+            assert not content[self.host.name].get("frozen"), "it is frozen already"
             if content.get("agent_hangs"):
                 raise DriverError("agent of guest web", "it does not answer")
             content[self.host.name]["frozen"] = True
@@ -261,6 +265,7 @@ class FakeHypervisor(FakeJobs):
         with self.world.opened() as content:
             if content.get("agent_gone"):
                 raise DriverError("agent of guest web", "it is not connected")
+            assert content[self.host.name].get("frozen") != "by another", "that is not ours to thaw"
             content[self.host.name].pop("frozen", None)
 
     def is_old(self, path: str) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,34 @@ def test_an_agent_that_hangs_makes_it_crash_consistent_and_the_guest_is_thawed_a
     assert "not frozen" in " ".join(told(tmp_path).decisions)
 
 
+@pytest.mark.parametrize(
+    "moment", ["make-folder:before", "begin-backup:before", "begin-backup:inside", "begin-backup:after"]
+)
+def test_what_another_froze_stays_frozen_and_counts_if_it_was_when_the_backup_was_begun(
+    tmp_path: Path, moment: str
+) -> None:
+    made(tmp_path)
+    carry(tmp_path, "backup", moment)
+    change(tmp_path, a=world(tmp_path)["a"] | {"frozen": "by another"})
+    assert carry(tmp_path, "recover").returncode == 0
+    guest = world(tmp_path)["a"]
+    assert guest.pop("frozen") == "by another"
+    change(tmp_path, a=guest)
+    succeeded(tmp_path)
+    begun = moment in ("begin-backup:inside", "begin-backup:after")
+    assert manifest(tmp_path)["consistency"] == ("frozen" if begun else "frozen by another")
+    assert ("neither freezes nor thaws" in " ".join(told(tmp_path).decisions)) is not begun
+
+
+def test_one_that_another_had_frozen_before_is_backed_up_and_that_is_said(tmp_path: Path) -> None:
+    made(tmp_path)
+    change(tmp_path, a=world(tmp_path)["a"] | {"frozen": "by another"})
+    assert carry(tmp_path, "backup").returncode == 0
+    assert world(tmp_path)["a"]["frozen"] == "by another"
+    assert (manifest(tmp_path)["consistency"], told(tmp_path).outcome.status) == ("frozen by another", "succeeded")  # type: ignore[union-attr]
+    assert "backup-frozen-already" in [one.code for one in told(tmp_path).findings_before]
+
+
 def test_a_guest_that_does_not_thaw_needs_attention_until_it_does(tmp_path: Path) -> None:
     made(tmp_path, agent_gone=True)
     assert carry(tmp_path, "backup").returncode == 0
@@ -294,6 +323,7 @@ def test_a_full_one_stands_by_itself(tmp_path: Path) -> None:
     assert world(tmp_path)["copied"][-1] | {"verify": ""} == {"bitmap": "", "base": "", "backing": "", "verify": ""}
     assert report.backup is not None
     assert report.backup.chain == 1
+    assert list(world(tmp_path)["journals"]) == [manifest(tmp_path)["disks"][0]["copy"]]  # the next one stands upon it
 
 
 def test_an_earlier_one_that_is_damaged_is_not_stood_upon(tmp_path: Path) -> None:
@@ -319,6 +349,58 @@ def test_a_place_that_falls_silent_needs_attention_until_it_answers(tmp_path: Pa
     assert carry(tmp_path, "recover").returncode == 0
     assert told(tmp_path).outcome.status == "failed"  # type: ignore[union-attr]
     assert not list((tmp_path / "places/b/backups").glob("*/.partial-*"))
+
+
+@pytest.mark.parametrize("guest", ["running", "off"])
+def test_one_that_may_have_its_name_already_is_not_taken_back_while_its_place_does_not_answer(
+    tmp_path: Path, guest: str
+) -> None:
+    made(tmp_path, guest)
+    carry(tmp_path, "backup-b", "write-manifest:inside")
+    change(tmp_path, no_ssh=["b"])
+    assert carry(tmp_path, "recover").returncode == 0
+    report = told(tmp_path)
+    assert report.outcome is not None
+    assert (report.outcome.status, "connection refused" in report.outcome.reason) == ("needs attention", True)
+    assert len(world(tmp_path)["a"].get("checkpoints", ())) == (guest == "running")
+    untouched(tmp_path)  # nothing is held any more
+    change(tmp_path, no_ssh=[])
+    assert carry(tmp_path, "recover").returncode == 0
+    assert told(tmp_path).outcome.status == "succeeded"  # type: ignore[union-attr]
+    assert len(list((tmp_path / "places/b/backups").glob(f"*/2*/{MANIFEST}"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("moment", "status"), [("save-guest:after", "failed"), ("write-manifest:inside", "succeeded")]
+)  # fmt: skip
+def test_a_place_that_is_not_mounted_has_lost_nothing(tmp_path: Path, moment: str, status: str) -> None:
+    made(tmp_path)
+    carry(tmp_path, "backup", moment)
+    place = tmp_path / "places/this machine/backups"
+    place.rename(tmp_path / "not mounted")
+    for _ in range(2):
+        assert carry(tmp_path, "recover").returncode == 0
+        report = told(tmp_path)
+        assert report.outcome is not None
+        assert report.outcome.status == "needs attention", report.outcome
+        assert "mount" in report.outcome.reason
+    (tmp_path / "not mounted").rename(place)
+    assert carry(tmp_path, "recover").returncode == 0
+    if status == "succeeded":
+        succeeded(tmp_path)
+    else:
+        nothing_left(tmp_path, status)
+
+
+def test_one_of_a_guest_that_is_off_tells_when_its_disks_were_like_that_not_when_it_was_asked_for(
+    tmp_path: Path,
+) -> None:
+    made(tmp_path, "off")
+    carry(tmp_path, "backup", "make-folder:before")
+    twenty_minutes_pass(tmp_path)
+    assert carry(tmp_path, "recover").returncode == 0
+    made_at = datetime.strptime(folders(tmp_path)[-1], "%Y-%m-%dT%H-%M-%SZ").replace(tzinfo=UTC)
+    assert abs(manifest(tmp_path)["at"] - made_at.timestamp()) < 60
 
 
 # Before a move

@@ -12,7 +12,7 @@ from ferryman.model.phase import Phase, may_follow
 from tests.durability.killing import MOMENTS
 from tests.durability.processes import carry
 from tests.durability.test_cold import ARRIVED, AT_HOME
-from tests.durability.world import World, world
+from tests.durability.world import World, change, world
 from tests.unit.sites import UUID
 
 
@@ -66,6 +66,25 @@ def test_it_is_tried_so_many_times_and_not_once_more(tmp_path: Path) -> None:
     assert pauses[0] >= 60  # the second pause is twice as long as the first
     assert (world(tmp_path)["a"], world(tmp_path)["b"]) == (AT_HOME, None)
     assert world(tmp_path)["cuts"] == 6
+
+
+def test_a_backup_before_a_move_that_another_job_was_in_the_way_of_is_made_anew_and_then_the_guest_is_moved(
+    tmp_path: Path,
+) -> None:
+    World.made(tmp_path / "world.json", files={"a": {}, "b": {}})
+    guest = world(tmp_path)["a"]
+    carry(tmp_path, 'ask:{"backup_to": "b:/backups", "retry": 1}', "make-folder:after")
+    change(tmp_path, a=guest | {"backup": "another"})
+    assert carry(tmp_path, "recover", "wait-to-retry:before").returncode == -signal.SIGKILL
+    change(tmp_path, a=guest)
+    assert carry(tmp_path, "recover").returncode == 0
+    first, second = tries(tmp_path)
+    assert first.outcome is not None
+    assert (first.outcome.status, first.outcome.error) == ("refused", "AlreadyRunning")
+    assert "without which it is not moved" in first.outcome.reason
+    assert second.outcome is not None
+    assert second.outcome.status == "succeeded", second.outcome
+    assert len(list((tmp_path / "places/b/backups").glob("*/*"))) == 1
 
 
 def test_without_being_asked_to_nothing_is_tried_again(tmp_path: Path) -> None:

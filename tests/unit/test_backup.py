@@ -146,6 +146,24 @@ def test_what_a_backup_does_not_hold_is_told_before_and_in_it() -> None:
     assert not planned(seen()).not_in_it
 
 
+@pytest.mark.parametrize(
+    ("changes", "code", "words"),
+    [
+        ({"boot_files": ("/boot/vmlinuz",)}, "backup-outside", "file /boot/vmlinuz of the host, from which it boots"),
+        ({"snapshots": ("before",)}, "backup-snapshots", "snapshot before"),
+        ({"managed_save": True, "state": State.SHUT_OFF}, "backup-saved-memory", "saved memory"),
+        ({"state_files": ("/srv/nvdimm",)}, "backup-state", "state /srv/nvdimm"),
+        ({"nvram_store": "rbd:vars"}, "backup-state", "firmware variables rbd:vars"),
+    ],
+)
+def test_what_of_its_state_or_its_boot_is_not_in_it_is_told_once_and_stands_in_the_manifest(
+    changes: dict[str, Any], code: str, words: str
+) -> None:
+    one = seen(guest=guest(**changes))
+    assert planned(one).not_in_it == (words,)
+    assert {code} == {found for found in against(one) if found.startswith(("backup-outside", "backup-s"))}
+
+
 def test_a_disk_that_was_attached_to_the_running_guest_alone_gets_no_volume_that_nobody_uses() -> None:
     one = found(manifest=manifest(disk(), disk(target="vdc", file="vdc.qcow2", source="/srv/shared/plugged.raw")))
     assert [new.target for new in restore_plan(one, Options(), uuid=UUID).new_disks] == ["vda"]
@@ -163,6 +181,7 @@ def test_media_are_no_part_of_the_guest() -> None:
     drive = Disk("sda", "cdrom", "file", "/srv/shared/iso", "raw", "", True, False)
     plan = planned(seen(guest=replace(guest(), disks=(*guest().disks, drive))))
     assert (plan.left_out, [one.target for one in plan.disks]) == (("sda",), ["vda"])
+    assert plan.not_in_it == ("the medium in sda",)
 
 
 # Chains

@@ -65,9 +65,21 @@ def test_only_what_is_under_way_for_that_request_is_removed(folder: HostFolder, 
     for name in ("1", ".partial-1-other", "../web", "."):
         with pytest.raises(DriverError):
             folder.remove(name, "r")
-    folder.remove(".partial-1-r", "r")
-    folder.remove(".partial-1-r", "r")
+    assert folder.remove(".partial-1-r", "r")
+    assert folder.remove(".partial-1-r", "r")
+    folder.leave()
     assert sorted(one.name for one in (tmp_path / "my backups/web").iterdir()) == [".partial-1-other", "1"]
+
+
+def test_where_the_directory_itself_is_missing_nothing_is_called_gone(folder: HostFolder, tmp_path: Path) -> None:
+    assert not folder.remove(".partial-1-r", "r")
+    with pytest.raises(DriverError, match="is its file system mounted"):
+        folder.read("1/manifest.json")
+    folder.leave()
+    folder.make(".partial-1-r")
+    folder.remove(".partial-1-r", "r")
+    folder.leave()
+    assert not (tmp_path / "my backups/web").exists()
 
 
 def test_the_layers_of_an_image_are_told_by_where_they_are(folder: HostFolder, tmp_path: Path) -> None:
@@ -109,7 +121,7 @@ def test_what_takes_long_to_remove_is_removed_bit_by_bit_and_never_looks_whole(
     for name in ("manifest.json", "a", "b", "c", "d"):
         (tmp_path / "my backups/web/.partial-1-r" / name).write_text(name)
     folder.remove(".partial-1-r", "r")
-    assert not (tmp_path / "my backups/web").exists()
+    assert not any((tmp_path / "my backups/web").iterdir())
     looks = (tmp_path / "seen").read_text().split("--\n")
     assert len(looks) > 2  # it was asked to go on
     assert not any("manifest.json" in look for look in looks)

@@ -56,4 +56,23 @@ def test_only_an_agent_that_may_freeze_and_thaw_is_asked_to(
     monkeypatch.setattr(Domain, "XMLDesc", lambda self, flags=0: CONNECTED)
     monkeypatch.setattr("libvirt_qemu.qemuAgentCommand", lambda *asked: json.dumps(said))
     assert power.can_freeze(Domain(active=True)) is can
+    assert not power.is_frozen(Domain(active=True))
     assert not power.can_freeze(Domain(active=False))
+
+
+@pytest.mark.parametrize(
+    ("said", "frozen"),
+    [({"return": "frozen"}, True), ({"return": "thawed"}, False), ({"error": {"class": "CommandNotFound", "desc": "unknown"}}, False)],
+)  # fmt: skip
+def test_whether_file_systems_are_frozen_is_what_the_agent_says(
+    monkeypatch: pytest.MonkeyPatch, said: dict[str, Any], frozen: bool
+) -> None:
+    def answer(domain: Any, command: str, *_: Any) -> str:
+        assert "guest-fsfreeze-status" in command
+        if "error" in said:
+            raise libvirt.libvirtError("unable to execute QEMU agent command")
+        return json.dumps(said)
+
+    monkeypatch.setattr(Domain, "XMLDesc", lambda self, flags=0: CONNECTED)
+    monkeypatch.setattr("libvirt_qemu.qemuAgentCommand", answer)
+    assert power.is_frozen(Domain(active=True)) is frozen

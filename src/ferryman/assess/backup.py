@@ -6,7 +6,7 @@ from ferryman.model.backup import BackupPlan, DiskToBackUp, Reading
 from ferryman.model.finding import Finding, blocker, by_weight, note, warning
 from ferryman.model.guest import Disk
 from ferryman.model.units import GIB, format_size
-from ferryman.plan.backup import Seen, backed_up, kind_of
+from ferryman.plan.backup import Seen, backed_up, kind_of, outside
 from ferryman.plan.disks import COPYABLE
 
 LEAST_SCRATCH = GIB // 4  # bytes free where QEMU keeps what the guest overwrites meanwhile
@@ -50,7 +50,7 @@ def _guest(seen: Seen, plan: BackupPlan) -> Iterator[Finding]:
                       f"wait for its end: virsh domjobinfo {guest.name}")  # fmt: skip
     if plan.left_out:
         yield note("backup-media", what, f"the media in {', '.join(plan.left_out)} are not backed up", "a restored guest has those drives, and they are empty")  # fmt: skip
-    for one in plan.not_in_it:
+    for one in outside(seen):
         yield warning("backup-outside", what, f"not in the backup: {one}", "see to it in another way, or have it in order before: a disk by a restart of the guest")  # fmt: skip
     if guest.snapshots:
         yield note("backup-snapshots", what, f"its snapshots ({', '.join(guest.snapshots)}) are not backed up: what its disks hold now is",
@@ -73,6 +73,9 @@ def _how(seen: Seen, plan: BackupPlan) -> Iterator[Finding]:
     if plan.running and not plan.freezes:
         yield note("backup-not-frozen", what, "no guest agent answers that could freeze its file systems: the backup is as after a loss of power",
                    "install qemu-guest-agent in the guest, and give it its channel")  # fmt: skip
+    if plan.running and seen.frozen:
+        yield note("backup-frozen-already", what, "somebody else has its file systems frozen, perhaps for a snapshot: ferryman neither freezes nor thaws them then",
+                   f"wait for its end; or, if nobody wants it any more: virsh domfsthaw {seen.guest.name}")  # fmt: skip
     for disk in plan.disks:
         if disk.reading is not Reading.BITMAP and disk.why:
             how = (

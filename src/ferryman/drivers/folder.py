@@ -32,7 +32,11 @@ umask 077
 mkdir -p "$1"
 mkdir -p "$1/$2"
 """
-_READ = """[ -e "$1/$2" ] || exit 44; exec base64 "$1/$2" """
+_READ = """
+[ -d "$1" ] || { echo "it is not there: is its file system mounted?" >&2; exit 1; }
+[ -e "$1/$2" ] || exit 44
+exec base64 "$1/$2"
+"""
 _WRITE = """
 set -eu
 umask 077
@@ -54,17 +58,18 @@ mv -T "$2" "$3"
 sync .
 """
 # The name says that it is under way, and whose it is: nothing else goes. What remains of it when that is interrupted is never taken for a
-# backup: its manifest goes first of all. It ends with 45 when there is more.
+# backup: its manifest goes first of all. It ends with 45 when there is more, with 44 when there is no such directory: where it is not mounted nothing is gone.
 _REMOVE = f"""
 set -eu
 case "$2" in */*) exit 1;; {PARTIAL}*-"$3") ;; *) echo "$2 is not of request $3" >&2; exit 1;; esac
+[ -d "$1" ] || exit 44
 rm -f "$1/$2/{MANIFEST}"
 code=0
 timeout "$4" rm -rf "$1/$2" || code=$?
 [ "$code" != 124 ] || exit 45
-[ "$code" = 0 ] || exit "$code"
-rmdir "$1" 2>/dev/null || :
+exit "$code"
 """
+_LEAVE = """rmdir "$1" 2>/dev/null || :"""
 
 # Of the file system that it will lie in, where it is not there yet.
 _ROOM = """
@@ -113,7 +118,7 @@ class HostFolder:
     def publish(self, partial: str, name: str) -> None:
         self._do(_PUBLISH, partial, name)
 
-    def remove(self, partial: str, request: str) -> None:
+    def remove(self, partial: str, request: str) -> bool:
         arguments = [self._path, partial, request, f"{SLICE:g}"]
         while (
             answer := ssh.run(
@@ -121,7 +126,13 @@ class HostFolder:
             )
         ).code == 45:
             pass  # a file has gone at least: the one that was under way at the end of the slice
+        if answer.code == 44:
+            return False
         self._good(answer)
+        return True
+
+    def leave(self) -> None:
+        self._do(_LEAVE)
 
     def room(self) -> int | None:
         answer = ssh.run(self._host, ["sh", "-c", _ROOM, "ferryman", self._path], timeout=WITHIN)

@@ -7,10 +7,11 @@ from contextlib import suppress
 from typing import Any
 
 from ferryman.assess.backup import findings
-from ferryman.errors import Blocked, DriverError, NeedsAttention, RecordsUnusable, Refused
+from ferryman.errors import Blocked, DriverError, FerrymanError, NeedsAttention, RecordsUnusable, Refused
 from ferryman.execute import undo, unmaking, windows
 from ferryman.execute.observe import with_versions
 from ferryman.execute.reading import (
+    BY_ANOTHER,
     begin_backup,
     copied,
     copy_disks,
@@ -20,6 +21,7 @@ from ferryman.execute.reading import (
     save_guest,
     stopped_by,
 )
+from ferryman.execute.retry import BETTER_BY_ITSELF
 from ferryman.execute.runtime import step
 from ferryman.execute.shelf import backups_at, folder_at, host_of, manifest_of
 from ferryman.model.backup import (
@@ -52,12 +54,16 @@ def carry_out(ports: Ports, request: Request) -> Outcome:
 
 
 def before_move(ports: Ports, request: Request) -> None:
-    """The same before a move changes anything. Raises Refused, when it was put back, or NeedsAttention."""
+    """The same before a move changes anything. Raises NeedsAttention, or, when it was put back, Refused: or the kind of error by which it
+    failed where that gets better by itself, so that the move is tried again."""
     plan = from_plain(BackupPlan, step("plan-backup", look_and_plan, ports, request))
-    ended = _ended(ports, request, _made(ports, request, plan))
+    error = _made(ports, request, plan)
+    ended = _ended(ports, request, error)
     if ended.status is not Status.SUCCEEDED:
         what = f"backup of guest {request.guest}, without which it is not moved"
-        kind = NeedsAttention if ended.status is Status.NEEDS_ATTENTION else Refused
+        kind: type[FerrymanError] = next((one for one in BETTER_BY_ITSELF if type(error) is one), Refused)
+        if ended.status is Status.NEEDS_ATTENTION:
+            kind = NeedsAttention
         raise kind(what, ended.reason, ended.remedy or "ask again, or leave --backup-to away")
     step("move-on", _move_on, ports, request)
 
@@ -109,10 +115,15 @@ def _ended(ports: Ports, request: Request, error: Exception | None) -> Outcome:
 
 
 def _looked(ports: Ports, request: Request) -> bool:
-    """A place that does not answer tells nothing: then what is to be undone there stays registered, and it is looked at later."""
-    with suppress(DriverError):
+    """A place that does not answer tells nothing: as long as the folder may have its name nothing is undone. All was read by then."""
+    if "backup" not in ports.records.facts(request.id):
+        return False  # it was never to be given it
+    try:
         return _is_there(ports, request)
-    return False
+    except DriverError as error:
+        undo.release(ports, request)  # a failure of this stays registered
+        raise NeedsAttention(f"backup of {request.guest}", f"whether it is complete is not known: {error.what}: {error.why}",
+                             f"once that is there again: ferryman recover ({error.remedy})") from error  # fmt: skip
 
 
 def _succeeded(ports: Ports, request: Request) -> Outcome:
@@ -156,14 +167,17 @@ def observed(ports: Ports, request: Request, into: BackupPlace) -> tuple[tuple[F
     guest = with_versions(source, source.guest(request.guest_uuid))
     own = into.below(folder_of(guest.name, guest.uuid))
     there = backups_at(ports, own)
-    earlier = None if request.options.full else newest_whole(guest.uuid, there)
+    newest = newest_whole(guest.uuid, there)
+    earlier = None if request.options.full else newest
     seen = Seen(
         guest=guest,
         pools=source.facts().pools,
         checkpoints=tuple(one.name for one in source.checkpoints(guest.uuid)),
         earlier=earlier,
+        kept=tuple(disk.copy for disk in newest.manifest.disks if disk.copy) if newest and newest.manifest else (),
         chain=len(chain(earlier.name, there)) if earlier else 0,
         agent=guest.agent and source.can_freeze(guest.uuid),
+        frozen=guest.agent and source.is_frozen(guest.uuid),
         unlike=() if guest.off or not guest.persistent else source.guest(guest.uuid, as_defined=True).unlike,
         moves=request.kind is Kind.MOVE,
         run="" if guest.off else source.run_of(guest.uuid),
@@ -184,6 +198,7 @@ def make_folder(ports: Ports, request: Request, plan: BackupPlan) -> None:
     partial = partial_name(plan.name, request.id)
     ports.records.register_undo(request.id, unmaking.REMOVE_FOLDER, {"host": plan.place.host, "path": plan.place.path, "name": partial})  # fmt: skip
     folder_at(ports, plan.place).make(partial)
+    ports.records.keep_facts(request.id, {unmaking.FOLDER: unmaking.MADE, "backup_at": ports.clock.wall()})
 
 
 def write_manifest(ports: Ports, request: Request, plan: BackupPlan) -> None:
@@ -209,11 +224,11 @@ def write_manifest(ports: Ports, request: Request, plan: BackupPlan) -> None:
 
 
 def _is_there(ports: Ports, request: Request) -> bool:
-    """Whether this request's backup has its name."""
-    noted = ports.records.facts(request.id).get("backup_plan")
-    if noted is None:
+    """Whether this request's backup has its name. Raises DriverError when its place does not answer, or is not there."""
+    facts = ports.records.facts(request.id)
+    if "backup_plan" not in facts or facts.get(unmaking.FOLDER) == unmaking.REMOVED:
         return False
-    plan = from_plain(BackupPlan, noted)
+    plan = from_plain(BackupPlan, facts["backup_plan"])
     content = folder_at(ports, plan.place).read(f"{plan.name}/{MANIFEST}")
     return content is not None and manifest_of(content).request == request.id
 
@@ -245,7 +260,7 @@ def _manifest(ports: Ports, request: Request, plan: BackupPlan, sizes: dict[str,
         at=facts.get("backup_at", request.asked_at),
         ferryman=request.ferryman_version,
         request=request.id,
-        consistency=consistency(plan, frozen=bool(facts.get("backup_frozen"))),
+        consistency=consistency(plan, frozen=bool(facts.get("backup_frozen")), by_another=bool(facts.get(BY_ANOTHER))),
         disks=disks,
         files=tuple(from_plain(SmallFile, one) for one in facts["backup_files"]),
         checkpoint=plan.checkpoint,
@@ -277,7 +292,6 @@ def finish(ports: Ports, request: Request, plan: BackupPlan) -> None:
             source.delete_checkpoint(request.guest_uuid, name)
         except DriverError as error:
             records.keep_decision(request.id, f"checkpoint {name} of an earlier backup stays: {error.why}; the next backup removes it")  # fmt: skip
-    for disk in plan.disks:
-        if disk.base:  # what it knew the new copy's journal knows too
-            with suppress(DriverError):
-                ports.copier.forget(CopyTask(disk.base, Image(""), Image("")), host_of(ports, plan.place.host))
+    for copy in plan.superseded:
+        with suppress(DriverError):
+            ports.copier.forget(CopyTask(copy, Image(""), Image("")), host_of(ports, plan.place.host))

@@ -21,6 +21,7 @@ from ferryman.model.sample import Sample
 from ferryman.model.units import format_size
 from ferryman.plain import from_plain, to_plain
 from ferryman.ports import Ports
+from ferryman.verify.packed import same_files
 
 SAMPLE_EVERY = 0.5  # seconds
 OFF = "off"  # the moment of the last pass: one more of the same disk, whose length counts as in those before
@@ -126,7 +127,7 @@ def copy_tpm(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     if destination.unpack(plan.tpm, packed, request.id):
         text = f"kept what {request.destination} had as {plan.tpm}: {plan.tpm}.before-{request.id}"
         ports.records.keep_decision(request.id, text)
-    if destination.pack(plan.tpm) != packed:
+    if not same_files(destination.pack(plan.tpm), packed):
         return TransferEnd(f"TPM state {plan.tpm}: {request.destination} does not read back what was written",
                            remedy=f"look whether its file system is full or read-only: df and dmesg at {request.destination}")  # fmt: skip
     return TransferEnd("")

@@ -20,6 +20,7 @@ from ferryman.ports import Ports
 
 LOOK_EVERY = 2.0  # seconds between two looks at that room
 THAW_TRIES = 3
+BY_ANOTHER = "backup_frozen_by_another"  # a fact
 
 
 def stopped_by(ports: Ports, request: Request) -> None:
@@ -84,6 +85,8 @@ def _begin(ports: Ports, request: Request, plan: BackupPlan, *, since: bool) -> 
             records.keep_decision(request.id, f"everything is read and compared: QEMU cannot tell what was written since the earlier backup ({error.why})")  # fmt: skip
             records.keep_facts(request.id, {"backup_bitmaps": False})
             source.begin_backup(request.guest_uuid, _job(plan, request, since=False))
+        if records.facts(request.id).get(BY_ANOTHER):
+            records.keep_facts(request.id, {BY_ANOTHER: source.is_frozen(request.guest_uuid)})  # nor thawed since
     finally:
         if plan.freezes:
             _thaw(ports, request)
@@ -103,8 +106,15 @@ def _job(plan: BackupPlan, request: Request, *, since: bool) -> BackupJob:
 
 
 def _freeze(ports: Ports, request: Request) -> bool:
-    """Whether it is frozen now; the undo is registered before."""
+    """Whether we have frozen it now; the undo is registered before. What somebody else froze, for a snapshot of its own, is left alone."""
     records, source = ports.records, ports.hypervisor(request.source)
+    theirs = source.is_frozen(request.guest_uuid)
+    records.keep_facts(request.id, {BY_ANOTHER: theirs})
+    if theirs:
+        records.keep_decision(
+            request.id, "somebody else has its file systems frozen: ferryman neither freezes nor thaws them"
+        )
+        return False
     if not source.can_freeze(request.guest_uuid):  # nothing is frozen, and nobody would thaw
         records.keep_decision(request.id, "its file systems are not frozen, so the backup is as after a loss of power: its agent does not answer any more")  # fmt: skip
         return False
@@ -149,6 +159,7 @@ def hold_images(ports: Ports, request: Request, plan: BackupPlan) -> None:
     here = look(source, request.guest_uuid)
     if here.where is not Where.OFF:
         raise Refused(f"guest {request.guest}", f"it is {here.where.words} by now: somebody started it", "ask for the backup again: it is then made while the guest runs")  # fmt: skip
+    ports.records.keep_facts(request.id, {"backup_at": ports.clock.wall()})
 
 
 # Both

@@ -32,6 +32,7 @@ from ferryman.plan.chains import lacking
 from ferryman.plan.cold import HEALTHY_FOR
 from ferryman.plan.restore import Found, restore_plan
 from ferryman.ports import Ports
+from ferryman.verify.packed import same_files
 
 
 def carry_out(ports: Ports, request: Request) -> Outcome:
@@ -190,7 +191,7 @@ def restore_files(ports: Ports, request: Request, plan: RestorePlan) -> None:
     if destination.unpack(plan.tpm, packed, request.id):
         text = f"kept what {plan.destination} had as {plan.tpm}: {plan.tpm}.before-{request.id}"
         ports.records.keep_decision(request.id, text)
-    if base64.b64decode(destination.pack(plan.tpm)) != base64.b64decode(packed):
+    if not same_files(destination.pack(plan.tpm), packed):
         raise Refused(f"TPM state {plan.tpm}", f"{plan.destination} does not read back what was written",
                       f"look whether its file system is full or read-only: df and dmesg at {plan.destination}")  # fmt: skip
 

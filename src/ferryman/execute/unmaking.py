@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from ferryman.errors import DriverError, FerrymanError
+from ferryman.errors import DriverError, FerrymanError, NeedsAttention
 from ferryman.execute.shelf import folder_at, host_of
 from ferryman.model.backup import BackupPlace
 from ferryman.model.copy import CopyTask, Image
@@ -18,6 +18,7 @@ THAW = "thaw"
 END_BACKUP = "end-backup"
 DISCARD_BACKUP_COPY = "discard-backup-copy"
 REMOVE_FOLDER = "remove-folder"
+FOLDER, MADE, REMOVED = "backup_folder", "made", "removed"  # a fact, and its values
 LEAST_SCRATCH = 64 * MIB  # bytes free beside scratch files: with less a backup is ended, before the guest notices
 
 
@@ -99,7 +100,14 @@ def _discard_backup_copy(ports: Ports, request: Request, arguments: dict[str, An
 
 
 def _remove_folder(ports: Ports, request: Request, arguments: dict[str, Any]) -> None:
-    folder_at(ports, BackupPlace(arguments["host"], arguments["path"])).remove(arguments["name"], request.id)
+    """A place that is not there has lost nothing: it may not be mounted. That it is empty, and goes by our own hand, is noted before."""
+    place, noted = BackupPlace(arguments["host"], arguments["path"]), ports.records.facts(request.id).get(FOLDER)
+    if noted != REMOVED:
+        if not folder_at(ports, place).remove(arguments["name"], request.id) and noted == MADE:
+            raise NeedsAttention(f"folder {place.words}", f"it is not there, so {arguments['name']} in it could not be removed",
+                                 f"mount its file system; or, if somebody has removed it: mkdir {place.words}")  # fmt: skip
+        ports.records.keep_facts(request.id, {FOLDER: REMOVED})
+    folder_at(ports, place).leave()
 
 
 ACTS: dict[str, Callable[[Ports, Request, dict[str, Any]], None]] = {

@@ -17,6 +17,7 @@ class Consistency(StrEnum):
     """In which state the disks are. The value is stored and shown."""
 
     FROZEN = "frozen"  # by the guest's agent: its file systems are in order
+    BY_ANOTHER = "frozen by another"  # before and after they were taken: their file systems are in order too
     CRASH = "crash-consistent"  # as after a loss of power
     OFF = "shut off"  # nobody wrote to them
     READ_ONLY = "read-only"  # nor may the guest, which runs
@@ -100,7 +101,7 @@ class Manifest:
     checkpoint: str = ""  # since which the guest's disks remember what is written; empty: none was made
     run: str = ""  # token of the run of the guest in which that was made: in another one it proves nothing
     left_out: tuple[str, ...] = ()  # drives whose medium is not in it
-    not_in_it: tuple[str, ...] = ()  # what else of the guest is not, each in words
+    not_in_it: tuple[str, ...] = ()  # what of the guest is not, each in words
 
     @property
     def upon(self) -> tuple[str, ...]:
@@ -168,6 +169,9 @@ class BackupPlan:
     tpm: str = ""  # directory
     left_out: tuple[str, ...] = ()
     not_in_it: tuple[str, ...] = ()
+    superseded: tuple[
+        str, ...
+    ] = ()  # copies into the newest one before: the next will stand upon this one, and go by its journals
     chain: int = 1  # so many backups must be there for this one, itself counted
 
 

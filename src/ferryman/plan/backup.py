@@ -47,8 +47,10 @@ class Seen:
     pools: tuple[Pool, ...]  # of its host
     checkpoints: tuple[str, ...]  # each after the one it was made upon
     earlier: Backup | None  # the newest whole one in the same place; None: none is there, or none is wanted
+    kept: tuple[str, ...] = ()  # copies whose journals the newest whole one left, wanted or not
     chain: int = 0  # so many backups it needs, itself counted
     agent: bool = False  # the guest's agent answers, and may freeze and thaw
+    frozen: bool = False  # somebody else has its file systems frozen
     unlike: tuple[Unlike, ...] = ()  # what a running guest and its definition do not have alike
     moves: bool = False  # the guest is moved next, and a checkpoint would not travel
     run: str = ""  # token of the guest's present run; empty: it has none, or is off
@@ -73,7 +75,7 @@ def backup_plan(seen: Seen, options: Options, *, place: BackupPlace, name: str, 
         steps=(),
         guest_runs=running,
         running=running and any(disk.exported for disk in disks),
-        freezes=running and seen.agent,
+        freezes=running and (seen.agent or seen.frozen),
         checkpoint=checkpoint,
         run=seen.run if any(disk.since for disk in disks) else "",
         older=tuple(one for one in seen.checkpoints if one.startswith(CHECKPOINT)) if running else (),
@@ -82,6 +84,7 @@ def backup_plan(seen: Seen, options: Options, *, place: BackupPlace, name: str, 
         tpm=tpm_state(guest),
         left_out=left_out(guest),
         not_in_it=not_in_it(seen),
+        superseded=seen.kept,
         chain=1 + (seen.chain if any(disk.upon for disk in disks) else 0),
     )
     return _with_steps(plan)
@@ -98,7 +101,17 @@ def left_out(guest: Guest) -> tuple[str, ...]:
 
 
 def not_in_it(seen: Seen) -> tuple[str, ...]:
-    """What of the guest no backup holds, and nobody would miss in it by looking at the disks; each in words."""
+    """What of the guest the backup does not hold; each in words."""
+    guest = seen.guest
+    media = [f"the medium in {target}" for target in left_out(guest)]
+    snapshots = [f"snapshot {name}" for name in guest.snapshots]
+    saved = ["saved memory"] if guest.managed_save and guest.off else []
+    store = [f"firmware variables {guest.nvram_store}"] if guest.nvram_store else []
+    return (*outside(seen), *media, *snapshots, *saved, *(f"state {path}" for path in guest.state_files), *store)
+
+
+def outside(seen: Seen) -> tuple[str, ...]:
+    """That part of it which is no state of the guest's own, or not yet."""
     disks = [
         f"disk {one.name} ({one.defined})" + (": the guest has it from its next start on" if not one.live else ": the guest has another one until its next start")
         for one in seen.unlike
@@ -110,16 +123,19 @@ def not_in_it(seen: Seen) -> tuple[str, ...]:
         if one.kind == "disk" and not one.defined
     ]
     devices = [f"{one.kind} {one.name}" for one in seen.guest.host_devices]
-    return (*disks, *attached, *devices)
+    boot = [f"file {path} of the host, from which it boots" for path in seen.guest.boot_files]
+    return (*disks, *attached, *devices, *boot)
 
 
-def consistency(plan: BackupPlan, *, frozen: bool) -> Consistency:
+def consistency(plan: BackupPlan, *, frozen: bool, by_another: bool = False) -> Consistency:
     """In which state the disks are."""
     if not plan.guest_runs:
         return Consistency.OFF
     if not plan.running:
         return Consistency.READ_ONLY
-    return Consistency.FROZEN if frozen else Consistency.CRASH
+    if frozen:
+        return Consistency.FROZEN
+    return Consistency.BY_ANOTHER if by_another else Consistency.CRASH
 
 
 def _held(disk: Disk) -> Held:

@@ -85,7 +85,7 @@ class Folder(Protocol):
         ...
 
     def read(self, name: str) -> bytes | None:
-        """A small file; None when there is none."""
+        """A small file; None when there is none. Raises DriverError when the directory itself is not there: it may not be mounted."""
         ...
 
     def write(self, name: str, content: bytes) -> None:
@@ -104,8 +104,13 @@ class Folder(Protocol):
         """Give a folder its name for good. Done already: nothing happens."""
         ...
 
-    def remove(self, partial: str, request: str) -> None:
-        """Remove a folder that is under way for that request; another is refused. None there: nothing happens."""
+    def remove(self, partial: str, request: str) -> bool:
+        """Remove a folder that is under way for that request; another is refused. None there: nothing happens. False: the directory itself
+        is not there, and may not be mounted."""
+        ...
+
+    def leave(self) -> None:
+        """Remove the directory itself if nothing is in it."""
         ...
 
     def room(self) -> int | None:

@@ -118,7 +118,11 @@ class Hypervisor(Protocol):
         ...
 
     def can_freeze(self, uuid: str) -> bool:
-        """Whether the guest's agent answers now, and may freeze and thaw."""
+        """Whether the guest's agent answers now, and may freeze and thaw; while file systems are frozen many a one may not freeze."""
+        ...
+
+    def is_frozen(self, uuid: str) -> bool:
+        """Whether the guest's agent says that its file systems are frozen now, whoever had them frozen."""
         ...
 
     def freeze(self, uuid: str) -> int:
@@ -318,7 +322,7 @@ class Hypervisor(Protocol):
         ...
 
     def run_of(self, uuid: str) -> str:
-        """The token of the guest's present run: as long as it is the same, so is its QEMU. Empty: it has none, or does not run."""
+        """The token of the guest's present run: as long as it is the same, so is its QEMU, or it was only put to sleep. Empty: it has none, or does not run."""
         ...
 
     def name_run(self, uuid: str, token: str) -> None:

@@ -225,6 +225,9 @@ class LibvirtHypervisor:
     def can_freeze(self, uuid: str) -> bool:
         return self._look(uuid, "agent", power.can_freeze)
 
+    def is_frozen(self, uuid: str) -> bool:
+        return self._look(uuid, "agent", power.is_frozen)
+
     def freeze(self, uuid: str) -> int:
         def act(link: libvirt.virConnect) -> int:
             domain = link.lookupByUUIDString(uuid)

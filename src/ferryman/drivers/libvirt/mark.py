@@ -34,7 +34,8 @@ def run(domain: libvirt.virDomain) -> str:
 
 
 def name_run(domain: libvirt.virDomain, token: str) -> None:
-    """Give this run of the guest its token, which ends with its QEMU."""
+    """Give this run of the guest its token, which ends with its QEMU. Put to sleep (managedsave) it goes into the saved file, and is there again
+    in the QEMU that wakes it: so do the bitmaps, which QEMU stores in the image before it ends, and nobody may write to that meanwhile."""
     domain.setMetadata(
         libvirt.VIR_DOMAIN_METADATA_ELEMENT,
         xml.run_text(token),

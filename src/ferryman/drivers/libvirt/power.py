@@ -66,18 +66,23 @@ def agent_answers(domain: libvirt.virDomain) -> bool:
 
 def can_freeze(domain: libvirt.virDomain) -> bool:
     """Many an agent answers that was built without it, or whose owner has forbidden it: such a one would not thaw either."""
-    said = _asked(domain, "guest-info") or {}
+    said: dict[str, Any] = _asked(domain, "guest-info") or {}
     allowed = {one["name"] for one in said.get("supported_commands", ()) if one["enabled"]}
     return allowed >= {"guest-fsfreeze-freeze", "guest-fsfreeze-thaw"}
 
 
-def _asked(domain: libvirt.virDomain, command: str) -> dict[str, Any] | None:
+def is_frozen(domain: libvirt.virDomain) -> bool:
+    """An agent that does not say so has frozen nothing that is known of."""
+    return bool(_asked(domain, "guest-fsfreeze-status") == "frozen")
+
+
+def _asked(domain: libvirt.virDomain, command: str) -> Any:
     """What the guest's agent answers; None when it does not."""
     if not domain.isActive() or not agent_connected(domain.XMLDesc(0)):
         return None
     with suppress(libvirt.libvirtError):
         answer = libvirt_qemu.qemuAgentCommand(domain, json.dumps({"execute": command}), PING_WITHIN, 0)
-        return dict(json.loads(answer)["return"])
+        return json.loads(answer)["return"]
     return None
 
 
