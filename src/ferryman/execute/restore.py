@@ -37,7 +37,7 @@ from ferryman.model.plan import Changes, NewDisk, Volume
 from ferryman.model.request import Request
 from ferryman.model.restore import RestorePlan
 from ferryman.plain import from_plain, to_plain
-from ferryman.plan.chains import lacking
+from ferryman.plan.chains import lacking, least
 from ferryman.plan.cold import HEALTHY_FOR
 from ferryman.plan.restore import Found, restore_plan
 from ferryman.ports import Ports
@@ -150,6 +150,8 @@ def observed(ports: Ports, request: Request) -> tuple[tuple[Finding, ...], Resto
         guest=guest,
         there=there,
         machine=destination.machine(guest),
+        ground=ports.between.around(guest, destination),
+        least={disk.target: least(name, disk.target, beside) for disk in manifest.disks},
         volumes={pool.name: destination.volume_names(pool.name) for pool in there.pools if pool.active},
         elsewhere={} if request.options.name else _elsewhere(ports, request),
     )
