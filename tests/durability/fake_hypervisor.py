@@ -141,7 +141,7 @@ class FakeHypervisor(FakeJobs):
 
     def define_anew(self, definition: str, changes: Changes, wanted: Mark) -> None:
         with self.world.opened() as content:
-            dies = content.pop("dies", "")
+            dies, lost = content.pop("dies", ""), content.pop("answer_lost", False)
             if content.pop("somebody_defines", False):
                 content[self.host.name] = {"state": "off", "autostart": True}
             here = content[self.host.name]
@@ -153,6 +153,8 @@ class FakeHypervisor(FakeJobs):
             os.kill(os.getpid(), signal.SIGKILL)
         if taken:
             raise DriverError("guest web", "it is already defined with that UUID")
+        if lost:
+            raise Unreachable(f"libvirtd at {self.host.uri}", "the connection was closed")
 
     def defined_for(self, uuid: str, request: str) -> bool:
         with self.world.opened() as content:
@@ -182,7 +184,10 @@ class FakeHypervisor(FakeJobs):
     def undefine(self, uuid: str, *, snapshots: bool = False) -> None:
         with self.world.opened() as content:
             assert content[self.host.name]["state"] == "off"
-            content[self.host.name] = None
+            if not (fails := content.pop("undefine_fails", "")):
+                content[self.host.name] = None
+        if fails:
+            raise DriverError("guest web", fails)
 
     def set_autostart(self, uuid: str, on: bool) -> None:
         with self.world.opened() as content:

@@ -294,6 +294,16 @@ def test_a_volume_that_was_made_in_the_moment_of_a_crash_is_named(tmp_path: Path
     assert [one for one in decisions if "left as it is: volume web.qcow2 in pool shared at b" in one]
 
 
+def test_as_long_as_its_definition_cannot_be_taken_back_its_disks_stay(tmp_path: Path) -> None:
+    gone(tmp_path)
+    change(tmp_path, answer_lost=True, undefine_fails="it is busy")
+    assert carry(tmp_path, "restore").returncode == 0
+    assert "it is busy" in ended(tmp_path, "needs attention").outcome.reason  # type: ignore[union-attr]
+    assert world(tmp_path)["volumes"] == [VOLUME]
+    assert carry(tmp_path, "recover").returncode == 0
+    back(tmp_path)
+
+
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_while_it_is_put_back(tmp_path: Path, moment: str) -> None:
     gone(tmp_path)
