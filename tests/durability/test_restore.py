@@ -249,11 +249,13 @@ def test_killed_between_its_definition_and_its_name_it_gets_that(tmp_path: Path,
     back(tmp_path)
 
 
-def test_without_its_name_it_is_not_called_brought_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("settled", [False, True])
+def test_without_its_name_it_is_neither_called_brought_back_nor_taken_back(tmp_path: Path, settled: bool) -> None:
     gone(tmp_path)
     change(tmp_path, dies="unnamed")
     carry(tmp_path, "restore")
-    of_yesterday(tmp_path)
+    if settled:
+        of_yesterday(tmp_path)
     away = (tmp_path / HERE).rename(tmp_path / "unmounted")
     assert carry(tmp_path, "recover").returncode == 0
     assert "has not got its name" in ended(tmp_path, "needs attention").outcome.reason  # type: ignore[union-attr]

@@ -259,13 +259,13 @@ def _task(ports: Ports, request: Request, plan: RestorePlan, disk: NewDisk) -> C
 
 def define(ports: Ports, request: Request, plan: RestorePlan) -> None:
     """The hosts are asked once more: the copy may have taken long. Run again after a crash it goes on, whoever cancels it then."""
-    destination = ports.hypervisor(plan.destination)
-    begun = _is_ours(ports, request, plan)
-    if not begun:
-        _stopped_by(ports, request)
-    elsewhere = {} if plan.identity or begun else _elsewhere(ports, request)
-    there = look(destination, request.guest_uuid).where
-    if elsewhere or (there is not Where.ABSENT and not begun):
+    if _is_ours(ports, request, plan):
+        _complete(ports, request, plan)
+        return
+    _stopped_by(ports, request)
+    elsewhere = {} if plan.identity else _elsewhere(ports, request)
+    there = look(ports.hypervisor(plan.destination), request.guest_uuid).where
+    if elsewhere or there is not Where.ABSENT:
         where = "; ".join(f"{host}: {why}" for host, why in elsewhere.items()) or f"it is {there.words} there"
         raise Refused(f"guest {plan.guest} ({request.guest_uuid})", f"somebody brought it meanwhile: {where}", "bring the backup back as a second guest: --name NEW")  # fmt: skip
     _keep_definition(ports, request, plan)
@@ -290,23 +290,27 @@ def _is_ours(ports: Ports, request: Request, plan: RestorePlan) -> bool:
         raise _not_known(plan, error) from error
 
 
-def _is_defined(ports: Ports, request: Request, plan: RestorePlan) -> bool:
-    """By this request, so that all of it is there. One that was left between its definition and its name is given that."""
-    destination = ports.hypervisor(plan.destination)
-    if ports.records.facts(request.id).get("restored"):
-        try:
-            return destination.place(request.guest_uuid).where is not Where.ABSENT
-        except DriverError as error:
-            raise _not_known(plan, error) from error
-    if not _is_ours(ports, request, plan):
-        return False
+def _complete(ports: Ports, request: Request, plan: RestorePlan) -> None:
+    """One that was left between its definition and its name is given that. Raises NeedsAttention: none of it is taken back."""
     try:
-        if plan.guest not in [one.name for one in destination.guests() if one.uuid == request.guest_uuid]:
+        if plan.guest not in [one.name for one in ports.hypervisor(plan.destination).guests() if one.uuid == request.guest_uuid]:  # fmt: skip
             _keep_definition(ports, request, plan)
     except (DriverError, Refused) as error:
         raise NeedsAttention(error.what, f"{plan.guest} has not got its name at {plan.destination} yet: {error.why}",
                              error.remedy or "mend the cause, then ferryman recover") from error  # fmt: skip
-    return True
+
+
+def _is_defined(ports: Ports, request: Request, plan: RestorePlan) -> bool:
+    """By this request, so that all of it is there."""
+    if not ports.records.facts(request.id).get("restored"):
+        ours = _is_ours(ports, request, plan)
+        if ours:
+            _complete(ports, request, plan)
+        return ours
+    try:
+        return ports.hypervisor(plan.destination).place(request.guest_uuid).where is not Where.ABSENT
+    except DriverError as error:
+        raise _not_known(plan, error) from error
 
 
 def _not_known(plan: RestorePlan, error: DriverError) -> NeedsAttention:
