@@ -53,7 +53,7 @@ class FakeHypervisor(FakeJobs):
         return (
             GuestOnHost(
                 UUID,
-                guest.name,
+                content.get("name", guest.name),
                 "shut off" if content["state"] == "off" else content["state"],
                 True,
                 content["autostart"],
@@ -69,7 +69,7 @@ class FakeHypervisor(FakeJobs):
     def guest(self, name_or_uuid: str, *, as_defined: bool = False) -> Guest:
         world = self.world.read()
         guest = replace(
-            good_guest(), host=self.host.name, autostart=world[self.host.name]["autostart"], mark=self.mark(UUID), agent=bool(world.get("agent")),
+            good_guest(), tpm="emulator" if world.get("tpm") else "", host=self.host.name, autostart=world[self.host.name]["autostart"], mark=self.mark(UUID), agent=bool(world.get("agent")),
             snapshots=tuple(world.get("snapshots", ())),
             jobs=tuple(Job(kind) for kind in (self.place(UUID).job, world[self.host.name].get("block_job")) if kind),
         )  # fmt: skip
@@ -141,19 +141,27 @@ class FakeHypervisor(FakeJobs):
 
     def define_anew(self, definition: str, changes: Changes, wanted: Mark) -> None:
         with self.world.opened() as content:
-            dies = content.pop("dies", "")
+            dies, lost = content.pop("dies", ""), content.pop("answer_lost", False)
             if content.pop("somebody_defines", False):
                 content[self.host.name] = {"state": "off", "autostart": True}
             here = content[self.host.name]
             taken = here and (here.get("mark") or {}).get("request") != wanted.request
             if not taken and dies != "asked":
-                content[self.host.name] = {"state": "off", "autostart": False, "mark": to_plain(wanted)}
+                unnamed = {"name": f"ferryman-restore-{wanted.request}"} if dies == "unnamed" else {}
+                content[self.host.name] = {"state": "off", "autostart": False, "mark": to_plain(wanted)} | unnamed
         if dies:
             os.kill(os.getpid(), signal.SIGKILL)
         if taken:
             raise DriverError("guest web", "it is already defined with that UUID")
+        if lost:
+            raise Unreachable(f"libvirtd at {self.host.uri}", "the connection was closed")
 
     def defined_for(self, uuid: str, request: str) -> bool:
+        with self.world.opened() as content:
+            away = content.get("looks_fail", 0)
+            content["looks_fail"] = max(away - 1, 0)
+        if away:
+            raise Unreachable(f"libvirtd at {self.host.uri}", "it is being started")
         found = self.mark(uuid)
         return found is not None and found.request == request
 
@@ -166,7 +174,8 @@ class FakeHypervisor(FakeJobs):
             content[self.host.name]["run"] = token
 
     def described(self, definition: str) -> Guest:
-        return replace(good_guest(), host=self.host.name, state=State.SHUT_OFF, nvram=NVRAM)
+        tpm = "emulator" if self.world.read().get("tpm") else ""
+        return replace(good_guest(), host=self.host.name, state=State.SHUT_OFF, nvram=NVRAM, tpm=tpm)
 
     def try_definition(self, definition: str, changes: Changes) -> None:
         if why := self.world.read().get("refuses"):
@@ -175,7 +184,10 @@ class FakeHypervisor(FakeJobs):
     def undefine(self, uuid: str, *, snapshots: bool = False) -> None:
         with self.world.opened() as content:
             assert content[self.host.name]["state"] == "off"
-            content[self.host.name] = None
+            if not (fails := content.pop("undefine_fails", "")):
+                content[self.host.name] = None
+        if fails:
+            raise DriverError("guest web", fails)
 
     def set_autostart(self, uuid: str, on: bool) -> None:
         with self.world.opened() as content:
@@ -313,6 +325,9 @@ class FakeHypervisor(FakeJobs):
         with self.world.opened() as content:
             assert self.host.name + volume.path not in content["volumes"]
             content["volumes"].append(self.host.name + volume.path)
+            dies = content.get("dies") == "made" and content.pop("dies")
+        if dies:
+            os.kill(os.getpid(), signal.SIGKILL)
         return volume
 
     def volume_path(self, pool: str, name: str) -> str:
@@ -383,6 +398,8 @@ class FakeHypervisor(FakeJobs):
             return bool(before)
 
     def adopt(self, directory: str, request: str) -> bool:
+        if self.host.name in self.world.read().get("no_ssh", ()):
+            raise Unreachable(f"ssh to host {self.host.name}", "connection refused")
         return bool(self.world.read()["tpm"].get("before"))
 
     def remove_aside(self, path: str, request: str) -> bool:

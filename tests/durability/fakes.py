@@ -38,6 +38,9 @@ class FakeBetween:
         disks = tuple(DiskReach(disk.target, Reach.DIFFERENT, "not seen") for disk in guest.disks)
         return replace(ground, disks=disks, volumes={"shared": destination.volume_names("shared")})
 
+    def around(self, guest: Guest, host: Hypervisor) -> Ground:
+        return good_site().ground
+
     def carry(self, source: Hypervisor, path: str, destination: Hypervisor, volume: Volume) -> int:
         return 0
 

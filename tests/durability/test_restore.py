@@ -10,6 +10,7 @@ import pytest
 
 from ferryman.model.backup import MANIFEST
 from ferryman.model.outcome import Report
+from tests.durability.fakes import records_of_both
 from tests.durability.killing import MOMENTS, every_moment
 from tests.durability.processes import carry
 from tests.durability.test_backup import HERE, folders, made, newest
@@ -20,9 +21,10 @@ STEPS = ("plan-restore", "make-volumes", "try-definition", "restore-files", "cop
 VOLUME = "b/srv/shared/web.qcow2"
 
 
-def gone(state: Path, guest: str = "off") -> None:
+def gone(state: Path, guest: str = "off", **changes: Any) -> None:
     """A backup is there, and its guest is not any more."""
     made(state, guest)
+    change(state, **changes)
     assert carry(state, "backup").returncode == 0
     assert folders(state)
     change(state, a=None, copied=[], journals={}, files={"a": {}, "b": {}})
@@ -166,6 +168,12 @@ def test_one_that_comes_up_elsewhere_under_the_copy_is_not_brought_back(tmp_path
     assert "somebody brought it meanwhile" in nothing_made(tmp_path, "failed").outcome.reason  # type: ignore[union-attr]
 
 
+def of_yesterday(state: Path) -> None:
+    """What was left is settled, not replayed."""
+    with closing(sqlite3.connect(state / "dbos.sqlite")) as database, database:
+        database.execute("UPDATE workflow_status SET application_version = 'of yesterday'")
+
+
 def theirs(state: Path) -> Report:
     """Somebody's definition of the same UUID is as they made it; of ours nothing stays."""
     now = world(state)
@@ -190,9 +198,8 @@ def test_a_definition_that_somebody_makes_while_we_are_gone_is_theirs(tmp_path: 
     change(tmp_path, dies="asked")
     carry(tmp_path, "restore")
     change(tmp_path, b={"state": "off", "autostart": True})
-    if again == "recover-of-yesterday":  # settled, not replayed
-        with closing(sqlite3.connect(tmp_path / "dbos.sqlite")) as database, database:
-            database.execute("UPDATE workflow_status SET application_version = 'of yesterday'")
+    if again == "recover-of-yesterday":
+        of_yesterday(tmp_path)
     assert carry(tmp_path, "recover").returncode == 0
     theirs(tmp_path)
 
@@ -202,6 +209,99 @@ def test_killed_right_after_it_was_defined_it_is_ours(tmp_path: Path) -> None:
     change(tmp_path, dies="defined")
     carry(tmp_path, "restore")
     assert world(tmp_path)["b"]["mark"]["request"]
+    assert carry(tmp_path, "recover").returncode == 0
+    back(tmp_path)
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_a_host_that_does_not_answer_once_does_not_cost_the_guest(tmp_path: Path, settled: bool) -> None:
+    """It may have been started, used and shut off by then."""
+    gone(tmp_path)
+    carry(tmp_path, "restore", "define-restored:inside")
+    if settled:
+        of_yesterday(tmp_path)
+    change(tmp_path, looks_fail=1)
+    assert carry(tmp_path, "recover").returncode == 0
+    assert "is not known: it is being started" in ended(tmp_path, "needs attention").outcome.reason  # type: ignore[union-attr]
+    assert world(tmp_path)["b"]["mark"]
+    assert world(tmp_path)["volumes"] == [VOLUME]
+    assert carry(tmp_path, "recover").returncode == 0
+    back(tmp_path)
+
+
+def test_cancelled_once_it_is_defined_it_stays(tmp_path: Path) -> None:
+    gone(tmp_path)
+    carry(tmp_path, "restore", "define-restored:inside")
+    records_of_both(tmp_path).ask_cancel(newest(tmp_path).request.id, "somebody")
+    assert carry(tmp_path, "recover").returncode == 0
+    back(tmp_path)
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_killed_between_its_definition_and_its_name_it_gets_that(tmp_path: Path, settled: bool) -> None:
+    gone(tmp_path)
+    change(tmp_path, dies="unnamed")
+    carry(tmp_path, "restore")
+    assert world(tmp_path)["b"]["name"].startswith("ferryman-restore-")
+    if settled:
+        of_yesterday(tmp_path)
+    assert carry(tmp_path, "recover").returncode == 0
+    back(tmp_path)
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_without_its_name_it_is_neither_called_brought_back_nor_taken_back(tmp_path: Path, settled: bool) -> None:
+    gone(tmp_path)
+    change(tmp_path, dies="unnamed")
+    carry(tmp_path, "restore")
+    if settled:
+        of_yesterday(tmp_path)
+    away = (tmp_path / HERE).rename(tmp_path / "unmounted")
+    assert carry(tmp_path, "recover").returncode == 0
+    assert "has not got its name" in ended(tmp_path, "needs attention").outcome.reason  # type: ignore[union-attr]
+    away.rename(tmp_path / HERE)
+    assert carry(tmp_path, "recover").returncode == 0
+    back(tmp_path)
+
+
+@pytest.mark.parametrize("moment", ["", "finish-restore:inside"])
+def test_what_fails_once_it_is_brought_back_takes_nothing_back(tmp_path: Path, moment: str) -> None:
+    gone(tmp_path, tpm={"a": "c3RhdGU="})
+    change(tmp_path, no_ssh=["b"])
+    carry(tmp_path, "restore", moment)
+    if moment:
+        of_yesterday(tmp_path)
+        carry(tmp_path, "recover")
+    back(tmp_path)
+    assert "says whose TPM state it was until now: connection refused" in " ".join(newest(tmp_path).decisions)
+
+
+def test_one_that_is_removed_before_its_restore_was_settled_is_not_called_brought_back(tmp_path: Path) -> None:
+    gone(tmp_path)
+    carry(tmp_path, "restore", "finish-restore:inside")
+    of_yesterday(tmp_path)
+    change(tmp_path, b=None)
+    assert carry(tmp_path, "recover").returncode == 0
+    assert "its definition was removed since" in ended(tmp_path, "failed").outcome.reason  # type: ignore[union-attr]
+    assert world(tmp_path)["volumes"] == [VOLUME]
+
+
+def test_a_volume_that_was_made_in_the_moment_of_a_crash_is_named(tmp_path: Path) -> None:
+    gone(tmp_path)
+    change(tmp_path, dies="made")
+    carry(tmp_path, "restore")
+    assert carry(tmp_path, "recover").returncode == 0
+    assert world(tmp_path)["volumes"] == [VOLUME, "b/srv/shared/web-2.qcow2"]
+    decisions = ended(tmp_path, "succeeded").decisions
+    assert [one for one in decisions if "left as it is: volume web.qcow2 in pool shared at b" in one]
+
+
+def test_as_long_as_its_definition_cannot_be_taken_back_its_disks_stay(tmp_path: Path) -> None:
+    gone(tmp_path)
+    change(tmp_path, answer_lost=True, undefine_fails="it is busy")
+    assert carry(tmp_path, "restore").returncode == 0
+    assert "it is busy" in ended(tmp_path, "needs attention").outcome.reason  # type: ignore[union-attr]
+    assert world(tmp_path)["volumes"] == [VOLUME]
     assert carry(tmp_path, "recover").returncode == 0
     back(tmp_path)
 

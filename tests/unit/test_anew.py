@@ -57,5 +57,12 @@ def test_killed_before_it_was_marked_it_goes_on(link: libvirt.virConnect) -> Non
     assert link.lookupByUUIDString(UUID).name() == "web"
 
 
+def test_one_that_somebody_has_renamed_since_stays_as_it_is(link: libvirt.virConnect) -> None:
+    anew.define(link, definition(), OURS)
+    link.lookupByUUIDString(UUID).rename("web-old")
+    anew.define(link, definition(), OURS)
+    assert link.lookupByUUIDString(UUID).name() == "web-old"
+
+
 def test_a_guest_that_is_not_there_is_nobodys(link: libvirt.virConnect) -> None:
     assert not anew.is_ours(link, UUID, "r1")

@@ -80,3 +80,11 @@ def test_host_devices_are_told_apart_by_how_many_there_are_of_a_kind() -> None:
 def test_a_disk_that_was_copied_live_to_another_image_is_unlike_its_definition() -> None:
     one, other = (DOMAIN.format(memory=1, devices=BOTH.replace("/srv/a.raw", path)) for path in ("/new", "/old"))
     assert xml.unlike(xml.definition(one), xml.definition(other)) == (Unlike("disk", "vda", "/new", "/old"),)
+
+
+def test_a_definition_alone_tells_what_its_host_must_have() -> None:
+    devices = "<graphics type='vnc'><listen type='address' address='192.0.2.7'/></graphics><graphics type='vnc'><listen type='network' network='lan'/></graphics>"
+    text = DOMAIN.format(memory=1, devices=devices).replace("<os>", "<vcpu cpuset='3'>1</vcpu><os><kernel>/boot/vmlinuz</kernel><loader>/code.fd</loader>")  # fmt: skip
+    found = inventory.described("a", text)
+    assert (found.boot_files, found.loader, found.pinned_cpus) == (("/boot/vmlinuz",), "/code.fd", (3,))
+    assert (found.listens, found.listen_networks) == (("192.0.2.7",), ("lan",))

@@ -165,9 +165,9 @@ def test_what_of_its_state_or_its_boot_is_not_in_it_is_told_once_and_stands_in_t
 
 
 def test_a_disk_that_was_attached_to_the_running_guest_alone_gets_no_volume_that_nobody_uses() -> None:
-    one = found(manifest=manifest(disk(), disk(target="vdc", file="vdc.qcow2", source="/srv/shared/plugged.raw")))
+    one = found(manifest=manifest(disk(), disk(target="vdc", file="vdc.qcow2", source="/mnt/usb/plugged.raw", pool="")))
     assert [new.target for new in restore_plan(one, Options(), uuid=UUID).new_disks] == ["vda"]
-    assert told(one, Options())["restore-disk"] is Severity.WARNING
+    assert told(one, Options()) == {"restore-disk": Severity.WARNING}  # no pool of its own is wanted for it
 
 
 def test_a_disk_that_nobody_may_write_to_is_read_from_its_image_while_the_guest_runs() -> None:
@@ -334,6 +334,8 @@ def found(**changes: Any) -> Found:
         guest(state=State.SHUT_OFF),
         there,
         good_site().machine,
+        good_site().ground,
+        {},
         {"shared": ()},
         {},
     )
@@ -385,6 +387,65 @@ def test_what_speaks_against_a_restore_or_should_be_known(code: str) -> None:
     severities = told(*RESTORE_CASES[code])
     assert code in severities
     assert (severities[code] is Severity.BLOCKER) is (code in REFUSED)
+
+
+LARGE = disk(bytes=MIB, upon="full")  # an increment
+
+
+@pytest.mark.parametrize(
+    ("kind", "free", "least", "fits"),
+    [
+        ("dir", 2 * MIB, {}, True),
+        ("dir", 2 * MIB, {"vda": GIB}, False),
+        ("dir", 2 * GIB, {"vda": GIB}, True),
+        ("logical", 2 * GIB, {"vda": GIB}, False),  # whole from the beginning
+        ("logical", 20 * GIB, {"vda": GIB}, True),
+    ],
+)
+def test_there_must_be_room_for_what_a_disk_holds_at_least(kind: str, free: int, least: Any, fits: bool) -> None:
+    pools = (Pool("shared", kind, True, True, "/srv/shared", free),)
+    assert ("restore-room" in told(found(manifest=manifest(LARGE), there=there(pools=pools), least=least), Options())) is not fits  # fmt: skip
+
+
+def test_a_disk_holds_as_much_at_least_as_the_largest_of_its_images() -> None:
+    beside = {"1": backup("1", disk(bytes=4 * GIB)), "2": backup("2", disk(upon="1", bytes=MIB)), "other": backup("other", disk(bytes=9 * GIB))}  # fmt: skip
+    assert [chains.least(name, "vda", beside) for name in ("1", "2")] == [4 * GIB, 4 * GIB]
+    (new,) = restore_plan(found(least={"vda": 4 * GIB}), Options(), uuid=UUID).new_disks
+    assert new.allocation == 4 * GIB
+
+
+def test_a_drive_is_empty_also_where_its_medium_was_in_the_definition_alone() -> None:
+    iso = Disk("sda", "cdrom", "file", "/iso/x.iso", "raw", "", True, False)
+    one = found(guest=replace(guest(), disks=(*guest().disks, iso, replace(iso, target="sdb", source=""))))
+    plan = restore_plan(one, Options(), uuid=UUID)
+    assert (plan.emptied, plan.missing) == (("sda",), ())
+    assert told(one, Options()) == {"restore-media": Severity.NOTE}
+    assert restore_plan(replace(one, manifest=manifest(left_out=("sda", "fda"))), Options(), uuid=UUID).emptied == ("sda", "fda")  # fmt: skip
+
+
+GROUND = good_site().ground
+STARTS_NOT: dict[str, Found] = {
+    "bridge-missing": found(ground=replace(GROUND, bridges=("br1",))),
+    "boot-file-missing": found(guest=guest(boot_files=("/boot/vmlinuz",)), ground=replace(GROUND, lacking=("/boot/vmlinuz",))),
+    "filter-missing": found(guest=replace(guest(), interfaces=(replace(good_guest().interfaces[0], filter="clean"),)), there=there(filters=())),
+    "listen-missing": found(guest=guest(listens=("192.0.2.7",)), ground=replace(GROUND, addresses=("192.0.2.8",))),
+    "pinned-cpus": found(guest=guest(pinned_cpus=(99,))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("code", STARTS_NOT)
+def test_what_keeps_it_from_starting_there_stands_in_the_way_where_it_is_to_be_started(code: str) -> None:
+    one = STARTS_NOT[code]
+    assert told(one, Options()) == {code: Severity.WARNING}
+    assert told(one, Options(start=True)) == {code: Severity.BLOCKER}
+
+
+def test_another_firmware_and_another_bridge_are_looked_for_under_their_names() -> None:
+    firmware = "/usr/share/OVMF/other.fd"
+    lacking = found(guest=guest(loader=firmware), ground=replace(GROUND, lacking=(firmware,)))
+    assert told(lacking, Options()) == {"boot-file-missing": Severity.WARNING}
+    assert told(replace(lacking, ground=replace(GROUND, lacking=None)), Options()) == {"boot-files-not-checked": Severity.NOTE}  # fmt: skip
+    assert told(STARTS_NOT["bridge-missing"], Options(map_network={"br0": "br1"})) == {}
 
 
 def test_a_tpm_whose_state_was_not_backed_up_is_told() -> None:

@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -22,6 +24,8 @@ from ferryman.execute.slots import Slots
 from ferryman.model.guest import Disk
 from ferryman.model.host import Host
 from ferryman.model.site import DiskReach, Reach, Segment
+from ferryman.ports import Hypervisor
+from tests.unit.sites import good_guest
 
 HERE = Host("here", "qemu:///system")
 
@@ -310,3 +314,11 @@ def test_a_watcher_that_was_never_answered_knows_no_blackout() -> None:
     time.sleep(0.2)
     silent.stop()
     assert silent.blackout is None
+
+
+def test_a_host_alone_says_what_a_guest_that_is_nowhere_would_find_there(tmp_path: Path) -> None:
+    (kernel := tmp_path / "vmlinuz").touch()
+    guest = replace(good_guest(), loader="/nowhere/code.fd", boot_files=(str(kernel), "/nowhere/initrd"))
+    ground = between.LibvirtBetween().around(guest, cast("Hypervisor", SimpleNamespace(host=HERE)))
+    assert ground.lacking == ("/nowhere/code.fd", "/nowhere/initrd")
+    assert (ground.bridges, ground.addresses) == (visit(HERE).bridges, visit(HERE).addresses)

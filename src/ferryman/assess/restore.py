@@ -1,19 +1,51 @@
 """May a guest be brought back from a backup at that host? What is damaged, what is missing there, and who has it already."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from ferryman.model.finding import Finding, blocker, by_weight, note, warning
+from ferryman.assess import machine, network
+from ferryman.model.finding import Finding, Severity, blocker, by_weight, note, warning
+from ferryman.model.host import Host
 from ferryman.model.request import Options
 from ferryman.model.restore import RestorePlan
+from ferryman.model.site import CpuComparison, CpuMatch, Site
 from ferryman.model.units import format_size
 from ferryman.plan.cold import tpm_state
-from ferryman.plan.restore import Found, belonging, berth
+from ferryman.plan.restore import Found, belonging, berth, taken
+
+# What a move to that host would find, and what keeps a guest that is brought back from starting there too. Until somebody starts it, that can be mended.
+_KEEPS_IT_OFF = frozenset(
+    (
+        "boot-file-missing",
+        "boot-files-not-checked",
+        "vcpu-limit",
+        "pinned-cpus",
+        "numa-nodes",
+        "seclabel-missing",
+        "bridge-missing",
+        "bridge-not-checked",
+        "network-inactive",
+        "portgroup-missing",
+        "direct-interface",
+        "filter-missing",
+        "filter-not-checked",
+        "listen-missing",
+        "listen-not-checked",
+    )
+)
 
 
 def findings(found: Found, plan: RestorePlan, options: Options) -> tuple[Finding, ...]:
     """The weightiest first."""
     return by_weight(
-        (*_backup(found), *_who(found, plan), *_host(found, plan), *_disks(found, plan, options), *_notes(found, plan))
+        (
+            *_backup(found),
+            *_who(found, plan),
+            *_host(found, plan),
+            *_start(found, plan, options),
+            *_disks(found, plan, options),
+            *_notes(found, plan),
+        )
     )
 
 
@@ -74,15 +106,32 @@ def _host(found: Found, plan: RestorePlan) -> Iterator[Finding]:
                 yield warning("restore-secret", f"secret {secret} of guest {guest.name}", f"{at} does not have it", "define it before you start the guest: virsh secret-define, virsh secret-set-value")  # fmt: skip
 
 
+def _start(found: Found, plan: RestorePlan, options: Options) -> Iterator[Finding]:
+    """What keeps it from starting there. It stands in the way of being brought back only where it is to be started."""
+    site = Site(
+        guest=replace(found.guest, name=plan.guest),
+        source=replace(found.there, host=Host(found.manifest.host, f"URI-OF-{found.manifest.host}")),  # it may be gone
+        destination=found.there,
+        machine=found.machine,
+        cpu=CpuComparison(CpuMatch.UNKNOWN),
+        ground=found.ground,
+        observed_at=0.0,
+    )
+    for one in (*machine.findings(site), *network.findings(site, options)):
+        if one.code in _KEEPS_IT_OFF:
+            lighter = one.severity is Severity.BLOCKER and not plan.starts
+            yield replace(one, severity=Severity.WARNING) if lighter else one
+
+
 def _disks(found: Found, plan: RestorePlan, options: Options) -> Iterator[Finding]:
     needed: dict[str, int] = {}
-    for disk in found.manifest.disks:
+    for disk in belonging(found):
         where = berth(disk, found.there, options)
         if where.pool is None:
             here = disk.pool or disk.source.rpartition("/")[0]
             yield blocker("restore-no-pool", f"disk {disk.target} of guest {found.guest.name}", where.lacking, f"--map-pool {here}=THERE; virsh pool-list --all, at {plan.destination}")  # fmt: skip
         else:
-            needed[where.pool.name] = needed.get(where.pool.name, 0) + disk.bytes
+            needed[where.pool.name] = needed.get(where.pool.name, 0) + taken(disk, where.pool, found)
     for pool in found.there.pools:
         if pool.available < needed.get(pool.name, 0):
             yield blocker("restore-room", f"pool {pool.name} at {plan.destination}", f"{format_size(pool.available)} are free there, and the disks hold {format_size(needed[pool.name])} at least",

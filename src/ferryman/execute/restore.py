@@ -10,7 +10,16 @@ from dataclasses import replace
 from typing import Any
 
 from ferryman.assess.restore import findings
-from ferryman.errors import Blocked, DriverError, Mismatch, RecordsUnusable, Refused, Stopped
+from ferryman.errors import (
+    Blocked,
+    DriverError,
+    FerrymanError,
+    Mismatch,
+    NeedsAttention,
+    RecordsUnusable,
+    Refused,
+    Stopped,
+)
 from ferryman.execute import storage, undo, unmaking
 from ferryman.execute.copying import Samples, results
 from ferryman.execute.definition import put_file
@@ -28,7 +37,7 @@ from ferryman.model.plan import Changes, NewDisk, Volume
 from ferryman.model.request import Request
 from ferryman.model.restore import RestorePlan
 from ferryman.plain import from_plain, to_plain
-from ferryman.plan.chains import lacking
+from ferryman.plan.chains import lacking, least
 from ferryman.plan.cold import HEALTHY_FOR
 from ferryman.plan.restore import Found, restore_plan
 from ferryman.ports import Ports
@@ -44,8 +53,11 @@ def carry_out(ports: Ports, request: Request) -> Outcome:
 def left(ports: Ports, request: Request) -> Outcome:
     """The end of a restore that an earlier process left: what is defined stays, anything else goes."""
     plan = from_plain(RestorePlan, ports.records.facts(request.id)["restore_plan"])
-    there = step("look-at-restored", _is_defined, ports, request)
-    error = None if there else Refused(f"restore of {request.guest}", "an earlier process left it", "ask again")
+    there = step("look-at-restored", _is_defined, ports, request, plan)
+    why = "an earlier process left it"
+    if ports.records.facts(request.id).get("restored"):
+        why = f"it was brought back at {plan.destination}, and its definition was removed since: its disks are as they were left"
+    error = None if there else Refused(f"restore of {request.guest}", why, "ask again")
     return _ended(ports, request, replace(plan, starts=False), error)
 
 
@@ -57,7 +69,7 @@ def _made(ports: Ports, request: Request, plan: RestorePlan) -> Exception | None
         step("restore-files", restore_files, ports, request, plan)
         step("copy-from-backup", copy_disks, ports, request, plan)
         step("define-restored", define, ports, request, plan)
-    except RecordsUnusable:
+    except (RecordsUnusable, NeedsAttention):
         raise
     except Exception as error:
         return error
@@ -66,12 +78,22 @@ def _made(ports: Ports, request: Request, plan: RestorePlan) -> Exception | None
 
 def _ended(ports: Ports, request: Request, plan: RestorePlan, error: Exception | None) -> Outcome:
     if error is None:
-        step("finish-restore", finish, ports, request, plan)
-        why = step("start-restored", start, ports, request, plan) if plan.starts else ""
-        return _succeeded(ports, request, plan, why)
+        return _forward(ports, request, plan)
     step("enter-rolling-back", ports.records.enter, request.id, Phase.ROLLING_BACK)
     failures = step("undo-restore", undo.undo_all, ports, request)
     return unmaking.taken_back(ports, request, error, failures)
+
+
+def _forward(ports: Ports, request: Request, plan: RestorePlan) -> Outcome:
+    """It is defined: whatever fails from here on, nothing of it is taken back."""
+    try:
+        step("finish-restore", finish, ports, request, plan)
+        why = step("start-restored", start, ports, request, plan) if plan.starts else ""
+        return _succeeded(ports, request, plan, why)
+    except (RecordsUnusable, NeedsAttention):
+        raise
+    except FerrymanError as error:
+        raise NeedsAttention(error.what, error.why, error.remedy or "ferryman recover carries on") from error
 
 
 def _succeeded(ports: Ports, request: Request, plan: RestorePlan, why: str) -> Outcome:
@@ -129,6 +151,8 @@ def observed(ports: Ports, request: Request) -> tuple[tuple[Finding, ...], Resto
         guest=guest,
         there=there,
         machine=destination.machine(guest),
+        ground=ports.between.around(guest, destination),
+        least={disk.target: least(name, disk.target, beside) for disk in manifest.disks},
         volumes={pool.name: destination.volume_names(pool.name) for pool in there.pools if pool.active},
         elsewhere={} if request.options.name else _elsewhere(ports, request),
     )
@@ -235,29 +259,64 @@ def _task(ports: Ports, request: Request, plan: RestorePlan, disk: NewDisk) -> C
 
 
 def define(ports: Ports, request: Request, plan: RestorePlan) -> None:
-    """The hosts are asked once more: the copy may have taken long."""
+    """The hosts are asked once more: the copy may have taken long. Run again after a crash it goes on, whoever cancels it then."""
+    if _is_ours(ports, request, plan):
+        _complete(ports, request, plan)
+        return
     _stopped_by(ports, request)
-    destination = ports.hypervisor(plan.destination)
-    begun = destination.defined_for(request.guest_uuid, request.id)  # run again after a crash
-    elsewhere = {} if plan.identity or begun else _elsewhere(ports, request)
-    there = look(destination, request.guest_uuid).where
-    if elsewhere or (there is not Where.ABSENT and not begun):
+    elsewhere = {} if plan.identity else _elsewhere(ports, request)
+    there = look(ports.hypervisor(plan.destination), request.guest_uuid).where
+    if elsewhere or there is not Where.ABSENT:
         where = "; ".join(f"{host}: {why}" for host, why in elsewhere.items()) or f"it is {there.words} there"
         raise Refused(f"guest {plan.guest} ({request.guest_uuid})", f"somebody brought it meanwhile: {where}", "bring the backup back as a second guest: --name NEW")  # fmt: skip
+    _keep_definition(ports, request, plan)
+
+
+def _keep_definition(ports: Ports, request: Request, plan: RestorePlan) -> None:
     text = _content(ports, plan.backup, DEFINITION)
     if hashlib.sha256(text).hexdigest() != next(file.sha256 for file in plan.files if file.name == DEFINITION):
         raise Refused(f"backup {plan.backup.words}", f"its {DEFINITION} was changed meanwhile", "ask again")
     ports.records.register_undo(request.id, undo.REMOVE_NEW_DEFINITION, {"host": plan.destination})
-    until = ports.clock.wall() + GRACE
-    destination.define_anew(text.decode(), _changes(ports, request, plan), Mark(request.id, request.asked_by, request.asked_at, until))  # fmt: skip
+    wanted = Mark(request.id, request.asked_by, request.asked_at, ports.clock.wall() + GRACE)
+    ports.hypervisor(plan.destination).define_anew(text.decode(), _changes(ports, request, plan), wanted)
 
 
-def _is_defined(ports: Ports, request: Request) -> bool:
+def _is_ours(ports: Ports, request: Request, plan: RestorePlan) -> bool:
+    """Whether it is defined by this request. Raises NeedsAttention where the host does not say: what may be in use already is not taken back."""
+    if not any(act == undo.REMOVE_NEW_DEFINITION for _, act, _ in ports.records.undo_acts(request.id)):
+        return False  # it was never asked for, or is taken back
+    try:
+        return ports.hypervisor(plan.destination).defined_for(request.guest_uuid, request.id)
+    except DriverError as error:
+        raise _not_known(plan, error) from error
+
+
+def _complete(ports: Ports, request: Request, plan: RestorePlan) -> None:
+    """One that was left between its definition and its name is given that. Raises NeedsAttention: none of it is taken back."""
+    try:
+        if plan.guest not in [one.name for one in ports.hypervisor(plan.destination).guests() if one.uuid == request.guest_uuid]:  # fmt: skip
+            _keep_definition(ports, request, plan)
+    except (DriverError, Refused) as error:
+        raise NeedsAttention(error.what, f"{plan.guest} has not got its name at {plan.destination} yet: {error.why}",
+                             error.remedy or "mend the cause, then ferryman recover") from error  # fmt: skip
+
+
+def _is_defined(ports: Ports, request: Request, plan: RestorePlan) -> bool:
     """By this request, so that all of it is there."""
-    destination = ports.hypervisor(request.destination)
-    if look(destination, request.guest_uuid).where in (Where.ABSENT, Where.UNREACHABLE):
-        return False
-    return bool(ports.records.facts(request.id).get("restored")) or destination.defined_for(request.guest_uuid, request.id)  # fmt: skip
+    if not ports.records.facts(request.id).get("restored"):
+        ours = _is_ours(ports, request, plan)
+        if ours:
+            _complete(ports, request, plan)
+        return ours
+    try:
+        return ports.hypervisor(plan.destination).place(request.guest_uuid).where is not Where.ABSENT
+    except DriverError as error:
+        raise _not_known(plan, error) from error
+
+
+def _not_known(plan: RestorePlan, error: DriverError) -> NeedsAttention:
+    return NeedsAttention(f"guest {plan.guest}", f"whether it is defined at {plan.destination} is not known: {error.why}",
+                          f"see to it that {plan.destination} answers, then ferryman recover")  # fmt: skip
 
 
 # From then on
@@ -268,9 +327,13 @@ def finish(ports: Ports, request: Request, plan: RestorePlan) -> None:
     records, destination = ports.records, ports.hypervisor(plan.destination)
     records.enter(request.id, Phase.COMPLETING)
     records.keep_facts(request.id, {"restored": True})
-    if plan.tpm:
-        destination.adopt(plan.tpm, request.id)
+    storage.name_unnoted(ports, request)
     undo.drop_all(ports, request)
+    try:
+        if plan.tpm:
+            destination.adopt(plan.tpm, request.id)
+    except DriverError as error:
+        records.keep_decision(request.id, f"{plan.tpm}/.ferryman-{request.id} stays at {plan.destination}, which says whose TPM state it was until now: {error.why}; it can be removed")  # fmt: skip
     try:
         undo.take_mark_away(destination, request)
     except DriverError as error:

@@ -178,7 +178,7 @@ def remove_unused(ports: Ports, request: Request) -> None:
         records.keep_decision(request.id, text)
 
 
-def _name_unnoted(ports: Ports, request: Request) -> None:
+def name_unnoted(ports: Ports, request: Request) -> None:
     """A volume that was made in the very moment when ferryman was killed is noted by nobody: its undo alone knows of it."""
     made = ports.records.facts(request.id).get("volumes", {}).values()
     noted = {(volume["pool"], volume["name"]) for volume in made}
@@ -191,7 +191,7 @@ def _name_unnoted(ports: Ports, request: Request) -> None:
 
 def note_left(ports: Ports, request: Request, plan: Plan) -> None:
     """The source's copies stay, named with their sizes, until somebody retires them; the new ones are named with theirs."""
-    _name_unnoted(ports, request)
+    name_unnoted(ports, request)
     source = ports.hypervisor(request.source)
     if plan.nvram:
         ports.records.keep_decision(

@@ -117,6 +117,11 @@ def held(ports: Ports, request: Request) -> bool:
     return any(act == RELEASE_IMAGES for _, act, _ in ports.records.undo_acts(request.id))
 
 
+def _still_defined(host: Hypervisor, request: Request) -> bool:
+    """By a restore, whose definition could not be taken back: it needs what was made for it."""
+    return request.kind is Kind.RESTORE and host.defined_for(request.guest_uuid, request.id)
+
+
 def _at_source(ports: Ports, request: Request) -> Where:
     """What the source has of the guest. That of a restore is the backup, which stays as it is."""
     if request.kind is Kind.RESTORE:
@@ -198,7 +203,7 @@ def _remove_volume(ports: Ports, request: Request, arguments: dict[str, Any]) ->
             f"volume {path} at {arguments['host']}", "the guest runs nowhere, and may have run upon it: it stays until the guest runs at its source again",
             f"virsh start {request.guest} at {request.source} if its disks there are the right ones, then ferryman recover",
         )  # fmt: skip
-    if there not in (Where.ABSENT, Where.OFF) or here is Where.ABSENT:
+    if there not in (Where.ABSENT, Where.OFF) or here is Where.ABSENT or _still_defined(destination, request):
         raise NeedsAttention(
             f"volume {path} at {arguments['host']}", f"the guest is {there.words} there, or gone from the source: this may be its only disk",
             "look at both hosts with virsh list --all, then ferryman recover",
@@ -255,7 +260,7 @@ def _must_not_need(ports: Ports, request: Request, arguments: dict[str, Any]) ->
     """The host, once it is sure that no guest there needs the file and that the source has its own."""
     host = ports.hypervisor(arguments["host"])
     there, here = host.place(request.guest_uuid).where, _at_source(ports, request)
-    if there not in (Where.ABSENT, Where.OFF) or here is Where.ABSENT:
+    if there not in (Where.ABSENT, Where.OFF) or here is Where.ABSENT or _still_defined(host, request):
         raise NeedsAttention(
             f"file {arguments['path']} at {arguments['host']}", f"the guest is {there.words} there and {here.words} at {request.source}: it may need it",
             "look at both hosts with virsh list --all, then ferryman recover",

@@ -57,6 +57,13 @@ def stack(name: str, target: str, beside: Mapping[str, Backup]) -> tuple[str, ..
     return tuple(found)
 
 
+def least(name: str, target: str, beside: Mapping[str, Backup]) -> int:
+    """So many bytes one disk holds at least: those of the largest image that it lies in."""
+    manifests = [beside[one].manifest for one in stack(name, target, beside) if one in beside]
+    disks = [disk for one in manifests if one and (disk := one.disk(target))]
+    return max((disk.bytes for disk in disks), default=0)
+
+
 def lacking(name: str, beside: Mapping[str, Backup]) -> tuple[str, ...]:
     """What is not in order of a backup and of those that it stands upon, as far as names and sizes tell; each a sentence."""
     found: list[str] = []

@@ -11,10 +11,11 @@ from ferryman.model.host import HostFacts, Machine, Pool
 from ferryman.model.plan import Identity, NewDisk, Step, Travel
 from ferryman.model.request import Format, Options
 from ferryman.model.restore import RestorePlan
+from ferryman.model.site import Ground
 from ferryman.model.units import format_size
 from ferryman.plan import disks, parts
 from ferryman.plan.adaption import adapted_to
-from ferryman.plan.backup import backed_up
+from ferryman.plan.backup import backed_up, left_out
 from ferryman.plan.cold import tpm_state
 
 RESTORE_STEPS = (
@@ -41,6 +42,8 @@ class Found:
     guest: Guest  # as the backup's definition describes it
     there: HostFacts
     machine: Machine
+    ground: Ground  # what is at the destination
+    least: Mapping[str, int]  # bytes that each disk holds at least, by its target
     volumes: Mapping[str, tuple[str, ...]]  # names in each pool of the destination
     elsewhere: Mapping[str, str]  # where else the guest is by its UUID, or what could not be asked, by host
 
@@ -89,7 +92,7 @@ def restore_plan(found: Found, options: Options, *, uuid: str) -> RestorePlan:
         identity=identity,
         nvram=(identity.nvram if identity else guest.nvram) if NVRAM in names else "",
         tpm=_tpm(guest, uuid) if TPM in names else "",
-        emptied=manifest.left_out,
+        emptied=tuple(dict.fromkeys((*manifest.left_out, *left_out(guest)))),
         missing=_missing(manifest, guest),
         networks={old: new for old, new in options.map_network.items() if old in used and old != new},
         starts=options.start,
@@ -101,6 +104,11 @@ def belonging(found: Found) -> tuple[BackedUpDisk, ...]:
     """The disks that the definition has too; one that was attached to the running guest alone has no place in it."""
     known = {disk.target for disk in found.guest.disks}
     return tuple(disk for disk in found.manifest.disks if disk.target in known)
+
+
+def taken(disk: BackedUpDisk, pool: Pool, found: Found) -> int:
+    """Bytes that the disk takes in a pool, as far as that is known: a logical volume is whole from the beginning."""
+    return disk.size if pool.kind == "logical" else found.least.get(disk.target, disk.bytes)
 
 
 def _missing(manifest: Manifest, guest: Guest) -> tuple[str, ...]:
@@ -133,7 +141,7 @@ def _new_disks(found: Found, options: Options) -> list[NewDisk]:
         name = disks.free_name(_name(disk, there, found.guest, options), names)
         names.add(name)
         made.append(
-            NewDisk(disk.target, found.backup.below(disk.file).path, pool.name, name, there, disk.size, disk.bytes, Travel.COPY,
+            NewDisk(disk.target, found.backup.below(disk.file).path, pool.name, name, there, disk.size, taken(disk, pool, found), Travel.COPY,
                     pool.path, disk.format if there != disk.format else "")
         )  # fmt: skip
     return made

@@ -21,6 +21,10 @@ class Between(Protocol):
         """Each disk's reach, proved by a marker where one can be made, the ways, the bridges; nothing is left behind."""
         ...
 
+    def around(self, guest: Guest, host: Hypervisor) -> Ground:
+        """Of that what is at one host alone, for a guest that is nowhere yet: bridges, addresses, files; the rest is not looked at."""
+        ...
+
     def carry(self, source: Hypervisor, path: str, destination: Hypervisor, volume: Volume) -> int:
         """Carry a read-only image's bytes to a volume made for them, by way of this machine; returns how many."""
         ...

@@ -11,14 +11,15 @@ from ferryman.model.mark import Mark
 
 
 def define(link: libvirt.virConnect, xml: str, wanted: Mark) -> None:
-    """Run again after a crash it goes on. Raises libvirtError where the UUID or the name is somebody else's."""
+    """Run again after a crash it goes on; one that has its name, or another by now, stays as it is. Raises libvirtError where the UUID or the name is somebody else's."""
     document = verbatim.read(xml)
     element, uuid = document.root.find("name"), document.root.findtext("uuid", "")
     assert element is not None, "a definition without a name is none"
     name = element.text or ""
-    if is_ours(link, uuid, wanted.request) and link.lookupByUUIDString(uuid).name() == name:
+    first = _first_name(wanted.request)
+    if is_ours(link, uuid, wanted.request) and link.lookupByUUIDString(uuid).name() != first:
         return
-    element.text = _first_name(wanted.request)
+    element.text = first
     domain = link.defineXML(verbatim.write(document))
     mark.write(domain, wanted)
     domain.rename(name)

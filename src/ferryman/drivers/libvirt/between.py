@@ -32,7 +32,7 @@ class LibvirtBetween:
         peer, address = destination.host.effective_peer_uri, destination.host.effective_migration_address
         devices = sorted({interface.device for interface in guest.interfaces if _may_lead_out(interface)})
         send, listen = tasks(devices)
-        files = [path for path in (guest.loader, *guest.boot_files) if path]
+        files = _files(guest)
         with ThreadPoolExecutor(3) as pool:
             here = pool.submit(
                 visit, source.host, directories=directories, images=images, peer_uri=peer, address=address, task=send
@@ -59,12 +59,23 @@ class LibvirtBetween:
             segments=tuple(_segment(device, visits) for device in devices),
             lock_managers=None if _unseen(visits) else (visits[0].lock_manager, visits[1].lock_manager),
             clocks=_clocks(visits),
-            lacking=None
-            if visits[1].failed or set(files) & set(visits[1].hidden)
-            else tuple(path for path in files if path in visits[1].missing),
+            lacking=_lacking(files, visits[1]),
             copy_packages=(_tools(visits[0]), _tools(visits[1])),
             nvram=_nvram(guest, source.host, destination.host) if guest.nvram or guest.nvram_store else None,
             addresses=visits[1].addresses or None,
+        )
+
+    def around(self, guest: Guest, host: Hypervisor) -> Ground:
+        files = _files(guest)
+        seen = visit(host.host, files=files)
+        bridges, why_not = _bridges(host.host, seen)
+        return Ground(
+            disks=(),
+            transport=TransportFacts("", None, "", "", None, "", None, None),
+            bridges=bridges,
+            bridges_detail=why_not,
+            lacking=_lacking(files, seen),
+            addresses=seen.addresses or None,
         )
 
     def carry(self, source: Hypervisor, path: str, destination: Hypervisor, volume: Volume) -> int:
@@ -81,6 +92,17 @@ class LibvirtBetween:
 
     def check(self, host: Hypervisor, others: Sequence[Hypervisor], *, measure_link: bool = False) -> tuple[Check, ...]:
         return host_check.check(host, others, measure_link=measure_link)
+
+
+def _files(guest: Guest) -> list[str]:
+    """What a QEMU opens of its own host's files when the guest starts."""
+    return [path for path in (guest.loader, *guest.boot_files) if path]
+
+
+def _lacking(files: Sequence[str], seen: Visit) -> tuple[str, ...] | None:
+    if seen.failed or set(files) & set(seen.hidden):
+        return None
+    return tuple(path for path in files if path in seen.missing)
 
 
 def _may_lead_out(interface: Interface) -> bool:

@@ -236,8 +236,13 @@ def described(host: str, text: str) -> Guest:
         loader=found.loader,
         boot_files=found.boot_files,
         state_files=found.state_files,
+        pinned_cpus=found.pinned_cpus,
+        numa_nodes=found.numa_nodes,
         tpm=found.tpm,
+        listens=found.listens,
+        listen_networks=found.listen_networks,
         watchdogs=found.watchdogs,
+        security_models=found.security_models,
         secrets=found.secrets,
         title=found.title,
     )
