@@ -17,7 +17,7 @@ from ferryman.model.units import format_moment
 from ferryman.plan.windows import due
 from ferryman.ports import Hypervisor, Ports, Records
 
-TRIED_FOR = 5.0  # seconds: the destination's job may outlive the switchover a little, its libvirtd may be starting
+TRIED_FOR = 20.0  # seconds: the destination's job may outlive the switchover a little, its libvirtd may be restarted
 
 
 def is_over(records: Records, mark: Mark | None) -> bool:
@@ -92,7 +92,7 @@ def refuse_another(ports: Ports, request: Request) -> None:
 
 
 def remove_mark(ports: Ports, request: Request) -> None:
-    """The guest runs at the destination. A mark that stays is a nuisance, not a failure of the move: it is said."""
+    """The guest is at the destination for good. A mark that stays is a nuisance, not a failure of the move: it is said."""
     destination = ports.hypervisor(request.destination)
     deadline = ports.clock.now() + TRIED_FOR
     while (why := _removed(destination, request)) is not None:

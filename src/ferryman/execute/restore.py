@@ -20,7 +20,7 @@ from ferryman.errors import (
     Refused,
     Stopped,
 )
-from ferryman.execute import storage, undo, unmaking
+from ferryman.execute import mark, storage, undo, unmaking
 from ferryman.execute.copying import Samples, results
 from ferryman.execute.definition import put_file
 from ferryman.execute.runtime import step
@@ -334,10 +334,7 @@ def finish(ports: Ports, request: Request, plan: RestorePlan) -> None:
             destination.adopt(plan.tpm, request.id)
     except DriverError as error:
         records.keep_decision(request.id, f"{plan.tpm}/.ferryman-{request.id} stays at {plan.destination}, which says whose TPM state it was until now: {error.why}; it can be removed")  # fmt: skip
-    try:
-        undo.take_mark_away(destination, request)
-    except DriverError as error:
-        records.keep_decision(request.id, f"the mark in the guest's metadata stays: {error.why}; ferryman unmark {plan.guest} removes it")  # fmt: skip
+    mark.remove_mark(ports, request)
     for disk in plan.new_disks:
         with suppress(DriverError):
             ports.copier.forget(_task(ports, request, plan, disk), destination.host)
