@@ -9,6 +9,7 @@ import pytest
 from ferryman.errors import NeedsAttention, Unreachable
 from ferryman.execute import backup, reading, restore, unmaking
 from ferryman.model.place import Place, Where
+from ferryman.model.request import Options
 from ferryman.model.units import GIB
 
 HALTED = Place(Where.HALTED, storage_failed=True)
@@ -63,7 +64,7 @@ class World:
     clock = SimpleNamespace(now=count(1000.0, 10.0).__next__)  # whoever asks again asks later
 
 
-REQUEST: Any = SimpleNamespace(id="r", guest="web", guest_uuid="u", source="a", kind="move")
+REQUEST: Any = SimpleNamespace(id="r", guest="web", guest_uuid="u", source="a", kind="move", options=Options())
 PLAN: Any = SimpleNamespace(running=True, held=(), disks=(SimpleNamespace(exported=True, scratch="/srv"),))
 
 
