@@ -283,6 +283,7 @@ BACKUP_CASES: dict[str, tuple[Seen, dict[str, Any]]] = {
     "backup-scratch-tight": (seen(), {"scratch_room": {"/srv/shared": GIB}}),
     "backup-room": (seen(earlier=None), {"room": GIB}),
     "backup-not-frozen": (seen(agent=False), {}),
+    "backup-frozen-already": (seen(agent=False, frozen=True), {}),
     "backup-compared": (seen(checkpoints=()), {}),
     "backup-no-checkpoint": (with_disk(seen(), format="raw"), {}),
     "backup-media": (seen(guest=replace(guest(), disks=(Disk("sda", "cdrom", "file", "/x", "raw", "", True, False),))), {}),
