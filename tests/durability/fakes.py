@@ -181,7 +181,7 @@ class FakeSite(Site):
     def __init__(self, records: DatabaseRecords, world: World) -> None:
         super().__init__(records)
         self.world = world
-        self.clock = HastyClock()
+        self.clock: Clock = HastyClock()
 
     def hypervisor(self, name: str) -> Hypervisor:
         if name in self.world.read().get("silent", ()):

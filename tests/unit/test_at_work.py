@@ -7,10 +7,12 @@ import pytest
 
 from ferryman.errors import Refused
 from ferryman.execute import backup, reading
+from ferryman.execute import mark as marks
 from ferryman.execute import windows as waiting
 from ferryman.execute.patience import Patience
 from ferryman.execute.request import Fulfilment
 from ferryman.model.backup import BackupPlace, BackupPlan
+from ferryman.model.outcome import Outcome, Status
 from tests.unit.test_waiting import HOUR, Clock, a_request
 from tests.unit.test_windows import at
 
@@ -127,3 +129,36 @@ def test_one_that_was_left_alone_once_is_worked_at_without_a_break_from_then_on(
             clock.time += 1.0
         facts = ports.records.facts("r")
         assert (facts["left_alone"], facts["at_work_since"]) == (True, found)
+
+
+def test_its_mark_lasts_while_a_pass_takes_hours_and_while_others_have_their_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, told = Clock("2026-12-05T00:55Z"), list[float]()
+
+    def marked() -> None:
+        mark = ports.hypervisor("a").mark("uuid")
+        assert mark is not None
+        told.append(mark.until - clock.time)
+
+    def at_work() -> None:
+        waiting.note_at_work(ports, request)
+        marked()
+
+    with a_request(tmp_path, clock, warm=True, window="Sat 02:00-10:00 Europe/Berlin") as (ports, request):
+        marks.set_mark(ports, request)
+        for_minutes(180, clock, at_work)
+        fulfilment = Fulfilment(ports, lambda _: None)
+        fulfilment._turn._line.append("other")  # its window is open, and another guest is moved
+
+        def sleep(_: float) -> None:
+            clock.time += 300.0
+            marked()
+            if len(told) == 2 * 36:
+                fulfilment._turn._line.remove("other")
+
+        monkeypatch.setattr(clock, "sleep", sleep)
+        monkeypatch.setattr("ferryman.execute.request.step", lambda _, act, *of: act(*of))
+        fulfilment._in_its_time(request, lambda: Outcome(Status.SUCCEEDED, ""))
+    assert len(told) == 2 * 36
+    assert min(told) > 0

@@ -25,8 +25,9 @@ from ferryman.model.request import Handshake, Options, Request
 from ferryman.plan.definition import definition_plan
 from tests.durability.fake_hypervisor import FakeHypervisor
 from tests.durability.fakes import FakeSite, records_of_both
-from tests.durability.world import World
+from tests.durability.world import World, change
 from tests.unit.sites import UUID, good_site
+from tests.unit.test_waiting import Clock
 
 REQUEST = Request("1111aaaa", UUID, "web", "a", "b", Options(timeout=60), "me@here", asked_at=1000.0)
 OTHERS = Mark("2222bbbb", "somebody@elsewhere", 900.0, 4e9)
@@ -36,7 +37,9 @@ OTHERS = Mark("2222bbbb", "somebody@elsewhere", 900.0, 4e9)
 def site(tmp_path: Path) -> Iterator[FakeSite]:
     records = records_of_both(tmp_path)
     records.add_request(REQUEST, "slot0")
-    yield FakeSite(records, World.made(tmp_path / "world.json"))
+    made = FakeSite(records, World.made(tmp_path / "world.json"))
+    made.clock = Clock("1970-01-01T00:16:40Z")  # 1000 s
+    yield made
     records.engine.dispose()
 
 
@@ -71,6 +74,65 @@ def test_a_warm_move_that_waits_for_its_time_is_marked_until_after_it(site: Fake
     site.ports.records.keep_facts(waits.id, {"due_at": at.timestamp() + 5})
     marks.renew(site.ports, waits)
     assert mark_at(site, "a") == Mark("1111aaaa", "me@here", 1000.0, at.timestamp() + 5 + 60 + GRACE)
+
+
+def test_one_whose_turn_comes_late_is_marked_from_then_on(site: FakeSite) -> None:
+    """Others of the same command went first, for longer than its timeout."""
+    site.clock.sleep(7200.0)
+    marks.set_mark(site.ports, REQUEST)
+    assert mark_at(site, "a") == Mark("1111aaaa", "me@here", 1000.0, 8200.0 + 60 + GRACE)
+
+
+def worked_at(site: FakeSite, *, hours: float) -> set[float]:
+    """Looked at every half a minute; the ends that its mark had meanwhile."""
+    seen = set()
+    for _ in range(int(hours * 120)):
+        site.clock.sleep(30.0)
+        marks.keep(site.ports, WARM)
+        mark = mark_at(site, "a")
+        assert mark is not None
+        seen.add(mark.until)
+    return seen
+
+
+WARM = replace(REQUEST, options=Options(warm=True))
+
+
+def test_the_mark_of_a_warm_move_lasts_as_long_as_it_is_worked_at_and_is_set_rarely(site: FakeSite) -> None:
+    """Else another operator's ferryman would take it away in the middle of a large copy."""
+    marks.set_mark(site.ports, WARM)
+    ends = worked_at(site, hours=3)
+    assert len(ends) == 6 + 1  # every half an hour, its timeout
+    assert max(ends) > site.clock.wall() + GRACE
+
+
+@pytest.mark.parametrize("befalls", ["a job", "silence"])
+def test_what_keeps_it_from_being_set_ends_nothing_and_is_said_once(site: FakeSite, befalls: str) -> None:
+    marks.set_mark(site.ports, WARM)
+    set_first = mark_at(site, "a")
+    change(site.world.path.parent, **({"silent": ["a"]} if befalls == "silence" else {}))
+    if befalls == "a job":
+        with site.world.opened() as content:
+            content["a"]["other_job"] = "dump"
+    for _ in range(120):
+        site.clock.sleep(30.0)
+        marks.keep(site.ports, WARM)
+    said = [one for one in site.ports.records.report(WARM.id).decisions if "could not be made to last" in one]
+    assert len(said) == 1
+    with site.world.opened() as content:
+        content["silent"] = []
+        content["a"].pop("other_job", None)
+    assert mark_at(site, "a") == set_first
+    worked_at(site, hours=0.05)
+    found = mark_at(site, "a")
+    assert found is not None
+    assert found.until > site.clock.wall() + GRACE
+
+
+def test_what_is_not_marked_yet_is_not_marked_by_that(site: FakeSite) -> None:
+    """It is backed up first."""
+    marks.keep(site.ports, WARM)
+    assert mark_at(site, "a") is None
 
 
 def test_after_the_waiting_a_mark_that_is_there_is_left_alone_and_one_that_is_gone_is_set_again(site: FakeSite) -> None:
@@ -174,7 +236,7 @@ def test_a_mark_that_may_be_true_is_only_removed_by_force_and_a_stale_one_at_onc
         site.unmark("web")
     assert site.unmark("web", force=True) == OTHERS
     assert mark_at(site, "a") is None
-    stale = replace(OTHERS, until=1000.0)
+    stale = replace(OTHERS, until=999.0)
     site.hypervisor("a").set_mark(UUID, stale)
     assert site.unmark("web") == stale
 

@@ -281,7 +281,7 @@ class Site:
             raise Refused(f"guest {guest}", f"request {holder} holds it: it is being moved, or needs attention", f"ferryman follow {holder}, or ferryman recover")  # fmt: skip
         from ferryman.execute.mark import is_over
 
-        if not force and self.ports.clock.now() <= mark.until and not is_over(self.records, mark):
+        if not force and self.ports.clock.wall() <= mark.until and not is_over(self.records, mark):
             raise Refused(
                 f"guest {guest}",
                 f"request {mark.request} of {mark.by} may still be moving it (until {format_moment(mark.until)})",

@@ -18,6 +18,7 @@ from ferryman.plan.windows import due
 from ferryman.ports import Hypervisor, Ports, Records
 
 TRIED_FOR = 20.0  # seconds: the destination's job may outlive the switchover a little, its libvirtd may be restarted
+AGAIN = 60.0  # seconds at least between two tries to let it last longer
 
 
 def is_over(records: Records, mark: Mark | None) -> bool:
@@ -41,7 +42,7 @@ def set_mark(ports: Ports, request: Request) -> None:
                    f"wait for its end: virsh domjobinfo {request.guest}")  # fmt: skip
     refuse_another(ports, request)
     ports.records.register_undo(request.id, undo.REMOVE_MARK, {"host": request.source})
-    source.set_mark(request.guest_uuid, Mark(request.id, request.asked_by, request.asked_at, _until(ports, request)))
+    _write(ports, request)
     refuse_another(ports, request)  # two at the same moment: the later one stays
 
 
@@ -56,28 +57,54 @@ def set_again(ports: Ports, request: Request) -> None:
         prolong(ports, request)
 
 
+def keep(ports: Ports, request: Request) -> None:
+    """While it is worked at, or its turn is waited for, the mark lasts on: nobody knew how long that takes when it was set."""
+    again = ports.records.facts(request.id).get("mark_again")
+    if again is not None and ports.clock.wall() >= again:
+        prolong(ports, request)
+
+
 def prolong(ports: Ports, request: Request) -> None:
-    """What is waited for comes later than it was thought when the mark was set. One of somebody else stays: before the stop it is refused."""
-    source, until = ports.hypervisor(request.source), _until(ports, request)
+    """What is waited for comes later than it was thought when the mark was set. One of somebody else stays: before the stop it is refused.
+
+    Nor does a libvirtd that is away, or another's job that keeps it from being set, end anything: that is said once, and it is tried again.
+    """
+    records, source, until = ports.records, ports.hypervisor(request.source), _until(ports, request)
     try:
         found = None if source.place(request.guest_uuid).where is Where.ABSENT else source.mark(request.guest_uuid)
         if found is not None and found.request == request.id and found.until < until:
             source.set_mark(request.guest_uuid, replace(found, until=until))
     except DriverError as error:
-        ports.records.keep_decision(request.id, f"the mark in the guest's metadata could not be made to last until {format_moment(until)}: {error.why}")  # fmt: skip
+        if not records.facts(request.id).get("mark_runs_out"):
+            records.keep_decision(request.id, f"the mark in the guest's metadata could not be made to last until {format_moment(until)}: {error.why}")  # fmt: skip
+        records.keep_facts(request.id, {"mark_runs_out": True, "mark_again": ports.clock.wall() + AGAIN})
+    else:
+        _note(ports, request, until)
 
 
 def renew(ports: Ports, request: Request) -> None:
     """The guest is off by now, and its live mark went with its QEMU: its definition bears it from here on."""
     try:
-        ports.hypervisor(request.source).set_mark(request.guest_uuid, Mark(request.id, request.asked_by, request.asked_at, _until(ports, request)))  # fmt: skip
+        _write(ports, request)
     except DriverError as error:
         ports.records.keep_decision(request.id, f"the mark went with the stopped guest, and its definition could not be marked: {error.why}")  # fmt: skip
 
 
+def _write(ports: Ports, request: Request) -> None:
+    until = _until(ports, request)
+    ports.hypervisor(request.source).set_mark(request.guest_uuid, Mark(request.id, request.asked_by, request.asked_at, until))  # fmt: skip
+    _note(ports, request, until)
+
+
+def _note(ports: Ports, request: Request, until: float) -> None:
+    """When it is time to let it last longer."""
+    again = max(until - GRACE, ports.clock.wall() + AGAIN)
+    ports.records.keep_facts(request.id, {"mark_runs_out": False, "mark_again": again})
+
+
 def _until(ports: Ports, request: Request) -> float:
-    """When nobody needs it any more. A warm move sets it before it waits for its time."""
-    begins = due_at(ports, request)
+    """When nobody needs it any more. A warm move sets it before it waits for its time; the turn of any may come long after it was asked for."""
+    begins = max(due_at(ports, request), ports.clock.wall())
     if request.options.waits and "due_at" not in ports.records.facts(request.id):
         begins = max(begins, due(request.options, ports.clock.wall()).opens)
     return begins + request.options.timeout + GRACE

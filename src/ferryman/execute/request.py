@@ -8,7 +8,7 @@ from typing import Any
 
 from ferryman.assess import assess
 from ferryman.errors import Blocked, DriverError, FerrymanError, NeedsAttention, RecordsUnusable, Refused
-from ferryman.execute import ahead, backup, cold, definition, hooks, live, restore, retry, undo, windows
+from ferryman.execute import ahead, backup, cold, definition, hooks, live, mark, restore, retry, undo, windows
 from ferryman.execute.follow import ASK_AGAIN, TOO_LATE, TransferEnd
 from ferryman.execute.inspection import looked
 from ferryman.execute.observe import observe
@@ -79,7 +79,7 @@ class Fulfilment:
     def _in_its_time(self, request: Request, act: Callable[[], Outcome]) -> Outcome:
         while True:
             step("wait", self.wait, request)
-            with self._turn.taken(self.ports, request):
+            with self._turn.taken(self.ports, request, lambda: mark.keep(self.ports, request)):
                 if step("begin", self._begin, request):
                     return act()
 

@@ -85,6 +85,7 @@ def note_at_work(ports: Ports, request: Request, *, fresh: bool = False) -> None
     since = {} if "at_work_since" in facts and not broken else {"at_work_since": wall}
     left_alone = broken or facts.get("left_alone", False)
     records.keep_facts(request.id, {"left_alone": left_alone, "at_work_at": now, "at_work_until": wall, **since})
+    mark.keep(ports, request)
 
 
 def _not_missed(ports: Ports, request: Request, found: Opening) -> None:
