@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from ferryman.drivers.libvirt import likeness
 from ferryman.errors import DriverError, Unreachable
 from ferryman.model.cpu import Cpu
 from ferryman.model.filesystem import FileSystem
@@ -91,6 +92,8 @@ class FakeHypervisor(FakeJobs):
 
     def place(self, uuid: str) -> Place:
         with self.world.opened() as world:
+            if self.host.name in world.get("deaf_to_looks", ()):  # libvirtd restarts between two calls
+                raise Unreachable(f"libvirtd at {self.host.uri}", "no answer within 10 s")
             content = world[self.host.name]
             if content and content.get("obeys_in"):  # so many looks after it was asked
                 content["obeys_in"] -= 1
@@ -128,7 +131,10 @@ class FakeHypervisor(FakeJobs):
         return Cpu("<cpu/>", "", ())
 
     def definition(self, uuid: str) -> str:
-        return "<domain/>"
+        return str((self.world.read()[self.host.name] or {}).get("text", "<domain/>"))
+
+    def differing(self, uuid: str, earlier: str, ejected: Sequence[str]) -> tuple[str, ...]:
+        return likeness.differing(earlier, self.definition(uuid), ejected)
 
     def define(self, definition: str, changes: Changes = NO_CHANGES) -> None:
         with self.world.opened() as content:
@@ -136,6 +142,8 @@ class FakeHypervisor(FakeJobs):
                 raise ValueError(content["fault"])
             content[self.host.name] = content[self.host.name] or {"state": "off", "autostart": False}
             content[self.host.name].pop("links", None)
+            if definition != "<domain/>":
+                content[self.host.name]["text"] = definition
             if changes.links_down:
                 content[self.host.name]["links"] = False
 

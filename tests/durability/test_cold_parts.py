@@ -32,7 +32,7 @@ DISK = NewDisk(
     "vda", "/srv/shared/web.qcow2", "shared", "web-2.qcow2", "qcow2", 1 << 30, 1 << 20, Travel.FILE, "/srv/shared"
 )
 PLAN = Plan(
-    Method.COLD, "web", "a", "b", (), Handshake.CARRIED, "", "", encrypted=True, persistent=True, autostart=True, new_disks=(DISK,),
+    Method.COLD, "web", "a", "b", (), Handshake.CARRIED, "", "", encrypted=True, persistent=True, autostart=False, new_disks=(DISK,),
     starts=True, held=(Held("vda", DISK.source, "qcow2", shared=False),),
 )  # fmt: skip
 OFF, RUNNING = {"state": "off", "autostart": False}, {"state": "running", "autostart": False}

@@ -9,11 +9,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-from ferryman.errors import AlreadyRunning, DriverError, NoBitmap, Stopped, Unreachable
+from ferryman.errors import AlreadyRunning, DriverError, NoBitmap, Stopped
 from ferryman.execute import another, mark, undo, unmaking, windows
-from ferryman.execute.copying import Samples, copy_unwritten, other_storage, task_of
+from ferryman.execute.copying import Samples, copy_unwritten, other_guest, task_of
 from ferryman.execute.follow import ASK_AGAIN, TransferEnd
-from ferryman.execute.patience import answered
+from ferryman.execute.patience import ended, place_at
 from ferryman.execute.settle import look
 from ferryman.model.backup_job import BackupDisk, BackupJob, offered
 from ferryman.model.copy import CopyProgress, CopyResult
@@ -45,8 +45,8 @@ def catch_up(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     """The same once more, of what was written while something was waited for."""
     facts = ports.records.facts(request.id)
     if "caught_up_from" not in facts:
-        marked = _once_free(ports, request, lambda: mark.set_again(ports, request))
-        if marked is not None:
+        marked = ended(ports, request, lambda: _once_free(ports, request, lambda: _mark_again(ports, request)))
+        if marked.reason:
             return marked
         ports.records.keep_facts(request.id, {"caught_up_from": len(noted(ports, request))})
     end = copy_unwritten(ports, request, plan)  # the guest does not write to them; others may, in days
@@ -55,10 +55,26 @@ def catch_up(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     return _passes(ports, request, plan, begin_with=ports.records.facts(request.id)["caught_up_from"])
 
 
+def _mark_again(ports: Ports, request: Request) -> TransferEnd:
+    mark.set_again(ports, request)
+    return TransferEnd("")
+
+
 def free_to_copy(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     """A job that is there is waited for before it takes its turn: others are copied ahead meanwhile."""
     windows.note_at_work(ports, request)
     return _once_free(ports, request, lambda: TransferEnd(""))
+
+
+def free_to_stop(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
+    """Before anything is taken away for the stop: no job is in its way, and the guest is the one that was copied. Raises Refused."""
+
+    def free() -> TransferEnd:
+        end = after_another(ports, request, plan)
+        why = end.reason or other_guest(ports, request, plan)
+        return end if end.reason or not why else TransferEnd(why, remedy=ASK_AGAIN)
+
+    return ended(ports, request, free)
 
 
 def after_another(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
@@ -107,12 +123,7 @@ def _passes(ports: Ports, request: Request, plan: Plan, *, begin_with: int) -> T
             records.keep_decision(request.id, f"{more.reason}; {_what_is_left(ports, request, plan)}")
             _note_due(ports, request)
             return TransferEnd("")
-        try:
-            end = answered(ports, request, partial(_pass, ports, request, plan))
-        except Unreachable:
-            if by := windows.stop_asked(ports, request):
-                return TransferEnd(f"cancelled by {by}", cancelled=True)
-            raise
+        end = ended(ports, request, partial(_pass, ports, request, plan))
         if end.reason:
             return end
 
@@ -181,10 +192,10 @@ def _begun(ports: Ports, request: Request, plan: Plan) -> tuple[str, bool] | Tra
         socket = ""
     if socket:
         return socket, True
-    here = look(source, request.guest_uuid)
+    here = place_at(ports, request, request.source)
     if here.where not in _ALIVE:
         return TransferEnd(f"it is {here.where.words} at the source by now: nothing that runs could be copied")
-    if why := other_storage(ports, request, plan):
+    if why := other_guest(ports, request, plan):
         return TransferEnd(why, remedy=ASK_AGAIN)
     ports.records.keep_facts(request.id, {"pass_stood_still": here.storage_failed})
     return _begin(ports, request, plan), False

@@ -15,6 +15,7 @@ from ferryman.execute import ahead, definition, hooks, layers, live, mark, stora
 from ferryman.execute.copying import copy_disks, copy_saved, copy_tpm, forget_journals, results, still_untouched
 from ferryman.execute.follow import TransferEnd, not_ours_any_more
 from ferryman.execute.inspection import inspect
+from ferryman.execute.patience import answered
 from ferryman.execute.runtime import step
 from ferryman.execute.settle import PATIENCE, Judge, confirm, look, settle
 from ferryman.execute.stop import stop
@@ -75,15 +76,21 @@ def carry_out(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> tup
     the autostart away under any job but a backup.
     """
     if plan.ahead:
-        end = _no_job_left(ports, request, step("free-to-stop", *_trial(ports, request, plan, ahead.after_another)))
+        end = _no_job_left(ports, request, step("free-to-stop", *_trial(ports, request, plan, ahead.free_to_stop)))
         if end.reason:
             return concluded(ports, request, plan, end)
+
+    def take_away(name: str, act: Callable[..., None], *more: Any) -> None:
+        """Each looks for itself what was done before. What was copied ahead is not lost for a libvirtd that restarts just then."""
+        taken = partial(act, ports, request, *more)
+        step(name, partial(answered, ports, request, taken) if plan.ahead else taken)
+
     if request.options.replace_definition:
-        step("replace-definition", live.replace_definition, ports, request)
+        take_away("replace-definition", live.replace_definition)
     if plan.ejected:
-        step("eject-media", storage.eject_media, ports, request, plan)
+        take_away("eject-media", storage.eject_media, plan)
     if plan.autostart:
-        step("autostart-off", live.autostart_off, ports, request, bool(plan.ahead))
+        take_away("autostart-off", live.autostart_off, bool(plan.ahead))
     if plan.starts:
         step("tell-before-stop", hooks.before_stop, ports, request, fresh)
     return concluded(ports, request, plan, _brought(ports, request, plan, fresh=fresh))

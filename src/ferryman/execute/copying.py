@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from ferryman.errors import DriverError, NoBitmap, Stopped
 from ferryman.execute import layers, undo, windows
-from ferryman.execute.follow import TransferEnd
+from ferryman.execute.follow import ASK_AGAIN, TransferEnd
 from ferryman.execute.patience import Patience
 from ferryman.execute.settle import look
 from ferryman.model.copy import CopyProgress, CopyResult, CopyTask, Image
@@ -195,7 +195,7 @@ def still_untouched(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     if here.where is not Where.OFF:
         return TransferEnd(f"it is {here.where.words} at the source by now: what was copied is not what it has")
     if why := other_storage(ports, request, plan):
-        return TransferEnd(why)
+        return TransferEnd(why, remedy=ASK_AGAIN)
     if (
         plan.snapshots
         and list(to_plain(source.snapshots(request.guest_uuid))) != ports.records.facts(request.id)["snapshots"]
@@ -204,7 +204,30 @@ def still_untouched(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     lost = {image.target for image in plan.held} - set(source.held(request.id) if plan.held else ())
     if lost:
         return TransferEnd(f"{', '.join(sorted(lost))} was not held all the time at {request.source}: it may have been written to")  # fmt: skip
+    if why := other_definition(ports, request, plan):
+        return TransferEnd(why, remedy=ASK_AGAIN)
     return TransferEnd("")
+
+
+def other_guest(ports: Ports, request: Request, plan: Plan) -> str:
+    """How the guest at the source differs from what was planned and kept; empty when it does not."""
+    return other_storage(ports, request, plan) or other_definition(ports, request, plan)
+
+
+def other_definition(ports: Ports, request: Request, plan: Plan) -> str:
+    """How its definition or autostart differ from those that the destination gets; empty when they do not.
+
+    What somebody changed while the move waited or copied would be nowhere once the source's definition is gone.
+    """
+    source = ports.hypervisor(request.source)
+    kept = ports.records.definition(request.id, request.source)
+    if others := source.differing(request.guest_uuid, kept, plan.ejected) if kept else ():
+        return f"its definition at the source is another by now: {', '.join(others)}"
+    on = source.place(request.guest_uuid).autostart
+    ours = any(act == undo.RESTORE_AUTOSTART for _, act, _ in ports.records.undo_acts(request.id))
+    if on != plan.autostart and not (ours and not on):
+        return f"its autostart at the source was switched {'on' if on else 'off'} meanwhile"
+    return ""
 
 
 def other_storage(ports: Ports, request: Request, plan: Plan) -> str:

@@ -7,10 +7,11 @@ from typing import TypeVar
 
 from ferryman.errors import Unreachable
 from ferryman.execute import windows
+from ferryman.execute.follow import TransferEnd
 from ferryman.execute.settle import PATIENCE, SLOW_INTERVAL, look
 from ferryman.model.copy import CopyProgress
 from ferryman.model.phase import Phase
-from ferryman.model.place import Where
+from ferryman.model.place import Place, Where
 from ferryman.model.request import Request
 from ferryman.model.units import format_duration
 from ferryman.ports import Ports
@@ -72,6 +73,24 @@ def answered(ports: Ports, request: Request, act: Callable[[], T]) -> T:
             if not _answer_again(ports, request):
                 raise
     return act()
+
+
+def ended(ports: Ports, request: Request, act: Callable[[], TransferEnd]) -> TransferEnd:
+    """The same of an act that tells how it ended: whoever wants the end of it all meanwhile is named in it."""
+    try:
+        return answered(ports, request, act)
+    except Unreachable:
+        if by := windows.stop_asked(ports, request):
+            return TransferEnd(f"cancelled by {by}", cancelled=True)
+        raise
+
+
+def place_at(ports: Ports, request: Request, host: str) -> Place:
+    """Where the guest is. Raises Unreachable when the host does not say, for whatever reason: then there is something to wait for."""
+    found = look(ports.hypervisor(host), request.guest_uuid)
+    if found.where is Where.UNREACHABLE:
+        raise Unreachable(f"host {host}", found.detail, "ferryman host check looks at it")
+    return found
 
 
 def _answer_again(ports: Ports, request: Request) -> bool:

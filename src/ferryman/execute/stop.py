@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from ferryman.errors import Busy, DriverError, Unreachable
 from ferryman.execute import ahead, another, mark, undo, windows
-from ferryman.execute.copying import other_storage
+from ferryman.execute.copying import other_guest
 from ferryman.execute.follow import ASK_AGAIN, TOO_LATE, TransferEnd, not_ours_any_more, too_old
+from ferryman.execute.patience import ended, place_at
 from ferryman.execute.settle import look
 from ferryman.model.phase import Phase
 from ferryman.model.place import Place, Where
@@ -53,39 +55,86 @@ def decide(asked: Asked) -> Then:
 
 def stop(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> TransferEnd:
     """Until the guest is off at the source. An end with a reason means: it shall be as it was."""
-    records, source = ports.records, ports.hypervisor(request.source)
-    begun = any(act == undo.START_SOURCE for _, act, _ in records.undo_acts(request.id))
-    if not begun and not fresh and too_old(ports, request):
-        return TransferEnd(TOO_LATE, remedy=ASK_AGAIN)
-    if by := windows.stop_asked(ports, request):
-        return TransferEnd(f"cancelled by {by}", cancelled=True)
-    holder = records.lease(request.guest_uuid)
-    if holder != request.id:
-        raise not_ours_any_more(request, holder)
-    there = look(ports.hypervisor(request.destination), request.guest_uuid)
-    if there.where is not Where.ABSENT:
-        return TransferEnd(f"the guest is {there.where.words} at the destination: it is not stopped for that")
-    if plan.ahead and not begun and (end := ahead.after_another(ports, request, plan)).reason:
+    if _begun(ports, request):
+        end = _may_go_on(ports, request, fresh=fresh)
+    elif plan.ahead:  # until then a host that falls silent is waited for, and what was copied is not lost for it
+        end = ended(ports, request, partial(_begin, ports, request, plan, fresh=fresh))
+    else:
+        end = _begin(ports, request, plan, fresh=fresh)
+    if end.reason:
         return end
+    source = ports.hypervisor(request.source)
     here = look(source, request.guest_uuid)
-    if job := here.job or another.job(ports, request):
-        return TransferEnd(f"a job ({job}) runs on it, which is not ours", remedy=f"virsh domjobinfo {request.guest} shows it; ask again once it has ended", kind=Busy.__name__)  # fmt: skip
-    if not begun:
-        if here.where not in (Where.RUNNING, Where.PAUSED, Where.HALTED):
-            return TransferEnd(f"it is {here.where.words} at the source, and was not stopped by this move")
-        if why := windows.too_late(ports, request) or other_storage(ports, request, plan):
-            return TransferEnd(why, remedy=ASK_AGAIN)
-        records.keep_facts(request.id, {"stood_still": here.where is not Where.RUNNING})
-        if here.where is Where.RUNNING:
-            _touch_console(ports, request, source)
-        records.register_undo(request.id, undo.START_SOURCE, {"host": request.source})
-    elif not fresh and here.where is not Where.OFF and too_old(ports, request):
-        return TransferEnd(TOO_LATE, remedy=ASK_AGAIN)  # nobody expects it to be stopped now
-    records.enter(request.id, Phase.STOPPING)
+    ports.records.enter(request.id, Phase.STOPPING)
     end = _ask(ports, request, plan, source, here)
     if not end.reason:
         mark.renew(ports, request)
     return end
+
+
+def _begun(ports: Ports, request: Request) -> bool:
+    return any(act == undo.START_SOURCE for _, act, _ in ports.records.undo_acts(request.id))
+
+
+def _begin(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> TransferEnd:
+    """All that is looked at before it is asked; then its undo is there. Raises Unreachable."""
+    records, source = ports.records, ports.hypervisor(request.source)
+    if not fresh and too_old(ports, request):
+        return TransferEnd(TOO_LATE, remedy=ASK_AGAIN)
+    if (end := _not_wanted(ports, request)).reason:
+        return end
+    if (end := _elsewhere(place_at(ports, request, request.destination))).reason:
+        return end
+    if plan.ahead and (end := ahead.after_another(ports, request, plan)).reason:
+        return end
+    here = place_at(ports, request, request.source)
+    if (end := _no_job(ports, request, here)).reason:
+        return end
+    if here.where not in (Where.RUNNING, Where.PAUSED, Where.HALTED):
+        return TransferEnd(f"it is {here.where.words} at the source, and was not stopped by this move")
+    if why := windows.too_late(ports, request) or other_guest(ports, request, plan):
+        return TransferEnd(why, remedy=ASK_AGAIN)
+    records.keep_facts(request.id, {"stood_still": here.where is not Where.RUNNING})
+    if here.where is Where.RUNNING:
+        _touch_console(ports, request, source)
+    records.register_undo(request.id, undo.START_SOURCE, {"host": request.source})
+    return TransferEnd("")
+
+
+def _may_go_on(ports: Ports, request: Request, *, fresh: bool) -> TransferEnd:
+    """The same where an earlier process had begun."""
+    if (end := _not_wanted(ports, request)).reason:
+        return end
+    if (end := _elsewhere(look(ports.hypervisor(request.destination), request.guest_uuid))).reason:
+        return end
+    here = look(ports.hypervisor(request.source), request.guest_uuid)
+    if (end := _no_job(ports, request, here)).reason:
+        return end
+    if not fresh and here.where is not Where.OFF and too_old(ports, request):
+        return TransferEnd(TOO_LATE, remedy=ASK_AGAIN)  # nobody expects it to be stopped now
+    return TransferEnd("")
+
+
+def _not_wanted(ports: Ports, request: Request) -> TransferEnd:
+    """Raises Refused when the guest is not ours any more."""
+    if by := windows.stop_asked(ports, request):
+        return TransferEnd(f"cancelled by {by}", cancelled=True)
+    holder = ports.records.lease(request.guest_uuid)
+    if holder != request.id:
+        raise not_ours_any_more(request, holder)
+    return TransferEnd("")
+
+
+def _elsewhere(there: Place) -> TransferEnd:
+    if there.where is not Where.ABSENT:
+        return TransferEnd(f"the guest is {there.where.words} at the destination: it is not stopped for that")
+    return TransferEnd("")
+
+
+def _no_job(ports: Ports, request: Request, here: Place) -> TransferEnd:
+    if job := here.job or another.job(ports, request):
+        return TransferEnd(f"a job ({job}) runs on it, which is not ours", remedy=f"virsh domjobinfo {request.guest} shows it; ask again once it has ended", kind=Busy.__name__)  # fmt: skip
+    return TransferEnd("")
 
 
 def _ask(ports: Ports, request: Request, plan: Plan, source: Hypervisor, here: Place) -> TransferEnd:

@@ -67,6 +67,11 @@ class Hypervisor(Protocol):
         """The persistent definition with its secrets (XML); of a transient guest what would be one, without what only lives."""
         ...
 
+    def differing(self, uuid: str, earlier: str, ejected: Sequence[str]) -> tuple[str, ...]:
+        """In what the guest's persistent definition differs from that earlier text of it, each element by its name; what ferryman
+        keeps in its metadata does not count, nor do the drives of those targets."""
+        ...
+
     def define(self, definition: str, changes: Changes = NO_CHANGES) -> None:
         """Keep a definition, changed as said."""
         ...

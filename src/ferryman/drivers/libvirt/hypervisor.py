@@ -14,6 +14,7 @@ from ferryman.drivers.libvirt import (
     console,
     files,
     inventory,
+    likeness,
     mark,
     media,
     migration,
@@ -132,6 +133,9 @@ class LibvirtHypervisor:
     def definition(self, uuid: str) -> str:
         flags = libvirt.VIR_DOMAIN_XML_SECURE | libvirt.VIR_DOMAIN_XML_INACTIVE
         return self._look(uuid, "definition", lambda domain: str(domain.XMLDesc(flags)))
+
+    def differing(self, uuid: str, earlier: str, ejected: Sequence[str]) -> tuple[str, ...]:
+        return likeness.differing(earlier, self.definition(uuid), ejected)
 
     def define(self, definition: str, changes: Changes = NO_CHANGES) -> None:
         self.connection.act(
