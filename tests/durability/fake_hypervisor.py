@@ -174,7 +174,8 @@ class FakeHypervisor(FakeJobs):
         return found is not None and found.request == request
 
     def run_of(self, uuid: str) -> str:
-        return str((self.world.read()[self.host.name] or {}).get("run", ""))
+        here = self.world.read()[self.host.name] or {"state": "off"}
+        return "" if here["state"] == "off" else str(here.get("run", ""))
 
     def name_run(self, uuid: str, token: str) -> None:
         with self.world.opened() as content:
@@ -242,7 +243,8 @@ class FakeHypervisor(FakeJobs):
             assert not content.get("held", {}).get(self.host.name), "its image is held"
             other = content["b" if self.host.name == "a" else "a"]
             assert not other or other["state"] == "off", "it would run twice"
-            content[self.host.name].pop("ends", None)
+            for live in ("ends", "run"):
+                content[self.host.name].pop(live, None)
             content[self.host.name]["state"] = "halted" if paused else "running"
 
     def watch(self, uuid: str, seconds: float) -> str:

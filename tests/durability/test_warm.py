@@ -366,6 +366,7 @@ def test_a_stop_that_would_not_fit_does_not_happen(tmp_path: Path) -> None:
     assert report.outcome is not None
     assert "it was not stopped" in report.outcome.reason
     now = world(tmp_path)
+    now["a"].pop("run")
     assert (now["a"], now["b"]) == (AT_HOME, None)
     nothing_remembered(tmp_path)
 

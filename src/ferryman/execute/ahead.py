@@ -28,6 +28,7 @@ from ferryman.plan.cold import HEALTHY_FOR
 from ferryman.plan.forecast import Forecast, forecast
 from ferryman.ports import Ports
 
+UNSEEN_FOR = 60.0  # seconds from a guest that was seen to the hold of its images: in longer it may have run, and been off, once more
 LOOK_EVERY = 3.0  # seconds between two looks at the guest and the room of scratch files
 T = TypeVar("T")
 ROOM = "make room there, or name another directory: --scratch DIRECTORY"
@@ -79,11 +80,12 @@ def free_to_stop(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
 
 def after_another(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     """If a job came between the last pass and the stop: what is written until it ends is copied too, and foreseen anew; a pass for that may run
-    already.
+    already. The same if the guest was started anew meanwhile.
 
     Raises Refused. None of ours runs afterwards.
     """
-    if not (look(ports.hypervisor(request.source), request.guest_uuid).job or another.job(ports, request)):
+    job = look(ports.hypervisor(request.source), request.guest_uuid).job or another.job(ports, request)
+    if not job and not _other_run(ports, request, plan):
         return TransferEnd("")
     try:
         end = _passes(ports, request, plan, begin_with=len(noted(ports, request)))
@@ -198,7 +200,11 @@ def _begun(ports: Ports, request: Request, plan: Plan) -> tuple[str, bool] | Tra
     if why := other_guest(ports, request, plan):
         return TransferEnd(why, remedy=ASK_AGAIN)
     ports.records.keep_facts(request.id, {"pass_stood_still": here.storage_failed})
-    return _begin(ports, request, plan), False
+    socket = _begin(ports, request, plan)
+    *earlier, this = noted(ports, request)
+    if this.run and source.run_of(request.guest_uuid) != this.run:  # started anew between the two calls
+        _note(ports, request, [*earlier, replace(this, since="", run="")])
+    return socket, False
 
 
 def _begin(ports: Ports, request: Request, plan: Plan) -> str:
@@ -208,8 +214,13 @@ def _begin(ports: Ports, request: Request, plan: Plan) -> str:
     if found and not found[-1].complete:  # a QEMU that was killed leaves them, and libvirt begins no job over them
         for disk in plan.ahead:
             source.remove_file(scratch_file(request, disk))
-    number = len(found) + 1
-    this = Pass(number, f"ferryman-{request.id}-{number}", last.moment if last else "")
+    number, since = len(found) + 1, last.moment if last else ""
+    run = _named_run(ports, request, plan, f"{request.id}-{number}")
+    if last and _remembers(plan) and not (run and run == last.run):
+        records.keep_decision(request.id, f"the guest was started anew since pass {last.number}, and what befell its images while it was off no bitmap tells for certain: all of it is compared")  # fmt: skip
+        _forget_all_but(ports, request, "")
+        since = ""
+    this = Pass(number, f"ferryman-{request.id}-{number}", since, run=run)
     _note(ports, request, [*found, this])
     try:
         return source.begin_backup(request.guest_uuid, _job(request, plan, this))
@@ -221,6 +232,53 @@ def _begin(ports: Ports, request: Request, plan: Plan) -> str:
     this = replace(this, since="")
     _note(ports, request, [*found, this])
     return source.begin_backup(request.guest_uuid, _job(request, plan, this))
+
+
+def _remembers(plan: Plan) -> bool:
+    """Whether any disk's image tells what was written since a pass; of the others each pass compares everything anyway."""
+    return any(disk.remembers for disk in plan.ahead)
+
+
+def _named_run(ports: Ports, request: Request, plan: Plan, token: str) -> str:
+    """The token of the guest's present run, which gets that one, of no other run, if it has none; empty where nothing is to be told by it."""
+    source = ports.hypervisor(request.source)
+    if not _remembers(plan):
+        return ""
+    if not source.run_of(request.guest_uuid):
+        source.name_run(request.guest_uuid, token)
+    return source.run_of(request.guest_uuid)
+
+
+def _other_run(ports: Ports, request: Request, plan: Plan) -> bool:
+    """Whether the guest was started anew since the last pass: then one more is shorter than to compare all of it while it stands still."""
+    last = complete(ports, request)
+    return bool(last and _remembers(plan) and ports.hypervisor(request.source).run_of(request.guest_uuid) != last.run)
+
+
+def note_run(ports: Ports, request: Request) -> None:
+    """In which run the guest is that is stopped now."""
+    run = ports.hypervisor(request.source).run_of(request.guest_uuid)
+    ports.records.keep_facts(request.id, {"last_run": run, "last_run_at": ports.clock.now()})
+
+
+def watched_to_its_end(ports: Ports, request: Request) -> None:
+    """That run was, until now."""
+    ports.records.keep_facts(request.id, {"last_run_at": ports.clock.now()})
+
+
+def heed_run(ports: Ports, request: Request, plan: Plan) -> None:
+    """The guest is off: do its images remember what was written since the last pass, which was of the same run? Else all of it is compared."""
+    facts, last = ports.records.facts(request.id), complete(ports, request)
+    if last is None or not _remembers(plan):
+        return
+    run, unseen = facts.get("last_run", ""), ports.clock.now() - facts.get("last_run_at", 0.0)
+    why = "" if run and run == last.run else f"the guest was started anew since pass {last.number}"
+    if not why and unseen > UNSEEN_FOR:
+        why = f"nobody saw for {format_duration(unseen)} whether the guest was started again"
+    told_by = "" if why else facts.get("rest_told_by", last.moment)
+    if why and facts.get("rest_told_by") != "":
+        ports.records.keep_decision(request.id, f"{why}, and what befell its images while it was off no bitmap tells for certain: all of it is compared")  # fmt: skip
+    ports.records.keep_facts(request.id, {"rest_told_by": told_by})
 
 
 def _job(request: Request, plan: Plan, this: Pass) -> BackupJob:

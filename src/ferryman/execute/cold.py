@@ -229,6 +229,7 @@ def hold(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     here = look(source, request.guest_uuid)
     if here.where is not Where.OFF:
         return TransferEnd(f"it is {here.where.words} at the source: somebody started it")
+    ahead.heed_run(ports, request, plan)
     if ports.records.facts(request.id).get("forced_off"):
         for image in plan.held:
             seen = source.check_image(image)

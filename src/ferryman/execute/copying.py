@@ -64,11 +64,12 @@ def task_of(ports: Ports, request: Request, plan: Plan, target: str) -> CopyTask
 def _rest(ports: Ports, request: Request, plan: Plan, task: CopyTask, name: str) -> CopyTask:
     """What is left to be done of a copy: its image remembers what was written since the last pass, or all of it is compared."""
     disk = next((one for one in plan.ahead if one.target == name), None)
-    last = ports.records.facts(request.id).get("last_pass", "")
-    if disk is None or not last:
+    facts = ports.records.facts(request.id)
+    if disk is None or not facts.get("last_pass"):
         return task
     verify = "written" if task.verify == "full" else task.verify
-    return replace(task, moment=OFF, bitmap=last if disk.remembers else "", verify=verify)
+    told_by = facts.get("rest_told_by", "") if disk.remembers else ""
+    return replace(task, moment=OFF, bitmap=told_by, verify=verify)
 
 
 def _work(ports: Ports, request: Request, plan: Plan, files: tuple[Layer, ...]) -> list[tuple[str, CopyTask]]:

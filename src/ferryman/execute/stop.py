@@ -19,6 +19,7 @@ from ferryman.ports import Console, Hypervisor, Ports, StopWay
 
 LOOK_EVERY = 0.2  # seconds
 AGENT_GETS = 0.5  # of the time, before the power button is pressed as well
+_ON = (Where.RUNNING, Where.PAUSED, Where.HALTED)
 SILENT_FOR = 60.0  # seconds without an answer of the source: then settling looks
 
 
@@ -56,7 +57,7 @@ def decide(asked: Asked) -> Then:
 def stop(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> TransferEnd:
     """Until the guest is off at the source. An end with a reason means: it shall be as it was."""
     if _begun(ports, request):
-        end = _may_go_on(ports, request, fresh=fresh)
+        end = _may_go_on(ports, request, plan, fresh=fresh)
     elif plan.ahead:  # until then a host that falls silent is waited for, and what was copied is not lost for it
         end = ended(ports, request, partial(_begin, ports, request, plan, fresh=fresh))
     else:
@@ -69,6 +70,9 @@ def stop(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> Transfer
     end = _ask(ports, request, plan, source, here)
     if not end.reason:
         mark.renew(ports, request)
+        if here.where in _ON:
+            ahead.watched_to_its_end(ports, request)
+        ahead.heed_run(ports, request, plan)
     return end
 
 
@@ -90,18 +94,20 @@ def _begin(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> Transf
     here = place_at(ports, request, request.source)
     if (end := _no_job(ports, request, here)).reason:
         return end
-    if here.where not in (Where.RUNNING, Where.PAUSED, Where.HALTED):
+    if here.where not in _ON:
         return TransferEnd(f"it is {here.where.words} at the source, and was not stopped by this move")
     if why := windows.too_late(ports, request) or other_guest(ports, request, plan):
         return TransferEnd(why, remedy=ASK_AGAIN)
     records.keep_facts(request.id, {"stood_still": here.where is not Where.RUNNING})
+    if plan.ahead:
+        ahead.note_run(ports, request)
     if here.where is Where.RUNNING:
         _touch_console(ports, request, source)
     records.register_undo(request.id, undo.START_SOURCE, {"host": request.source})
     return TransferEnd("")
 
 
-def _may_go_on(ports: Ports, request: Request, *, fresh: bool) -> TransferEnd:
+def _may_go_on(ports: Ports, request: Request, plan: Plan, *, fresh: bool) -> TransferEnd:
     """The same where an earlier process had begun."""
     if (end := _not_wanted(ports, request)).reason:
         return end
@@ -112,6 +118,8 @@ def _may_go_on(ports: Ports, request: Request, *, fresh: bool) -> TransferEnd:
         return end
     if not fresh and here.where is not Where.OFF and too_old(ports, request):
         return TransferEnd(TOO_LATE, remedy=ASK_AGAIN)  # nobody expects it to be stopped now
+    if plan.ahead and here.where in _ON:
+        ahead.note_run(ports, request)
     return TransferEnd("")
 
 

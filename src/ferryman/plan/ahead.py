@@ -31,6 +31,7 @@ class Pass:
     read: int = 0  # bytes, of all disks
     written: int = 0
     wire: int = 0
+    run: str = ""  # token of the guest's run in which it was begun: what its bitmap tells holds within that alone
     resumed: bool = False  # by another process than began it: it took longer than its seconds say
 
 
