@@ -188,9 +188,12 @@ def revived(scene: Scene) -> None:
     if len(listed) == 2:  # the destination had taken over, and ended
         remedy = scene.operator.last()["outcome"]["remedy"]
         name, old, new = scene.guest.name, scene.source, scene.destination
-        assert f"virsh destroy {name} at {old}, virsh start {name} at {new}" in remedy, (remedy, scene.notes)
-        scene.virsh(old, "destroy", name)
-        listed = [new]
+        if f"virsh start {name} there" in remedy:  # nothing was asked for, and the other definition was there before
+            listed = [old]
+        else:
+            assert f"virsh destroy {name} at {old}, virsh start {name} at {new}" in remedy, (remedy, scene.notes)
+            scene.virsh(old, "destroy", name)
+            listed = [new]
     assert len(listed) == 1, f"the definition is at {listed}: {scene.notes}"
     scene.virsh(listed[0], "start", scene.guest.name, check=False)
     guests.wait_healthy(scene.lab, scene.guest)

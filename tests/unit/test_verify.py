@@ -3,7 +3,7 @@
 import pytest
 
 from ferryman.model.place import Place, Where
-from ferryman.verify.location import Action, judge
+from ferryman.verify.location import Action, judge, judge_unasked
 from ferryman.verify.network import network_findings
 
 PLAIN = {
@@ -48,6 +48,14 @@ def test_a_stalled_copy_is_resumed_only_when_it_is_known_that_the_destination_ne
         assert verdict.action is Action.STALE
         assert "newer" in verdict.reason
         assert "virsh destroy GUEST at SOURCE" in verdict.remedy
+
+
+def test_where_nothing_was_asked_for_two_definitions_are_no_riddle() -> None:
+    off, running = Place(Where.OFF), Place(Where.RUNNING)
+    assert judge(off, off).action is Action.ATTENTION
+    assert judge_unasked(off, off).action is Action.STOPPED_AT_SOURCE
+    assert judge_unasked(running, off) == judge(running, off)
+    assert judge_unasked(off, running) == judge(off, running)
 
 
 def test_two_running_copies_are_never_touched() -> None:

@@ -13,7 +13,7 @@ from ferryman.model.plan import Plan
 from ferryman.model.request import Request
 from ferryman.plain import from_plain, to_plain
 from ferryman.ports import Ports
-from ferryman.verify.location import Action, Verdict
+from ferryman.verify.location import Action, Verdict, judge, judge_unasked
 
 FORWARD = (Action.FORWARD, Action.FORWARD_OVER_HUSK)
 
@@ -53,7 +53,8 @@ def _transfer(ports: Ports, request: Request, plan: Plan, fresh: bool, may_ask: 
 
 
 def _settle(ports: Ports, request: Request, patience: float) -> Any:
-    return to_plain(settle(ports, request, patience=patience))
+    asked = ports.records.asked_at(request.id) is not None
+    return to_plain(settle(ports, request, patience=patience, judge=judge if asked else judge_unasked))
 
 
 # Before the transfer

@@ -39,6 +39,13 @@ class Verdict:
         return self.action not in (Action.WAIT, Action.ATTENTION)
 
 
+def judge_unasked(source: Place, destination: Place) -> Verdict:
+    """The same where no transfer was ever asked for: a definition at the destination is one that was there before."""
+    if (source.where, destination.where) == (Where.OFF, Where.OFF):
+        return judge(source, Place(Where.ABSENT))
+    return judge(source, destination)
+
+
 def judge(source: Place, destination: Place) -> Verdict:
     """What the pair says. Unreachable is not gone; what is not known to be plain is waited for."""
     if source.job:
