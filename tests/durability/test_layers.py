@@ -36,7 +36,7 @@ def named(name: str, target: str = "vda") -> SnapshotFile:
 
 
 PLAN = Plan(
-    Method.COLD, "web", "a", "b", (), Handshake.CARRIED, "", "", encrypted=True, persistent=True, autostart=False, new_disks=(DISK, RAW),
+    Method.COLD, "web", "a", "b", (), Handshake.CARRIED, "", "", encrypted=True, persistent=True, autostart=True, new_disks=(DISK, RAW),
     starts=True, snapshots=True,
     snapshot_files=(named("side.qcow2"), named("gone.qcow2"), named("base.raw"), named("two.mem", ""), named("other.qcow2", "vdb"), named("old/middle.qcow2")),
 )  # fmt: skip
