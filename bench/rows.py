@@ -24,6 +24,7 @@ class Row:
     pairs: int
     bar: float | None  # None: no target, told for information
     met: bool
+    least: bool = False  # the bar is what is to be reached, not what is not to be exceeded
 
 
 def paired(name: str, unit: str, ours: Sequence[float], peers: Sequence[float], bar: float | None) -> Row:
@@ -55,7 +56,7 @@ def alone(name: str, unit: str, ours: Sequence[float], bar: float | None) -> Row
 
 def at_least(row: Row, bar: float) -> Row:
     """That row, with a bound that its ratio shall reach instead of one that it shall not exceed."""
-    return replace(row, name=f"{row.name} (at least {bar:g})", met=row.ratio is not None and row.ratio >= bar)
+    return replace(row, bar=bar, met=row.ratio is not None and row.ratio >= bar, least=True)
 
 
 @dataclass(frozen=True)
@@ -106,9 +107,15 @@ def _page(results: Sequence[dict[str, object]]) -> str:
             lines.append(
                 f"| {row['name']} | {told[0]} | {told[1]} | {row['unit']} | {_number(row['ratio'])} "
                 f"| {_number(row['low'])} to {_number(row['high'])} | {row['pairs']} "
-                f"| {'–' if row['bar'] is None else '≤ ' + _number(row['bar'])} | {_met(row)} |"
+                f"| {_bar(row)} | {_met(row)} |"
             )
     return "\n".join(lines) + "\n"
+
+
+def _bar(row: dict[str, object]) -> str:
+    if row["bar"] is None:
+        return "–"
+    return f"{'≥' if row.get('least') else '≤'} {_number(row['bar'])}"
 
 
 def _met(row: dict[str, object]) -> str:
