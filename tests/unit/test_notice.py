@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from ferryman.model.guest import State
+from ferryman.model.phase import Phase
 from ferryman.model.plan import Plan, Travel
 from ferryman.model.request import CopyStorage, Options
 from ferryman.model.units import GIB
@@ -21,8 +22,10 @@ ALL = replace(STOPPED, copy_storage=CopyStorage.ALL)
 OFF = replace(good_site(), guest=replace(good_site().guest, state=State.SHUT_OFF))
 
 
-def told(plan: Plan, language: Language, *, begins: float | None = AT) -> str:
-    return notice(plan, STOPPED, request="9c7fa58b", begins=begins, language=language)
+def told(
+    plan: Plan, language: Language, *, phase: Phase = Phase.QUEUED, begins: float | None = AT, options: Options = STOPPED
+) -> str:
+    return notice(plan, options, request="9c7fa58b", phase=phase, begins=begins, language=language)
 
 
 PLANS = {
@@ -91,7 +94,7 @@ def test_one_whose_stop_comes_when_most_is_copied_is_not_told_to_stop_now() -> N
 
 def test_an_operator_who_allows_a_long_downtime_has_it_announced() -> None:
     for language, words in ((Language.EN, "for 30 seconds at most"), (Language.ZH, "最多30 秒")):
-        text = notice(PLANS["live"], Options(max_downtime=30.0), request="r", begins=AT, language=language)
+        text = told(PLANS["live"], language, options=Options(max_downtime=30.0))
         assert words in text
 
 
@@ -113,4 +116,10 @@ def test_what_will_be_lost_on_the_way_back_is_said() -> None:
 
 
 def test_one_under_way_begins_now() -> None:
-    assert "another server of ours now." in told(PLANS["live"], Language.EN, begins=None)
+    assert "another server of ours now." in told(PLANS["live"], Language.EN, phase=Phase.TRANSFERRING, begins=None)
+
+
+@pytest.mark.parametrize("phase", [Phase.QUEUED, Phase.PREPARING, Phase.BACKING_UP, Phase.COPYING_AHEAD])
+def test_one_that_waits_for_others_or_for_its_backup_begins_soon(phase: Phase) -> None:
+    for plan in PLANS.values():
+        assert "soon" in told(plan, Language.EN, phase=phase, begins=None)

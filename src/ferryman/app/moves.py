@@ -19,7 +19,7 @@ from ferryman.model.plan import Method, Plan
 from ferryman.model.request import Kind, Options, Request, Wish
 from ferryman.model.sample import Sample
 from ferryman.plain import from_plain
-from ferryman.plan.windows import due
+from ferryman.plan.windows import announced
 from ferryman.report.notice import Language, notice
 
 if TYPE_CHECKING:  # heavy, and not needed by every command
@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # heavy, and not needed by every command
     from ferryman.execute.runtime import Runtime
     from ferryman.execute.slots import Slots
 
+LOOKS_SOON, LOOKS_LATER = 0.05, 0.25  # seconds between two looks: where something has just changed, and where nothing does for a while
 WAITS_EVERY = 0.5  # seconds between two looks at what may wait for days
 SERVES_EVERY = 0.5  # seconds until work on the queue of one that serves is begun: it is there for weeks
 
@@ -220,8 +221,9 @@ class Moves:
 
         return Slots(self._directory / "slots").holder(self.records.slot(request_id))
 
-    def follow(self, request_id: str, *, every: float = 0.05) -> Iterator[View]:
+    def follow(self, request_id: str) -> Iterator[View]:
         """Look again and again until the request ended, or nobody carries it out any more."""
+        known, pause = None, LOOKS_SOON
         while True:
             view = self.view(request_id)
             yield view
@@ -230,7 +232,9 @@ class Moves:
             if view.carried_by is None:
                 yield self.view(request_id)  # it may have ended between the look at its phase and that at its carrier
                 return
-            time.sleep(WAITS_EVERY if view.phase is Phase.WAITING else every)
+            seen = view.phase, view.decisions
+            known, pause = seen, LOOKS_SOON if seen != known else min(1.5 * pause, LOOKS_LATER)
+            time.sleep(WAITS_EVERY if view.phase is Phase.WAITING else pause)
 
     def cancel(self, request_id: str) -> Request:
         """Ask for a request to be rolled back. Refused with the reason once it is past the point of no return."""
@@ -293,14 +297,8 @@ class Moves:
         facts = self.records.facts(request.id)
         told = facts.get("plan")
         plan = from_plain(Plan, told) if told else self.site.assess(request.guest, request.destination, request.options, source=request.source)[1]  # fmt: skip
-        begins = (request.begin_at or request.asked_at) if phase is Phase.QUEUED else None
-        if request.options.waits and "due_at" not in facts:  # also while it is copied ahead of that
-            now = self.site.ports.clock.wall()
-            opens = due(request.options, now).opens
-            begins = opens if opens > now else None
-        elif plan.ahead:
-            begins = None  # nobody knows how long most of it takes
-        return notice(plan, request.options, request=request.id, begins=begins, language=language)
+        begins = announced(request, phase, came="due_at" in facts, now=self.site.ports.clock.wall())
+        return notice(plan, request.options, request=request.id, phase=phase, begins=begins, language=language)
 
     def close(self, request_id: str) -> Request:
         """A person has looked: the request needs no more attention. Its guest may be moved again; nothing is undone."""

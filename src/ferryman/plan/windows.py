@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
-from ferryman.model.request import Options
+from ferryman.model.phase import Phase
+from ferryman.model.request import Options, Request
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _SEARCHED = 60  # days: a window may lie in a gap, and is not open at all then
@@ -176,6 +177,14 @@ def due(options: Options, now: float) -> Opening:
     if options.window:
         return opening(parse_window(options.window, ""), now)
     return Opening(datetime.fromisoformat(options.at).timestamp(), None)
+
+
+def announced(request: Request, phase: Phase, *, came: bool, now: float) -> float | None:
+    """The moment of which its users can be told: that of its window, unless that came, or of its next try. None: nobody knows one."""
+    at = request.begin_at if phase is Phase.QUEUED else 0.0
+    if request.options.waits and not came:  # also while it is copied ahead of that
+        at = due(request.options, now).opens
+    return at if at > now else None
 
 
 def told(options: Options, found: Opening) -> str:

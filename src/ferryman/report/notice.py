@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 
+from ferryman.model.phase import Phase
 from ferryman.model.plan import Method, NewDisk, Plan
 from ferryman.model.request import Options
 from ferryman.model.units import format_moment, format_size
@@ -112,18 +113,22 @@ _QUESTIONS = {
 }
 _WHEN = {Language.EN: "on {day} at {time} UTC", Language.ZH: "于 {day} {time}（UTC）"}
 _NOW = {Language.EN: "now", Language.ZH: "现在开始"}
-_SOON = {Language.EN: "soon", Language.ZH: "稍后"}  # once most of it is copied, and nobody knows when that is
+_SOON = {Language.EN: "soon", Language.ZH: "稍后"}
+# Before that which users notice, nobody knows for how long: others' turns, a backup, most of the disks.
+_BEFORE = (Phase.QUEUED, Phase.WAITING, Phase.PREPARING, Phase.BACKING_UP, Phase.COPYING_AHEAD)
 _A_FEW_SECONDS = {Language.EN: "a few seconds", Language.ZH: "几秒"}
 FEW = 3.0  # seconds
 _UNITS = {Language.EN: (" second", " minute"), Language.ZH: (" 秒", " 分钟")}
 
 
-def notice(plan: Plan, options: Options, *, request: str, begins: float | None, language: Language) -> str:
-    """The mail, its subject first. `begins`: seconds since the epoch, of the stop where it is copied ahead; None: it is under way."""
+def notice(
+    plan: Plan, options: Options, *, request: str, phase: Phase, begins: float | None, language: Language
+) -> str:
+    """The mail, its subject first. `begins`: seconds since the epoch, of the stop where it is copied ahead; None: no moment is agreed."""
     subject, *paragraphs = _TEXTS[language, _course(plan)]
     words = {
         "guest": plan.guest,
-        "when": _when(begins, _SOON if plan.ahead else _NOW, language),
+        "when": _when(begins, _SOON if phase in _BEFORE else _NOW, language),
         "stop": _duration(options.stop_timeout, language),
         "pause": _pause(options.max_downtime, language),
         "size": format_size(sum(disk.allocation for disk in _while_it_is_off(plan))),
