@@ -142,6 +142,16 @@ def test_one_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> Non
         time.sleep(0.02)
 
 
+def test_one_that_cannot_be_ended_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "ENDS_WITHIN", 0.2)
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: time.sleep(20))  # its program lies on a mount that hangs
+    began = time.monotonic()
+    answer = driver.tell(Hook("h", (Event.FAILURE,), command=("/mnt/gone/hook",), time_limit=0.3), FACTS, SECRET)
+    assert time.monotonic() - began < 10
+    assert (answer.ended, answer.again) == (Ended.TIMED_OUT, True)
+    assert "neither ended nor could be ended" in answer.words
+
+
 def test_one_that_prints_without_end_is_ended_before_it_fills_the_disk() -> None:
     began = time.monotonic()
     answer = command("yes", time_limit=60.0)

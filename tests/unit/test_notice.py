@@ -23,7 +23,12 @@ OFF = replace(good_site(), guest=replace(good_site().guest, state=State.SHUT_OFF
 
 
 def told(
-    plan: Plan, language: Language, *, phase: Phase = Phase.QUEUED, begins: float | None = AT, options: Options = STOPPED
+    plan: Plan,
+    language: Language,
+    *,
+    phase: Phase = Phase.QUEUED,
+    begins: float | None = AT,
+    options: Options = STOPPED,
 ) -> str:
     return notice(plan, options, request="9c7fa58b", phase=phase, begins=begins, language=language)
 

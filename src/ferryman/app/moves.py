@@ -27,7 +27,10 @@ if TYPE_CHECKING:  # heavy, and not needed by every command
     from ferryman.execute.runtime import Runtime
     from ferryman.execute.slots import Slots
 
-LOOKS_SOON, LOOKS_LATER = 0.05, 0.25  # seconds between two looks: where something has just changed, and where nothing does for a while
+LOOKS_SOON, LOOKS_LATER = (
+    0.05,
+    0.25,
+)  # seconds between two looks: where something has just changed, and where nothing does for a while
 WAITS_EVERY = 0.5  # seconds between two looks at what may wait for days
 SERVES_EVERY = 0.5  # seconds until work on the queue of one that serves is begun: it is there for weeks
 

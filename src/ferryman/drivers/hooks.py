@@ -1,7 +1,7 @@
 """One try of an operator's hook: a command of this machine, or a signed HTTP POST.
 
-Neither may take longer than its time limit, whatever it does: a command is ended with all that it started, an HTTP request is left alone
-in its thread (urllib's own limit is one for each read, and looking a name up has none).
+Neither may take longer than its time limit, whatever it does: a command is ended with all that it started. What cannot be ended is left
+alone in its thread: a command on a mount that hangs, an HTTP request (urllib's own limit is one for each read, and looking a name up has none).
 """
 
 import hmac
@@ -12,7 +12,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http.client import HTTPException
 from threading import Thread
@@ -27,6 +27,7 @@ VETO_STATUS = 409  # HTTP status of a webhook that says no
 _LATER = (408, 425, 429)  # statuses, beside all of 500, after which another try may end otherwise
 MOST_SAID = 16 * MIB  # that a command may print
 LOOK_EVERY = 0.2  # seconds between two looks at how much that is
+ENDS_WITHIN = 5.0  # seconds that a command which is killed may take to be gone
 _WORDS = 300  # characters of what a hook says
 _KEPT = ("FERRYMAN_HOOK_SECRET",)  # variables that commands do not get
 _TOLD = ("event", "event_id", "request", "guest", "source", "destination", "method")  # facts that they get as variables
@@ -35,7 +36,19 @@ _TOLD = ("event", "event_id", "request", "guest", "source", "destination", "meth
 def tell(hook: Hook, facts: Mapping[str, Any], secret: str) -> Answer:
     """Try once. The secret signs what a webhook gets; a command gets none."""
     body = to_json(facts).encode()
-    return _post(hook, facts, body, secret) if hook.webhook else _run(hook, facts, body)
+    if hook.webhook:
+        return _within(hook.time_limit, lambda: _post(hook, facts, body, secret), "no answer")
+    return _within(
+        hook.time_limit + ENDS_WITHIN, lambda: _run(hook, facts, body), "it neither ended nor could be ended"
+    )
+
+
+def _within(seconds: float, attempt: Callable[[], Answer], otherwise: str) -> Answer:
+    answers: list[Answer] = []
+    thread = Thread(target=lambda: answers.append(attempt()), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return answers[0] if answers else Answer(Ended.TIMED_OUT, f"{otherwise} within {seconds:g} s", again=True)
 
 
 def _words(said: bytes | str) -> str:
@@ -50,24 +63,28 @@ def _words(said: bytes | str) -> str:
 
 def _run(hook: Hook, facts: Mapping[str, Any], body: bytes) -> Answer:
     """Input and output are files: a child that keeps a pipe open would have us wait for it."""
-    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
-        given.write(body)
-        given.seek(0)
-        try:
+    try:
+        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
+            given.write(body)
+            given.seek(0)
             process = subprocess.Popen(
                 hook.command, stdin=given, stdout=said, stderr=subprocess.STDOUT, start_new_session=True,
                 env=_environment(facts),
             )  # fmt: skip
-        except OSError as error:
-            return Answer(Ended.FAILED, f"it cannot be started: {error}")
-        if (code := _ended(process, hook.time_limit, said)) is None:
-            os.killpg(process.pid, signal.SIGKILL)  # not reaped yet, so the group is still its own
-            process.wait()
-            if _size(said) > MOST_SAID:
-                return Answer(Ended.FAILED, f"it was ended: it printed more than {format_size(MOST_SAID)}")
-            return Answer(Ended.TIMED_OUT, f"it did not end within {hook.time_limit:g} s", again=True)
-        said.seek(max(said.seek(0, os.SEEK_END) - 4096, 0))
-        words = _words(said.read())
+            return _answer(process, hook, said)
+    except OSError as error:
+        return Answer(Ended.FAILED, f"it cannot be started: {error}")
+
+
+def _answer(process: "subprocess.Popen[bytes]", hook: Hook, said: IO[bytes]) -> Answer:
+    if (code := _ended(process, hook.time_limit, said)) is None:
+        os.killpg(process.pid, signal.SIGKILL)  # not reaped yet, so the group is still its own
+        process.wait()
+        if _size(said) > MOST_SAID:
+            return Answer(Ended.FAILED, f"it was ended: it printed more than {format_size(MOST_SAID)}")
+        return Answer(Ended.TIMED_OUT, f"it did not end within {hook.time_limit:g} s", again=True)
+    said.seek(max(said.seek(0, os.SEEK_END) - 4096, 0))
+    words = _words(said.read())
     if code == 0:
         return Answer(Ended.GOOD)
     if code == VETO_CODE:
@@ -112,11 +129,7 @@ def _post(hook: Hook, facts: Mapping[str, Any], body: bytes, secret: str) -> Ans
     timestamp = f"{time.time():.0f}"
     request = urllib.request.Request(hook.webhook, body, _headers(facts, timestamp))
     request.add_unredirected_header("Ferryman-Signature", signature(secret, timestamp, body))
-    answers: list[Answer] = []
-    thread = Thread(target=lambda: answers.append(_answered(request, hook.time_limit)), daemon=True)
-    thread.start()
-    thread.join(hook.time_limit)
-    return answers[0] if answers else Answer(Ended.TIMED_OUT, _silent(hook.time_limit), again=True)
+    return _answered(request, hook.time_limit)
 
 
 def _headers(facts: Mapping[str, Any], timestamp: str) -> dict[str, str]:
@@ -129,10 +142,6 @@ def _headers(facts: Mapping[str, Any], timestamp: str) -> dict[str, str]:
     }
 
 
-def _silent(seconds: float) -> str:
-    return f"no answer within {seconds:g} s"
-
-
 def _answered(request: urllib.request.Request, time_limit: float) -> Answer:
     try:
         with urllib.request.build_opener(_NoRedirect).open(request, timeout=time_limit):
@@ -140,11 +149,11 @@ def _answered(request: urllib.request.Request, time_limit: float) -> Answer:
     except urllib.error.HTTPError as error:
         return _refused(error)
     except TimeoutError:
-        return Answer(Ended.TIMED_OUT, _silent(time_limit), again=True)
+        return Answer(Ended.TIMED_OUT, f"no answer within {time_limit:g} s", again=True)
     except (OSError, ValueError, HTTPException) as error:
         why = getattr(error, "reason", error)
         if isinstance(why, TimeoutError):
-            return Answer(Ended.TIMED_OUT, _silent(time_limit), again=True)
+            return Answer(Ended.TIMED_OUT, f"no answer within {time_limit:g} s", again=True)
         return Answer(Ended.FAILED, _words(str(why)), again=True)
 
 
