@@ -195,13 +195,13 @@ def still_untouched(ports: Ports, request: Request, plan: Plan) -> TransferEnd:
     here = look(source, request.guest_uuid)
     if here.where is not Where.OFF:
         return TransferEnd(f"it is {here.where.words} at the source by now: what was copied is not what it has")
-    if why := other_storage(ports, request, plan):
-        return TransferEnd(why, remedy=ASK_AGAIN)
-    if (
+    if (  # told first: it also gives the guest other images
         plan.snapshots
         and list(to_plain(source.snapshots(request.guest_uuid))) != ports.records.facts(request.id)["snapshots"]
     ):
         return TransferEnd("its snapshots at the source are others by now: somebody made, removed or went back to one")
+    if why := other_storage(ports, request, plan):
+        return TransferEnd(why, remedy=ASK_AGAIN)
     lost = {image.target for image in plan.held} - set(source.held(request.id) if plan.held else ())
     if lost:
         return TransferEnd(f"{', '.join(sorted(lost))} was not held all the time at {request.source}: it may have been written to")  # fmt: skip
