@@ -85,7 +85,8 @@ class FakeHypervisor(FakeJobs):
                 checkpoints=tuple(one.name for one in self.checkpoints(UUID)),
             )
         if not world["local"]:
-            return replace(guest, disks=tuple(replace(disk, capacity=GIB) for disk in guest.disks))
+            image = world.get("overlay", guest.disks[0].source)
+            return replace(guest, disks=tuple(replace(disk, source=image, capacity=GIB) for disk in guest.disks))
         image = "/srv/shared/web-2.qcow2" if self.host.name == "b" else world.get("overlay", "/srv/shared/web.qcow2")
         disk = replace(guest.disks[0], source=image, capacity=world.get("capacity", GIB), allocation=GIB)
         return replace(guest, disks=(disk, Disk("sda", "cdrom", "file", world["medium"], "raw", "", True, False)))

@@ -41,6 +41,8 @@ class FakeJobs:
                     raise NoBitmap("guest web", f"bitmap {disk.since} is inconsistent")
             if not (dies := content.pop("dies", "")) or dies == "offered":
                 guest["backup"] = job.owner
+                if content.get("thaws_itself"):
+                    guest.pop("frozen", None)
                 content["scratch"] += [disk.scratch for disk in job.disks]
                 content["since"] = {disk.target: disk.since for disk in job.disks}
                 if job.checkpoint:

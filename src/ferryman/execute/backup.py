@@ -12,6 +12,7 @@ from ferryman.execute import undo, unmaking, windows
 from ferryman.execute.observe import with_versions
 from ferryman.execute.reading import (
     BY_ANOTHER,
+    FROZEN,
     begin_backup,
     copied,
     copy_disks,
@@ -260,7 +261,7 @@ def _manifest(ports: Ports, request: Request, plan: BackupPlan, sizes: dict[str,
         at=facts.get("backup_at", request.asked_at),
         ferryman=request.ferryman_version,
         request=request.id,
-        consistency=consistency(plan, frozen=bool(facts.get("backup_frozen")), by_another=bool(facts.get(BY_ANOTHER))),
+        consistency=consistency(plan, frozen=bool(facts.get(FROZEN)), by_another=bool(facts.get(BY_ANOTHER))),
         disks=disks,
         files=tuple(from_plain(SmallFile, one) for one in facts["backup_files"]),
         checkpoint=plan.checkpoint,
@@ -283,6 +284,7 @@ def finish(ports: Ports, request: Request, plan: BackupPlan) -> None:
     if plan.running:
         try:
             unmaking.end_job(ports, request)  # a crash may have come before it was ended
+            unmaking.remove_scratch(ports, request)
         except DriverError as error:
             raise NeedsAttention(f"guest {request.guest}", f"it is backed up, and whether {request.source} still runs the job for it is not known: {error.why}",
                                  f"once {request.source} answers: ferryman recover ends it") from error  # fmt: skip

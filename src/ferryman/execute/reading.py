@@ -15,12 +15,17 @@ from ferryman.model.copy import CopyProgress, CopyResult, CopyTask, Image
 from ferryman.model.place import Where
 from ferryman.model.request import Kind, Request
 from ferryman.plain import from_plain, to_plain
+from ferryman.plan.backup import backed_up
 from ferryman.plan.chains import partial_name
 from ferryman.ports import Ports
 
 LOOK_EVERY = 2.0  # seconds between two looks at that room
 THAW_TRIES = 3
-BY_ANOTHER = "backup_frozen_by_another"  # a fact
+FROZEN, BY_ANOTHER = (
+    "backup_frozen",
+    "backup_frozen_by_another",
+)  # facts: which of them held at the moment of the backup
+_FREEZER = "backup_freezer"  # a fact: which of them shall hold at it, if any
 
 
 def stopped_by(ports: Ports, request: Request) -> None:
@@ -38,6 +43,8 @@ def begin_backup(ports: Ports, request: Request, plan: BackupPlan) -> None:
     stopped_by(ports, request)
     ours = any(act == unmaking.END_BACKUP for _, act, _ in records.undo_acts(request.id))
     if ours:
+        if source.backup_running(request.guest_uuid, request.id):
+            _note_frozen(ports, request)
         _thaw(ports, request)
     if not source.backup_running(request.guest_uuid, request.id):
         _ask(ports, request, plan)
@@ -46,6 +53,7 @@ def begin_backup(ports: Ports, request: Request, plan: BackupPlan) -> None:
 
 def _ask(ports: Ports, request: Request, plan: BackupPlan) -> None:
     records, source = ports.records, ports.hypervisor(request.source)
+    _as_planned(ports, request, plan)
     exported = [disk for disk in plan.disks if disk.exported]
     arguments = {
         "host": request.source,
@@ -74,9 +82,10 @@ def _note_run(ports: Ports, request: Request, plan: BackupPlan) -> None:
 def _begin(ports: Ports, request: Request, plan: BackupPlan, *, since: bool) -> None:
     """`since`: QEMU shall tell what was written since the earlier backup. If it cannot, everything is compared."""
     source, records = ports.hypervisor(request.source), ports.records
-    frozen = _freeze(ports, request) if plan.freezes else False
-    records.keep_facts(request.id, {"backup_frozen": frozen, "backup_bitmaps": since, "backup_at": ports.clock.wall()})
+    records.keep_facts(request.id, {"backup_bitmaps": since, "backup_at": ports.clock.wall()})
     try:
+        if plan.freezes:
+            _freeze(ports, request)
         try:
             source.begin_backup(request.guest_uuid, _job(plan, request, since=since))
         except NoBitmap as error:
@@ -85,8 +94,7 @@ def _begin(ports: Ports, request: Request, plan: BackupPlan, *, since: bool) -> 
             records.keep_decision(request.id, f"everything is read and compared: QEMU cannot tell what was written since the earlier backup ({error.why})")  # fmt: skip
             records.keep_facts(request.id, {"backup_bitmaps": False})
             source.begin_backup(request.guest_uuid, _job(plan, request, since=False))
-        if records.facts(request.id).get(BY_ANOTHER):
-            records.keep_facts(request.id, {BY_ANOTHER: source.is_frozen(request.guest_uuid)})  # nor thawed since
+        _note_frozen(ports, request)
     finally:
         if plan.freezes:
             _thaw(ports, request)
@@ -105,28 +113,37 @@ def _job(plan: BackupPlan, request: Request, *, since: bool) -> BackupJob:
     return BackupJob(request.id, disks, plan.checkpoint)
 
 
-def _freeze(ports: Ports, request: Request) -> bool:
-    """Whether we have frozen it now; the undo is registered before. What somebody else froze, for a snapshot of its own, is left alone."""
+def _freeze(ports: Ports, request: Request) -> None:
+    """The undo is registered before. What somebody else froze, for a snapshot of its own, is left alone."""
     records, source = ports.records, ports.hypervisor(request.source)
     theirs = source.is_frozen(request.guest_uuid)
-    records.keep_facts(request.id, {BY_ANOTHER: theirs})
+    records.keep_facts(request.id, {_FREEZER: BY_ANOTHER if theirs else ""})
     if theirs:
         records.keep_decision(
             request.id, "somebody else has its file systems frozen: ferryman neither freezes nor thaws them"
         )
-        return False
+        return
     if not source.can_freeze(request.guest_uuid):  # nothing is frozen, and nobody would thaw
         records.keep_decision(request.id, "its file systems are not frozen, so the backup is as after a loss of power: its agent does not answer any more")  # fmt: skip
-        return False
+        return
     records.register_undo(request.id, unmaking.THAW, {"host": request.source})
-    records.keep_facts(request.id, {"backup_thawed": False})
+    records.keep_facts(request.id, {"backup_thawed": False, _FREEZER: FROZEN})
     try:
         count = source.freeze(request.guest_uuid)
     except DriverError as error:
+        records.keep_facts(request.id, {_FREEZER: ""})
         records.keep_decision(request.id, f"its file systems are not frozen, so the backup is as after a loss of power: {error.why}")  # fmt: skip
-        return False
+        return
     records.keep_decision(request.id, f"its agent froze {count} file systems for the moment of the backup")
-    return True
+
+
+def _note_frozen(ports: Ports, request: Request) -> None:
+    """Once QEMU offers that moment: what is frozen still was so all the time. Agents thaw by themselves after a while, and people do."""
+    freezer = ports.records.facts(request.id).get(_FREEZER, "")
+    lasted = bool(freezer) and ports.hypervisor(request.source).is_frozen(request.guest_uuid)
+    ports.records.keep_facts(request.id, {one: lasted and freezer == one for one in (FROZEN, BY_ANOTHER)})
+    if freezer and not lasted:
+        ports.records.keep_decision(request.id, "its agent does not say that its file systems were still frozen at the moment of the backup, which is as after a loss of power")  # fmt: skip
 
 
 def _thaw(ports: Ports, request: Request) -> None:
@@ -162,7 +179,32 @@ def hold_images(ports: Ports, request: Request, plan: BackupPlan) -> None:
     ports.records.keep_facts(request.id, {"backup_at": ports.clock.wall()})
 
 
+def _still_untouched(ports: Ports, request: Request, plan: BackupPlan) -> None:
+    """A host that restarted has lost its holds: then somebody may have started the guest, and stopped it again. Raises Refused."""
+    source, what, remedy = ports.hypervisor(request.source), f"guest {request.guest}", "ask for the backup again"
+    here = look(source, request.guest_uuid)
+    if here.where is not Where.OFF:
+        raise Refused(
+            what, f"it is {here.where.words} by now: its disks may have been copied at different moments", remedy
+        )
+    if lost := {image.target for image in plan.held} - set(source.held(request.id) if plan.held else ()):
+        raise Refused(what, f"{', '.join(sorted(lost))} was not held all the time at {request.source}: it may have been written to", remedy)  # fmt: skip
+
+
 # Both
+
+
+def _as_planned(ports: Ports, request: Request, plan: BackupPlan) -> None:
+    """Its disks are those of the plan, which may be days old. Raises Refused."""
+    now = {disk.target: disk.source for disk in backed_up(ports.hypervisor(request.source).guest(request.guest_uuid))}
+    planned = {disk.target: disk.source for disk in plan.disks}
+    others = [
+        f"{target} is {now.get(target) or 'none'}, and was {planned.get(target) or 'none'}"
+        for target in sorted(now.keys() | planned.keys())
+        if now.get(target) != planned.get(target)
+    ]
+    if others:
+        raise Refused(f"guest {request.guest}", f"its disks are others by now: {'; '.join(others)}", "ask for the backup again")  # fmt: skip
 
 
 def save_guest(ports: Ports, request: Request, plan: BackupPlan) -> None:
@@ -171,6 +213,8 @@ def save_guest(ports: Ports, request: Request, plan: BackupPlan) -> None:
     source, folder = ports.hypervisor(request.source), folder_at(ports, plan.place)
     partial = partial_name(plan.name, request.id)
     contents = {DEFINITION: (source.definition(request.guest_uuid).encode(), "")}
+    if not plan.running:  # and now nobody starts it
+        _as_planned(ports, request, plan)
     if plan.nvram and (variables := source.read_file(plan.nvram)) is not None:
         contents[NVRAM] = (variables, plan.nvram)
     if plan.tpm and (packed := source.pack(plan.tpm)):
@@ -194,6 +238,8 @@ def copy_disks(ports: Ports, request: Request, plan: BackupPlan) -> None:
         result = _copied(ports, request, plan, disk, samples.take if request.kind is Kind.BACKUP else lambda _: None)
         result = _as_it_lies(ports, request, plan, disk, result)
         ports.records.keep_facts(request.id, {"backup_copies": to_plain({**done, disk.target: result})})
+    if not plan.guest_runs:
+        _still_untouched(ports, request, plan)
 
 
 def _cancelled(ports: Ports, request: Request) -> bool:

@@ -19,7 +19,7 @@ END_BACKUP = "end-backup"
 DISCARD_BACKUP_COPY = "discard-backup-copy"
 REMOVE_FOLDER = "remove-folder"
 FOLDER, MADE, REMOVED = "backup_folder", "made", "removed"  # a fact, and its values
-LEAST_SCRATCH = 64 * MIB  # bytes free beside scratch files: with less a backup is ended, before the guest notices
+SCRATCH_RUNS_OUT = 64 * MIB  # bytes free beside scratch files: with less a backup is ended, before the guest notices
 
 
 def taken_back(ports: Ports, request: Request, error: Exception, failures: Sequence[str]) -> Outcome:
@@ -61,6 +61,16 @@ def end_job(ports: Ports, request: Request) -> None:
             _end(ports, request, arguments["host"], stood_still=arguments["stood_still"])
 
 
+def remove_scratch(ports: Ports, request: Request) -> None:
+    """What a QEMU that crashed leaves; one that ends its job removes it itself."""
+    for _, act, arguments in ports.records.undo_acts(request.id):
+        if act == END_BACKUP:
+            source = ports.hypervisor(arguments["host"])
+            gone = source.place(request.guest_uuid).where in (Where.ABSENT, Where.OFF)
+            for path in arguments["scratch"] if gone else ():
+                source.remove_file(path)
+
+
 def end_pass(ports: Ports, request: Request) -> None:
     """The job of a warm move's pass."""
     _end(ports, request, request.source, stood_still=ports.records.facts(request.id).get("pass_stood_still", False))
@@ -90,7 +100,7 @@ def without_room(source: Hypervisor, directories: Iterable[str]) -> str:
     """Those of scratch files in which the guest will find none; a look that fails tells nothing."""
     with suppress(DriverError):
         rooms = {one: source.room(one) for one in directories}
-        return ", ".join(one for one, room in rooms.items() if room is not None and room < LEAST_SCRATCH)
+        return ", ".join(one for one, room in rooms.items() if room is not None and room < SCRATCH_RUNS_OUT)
     return ""
 
 
