@@ -306,6 +306,25 @@ def test_as_long_as_its_definition_cannot_be_taken_back_its_disks_stay(tmp_path:
     back(tmp_path)
 
 
+@pytest.mark.parametrize("again", ["recover", "recover-of-yesterday"])
+@pytest.mark.parametrize("first", [{"dies": "defined"}, {"answer_lost": True, "undefine_fails": "it does not answer"}], ids=["killed", "silent"])  # fmt: skip
+def test_what_a_guest_runs_on_that_somebody_has_moved_on_is_not_taken_back(
+    tmp_path: Path, first: dict[str, Any], again: str
+) -> None:
+    gone(tmp_path, **first)
+    carry(tmp_path, "restore")
+    change(tmp_path, b=None, a={"state": "running", "autostart": False}, undefine_fails="")
+    if again == "recover-of-yesterday":
+        of_yesterday(tmp_path)
+    carry(tmp_path, "recover")
+    report = ended(tmp_path, "needs attention")
+    assert "a: it is running there" in report.outcome.reason  # type: ignore[union-attr]
+    assert world(tmp_path)["volumes"] == [VOLUME]
+    change(tmp_path, a=None)  # it was removed there: now nobody needs them
+    carry(tmp_path, "recover")
+    nothing_made(tmp_path, "failed")
+
+
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_while_it_is_put_back(tmp_path: Path, moment: str) -> None:
     gone(tmp_path)
@@ -324,3 +343,15 @@ def test_firmware_variables_come_back_and_what_was_there_is_kept_beside(tmp_path
     report = ended(tmp_path, "succeeded")
     files: dict[str, Any] = world(tmp_path)["files"]["b"]
     assert files == {path: "of the guest", f"{path}.before-{report.request.id}": "left by another"}
+
+
+def test_firmware_variables_that_were_damaged_since_it_was_planned_bring_back_nothing(tmp_path: Path) -> None:
+    path = "/var/lib/libvirt/qemu/nvram/web_VARS.fd"
+    World.made(tmp_path / "world.json", "off", files={"a": {path: "of the guest"}, "b": {}})
+    carry(tmp_path, "backup")
+    change(tmp_path, a=None, journals={})
+    carry(tmp_path, "restore", "make-volumes:after")
+    damage(tmp_path, "nvram", "DAMAGED.....")
+    carry(tmp_path, "recover")
+    assert "its nvram was changed meanwhile" in nothing_made(tmp_path, "failed").outcome.reason  # type: ignore[union-attr]
+    assert world(tmp_path)["files"]["b"] == {}

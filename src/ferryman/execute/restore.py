@@ -80,8 +80,19 @@ def _ended(ports: Ports, request: Request, plan: RestorePlan, error: Exception |
     if error is None:
         return _forward(ports, request, plan)
     step("enter-rolling-back", ports.records.enter, request.id, Phase.ROLLING_BACK)
-    failures = step("undo-restore", undo.undo_all, ports, request)
+    failures = step("undo-restore", take_back, ports, request, plan)
     return unmaking.taken_back(ports, request, error, failures)
+
+
+def take_back(ports: Ports, request: Request, plan: RestorePlan) -> list[str]:
+    """What could not be. A guest that was defined once may have gone on with all that was made for it. Raises NeedsAttention."""
+    if any(entry.act == undo.REMOVE_NEW_DEFINITION for entry in ports.records.undo_entries(request.id)):
+        others = {host: why for host, why in _elsewhere(ports, request).items() if host != plan.destination}
+        if others:
+            raise NeedsAttention(f"guest {plan.guest} ({request.guest_uuid})", f"it was brought back at {plan.destination}, and may have been moved on by somebody: "
+                                 f"{'; '.join(f'{host}: {why}' for host, why in others.items())}; so nothing that was made for it is taken back",
+                                 f"where it is right as it is: ferryman close {request.id}; else, once none of those hosts has it: ferryman recover")  # fmt: skip
+    return undo.undo_all(ports, request)
 
 
 def _forward(ports: Ports, request: Request, plan: RestorePlan) -> Outcome:
@@ -161,10 +172,18 @@ def observed(ports: Ports, request: Request) -> tuple[tuple[Finding, ...], Resto
 
 
 def _content(ports: Ports, backup: BackupPlace, name: str) -> bytes:
-    """A small file of the backup, whose digest was looked at."""
+    """A small file of the backup."""
     content = folder_at(ports, backup).read(name)
     if content is None:
         raise Refused(f"backup {backup.words}", f"its {name} is not there any more", "take another backup")
+    return content
+
+
+def _planned(ports: Ports, plan: RestorePlan, name: str) -> bytes:
+    """The same, which is what it was when it was planned. Raises Refused."""
+    content = _content(ports, plan.backup, name)
+    if hashlib.sha256(content).hexdigest() != next(file.sha256 for file in plan.files if file.name == name):
+        raise Refused(f"backup {plan.backup.words}", f"its {name} was changed meanwhile", f"look whether it is in order: ferryman backups {plan.backup.words} --verify")  # fmt: skip
     return content
 
 
@@ -199,7 +218,7 @@ def _changes(ports: Ports, request: Request, plan: RestorePlan) -> Changes:
 def try_definition(ports: Ports, request: Request, plan: RestorePlan) -> None:
     """What the destination would not take is refused before anything is copied. Raises DriverError."""
     _stopped_by(ports, request)
-    text = _content(ports, plan.backup, DEFINITION).decode()
+    text = _planned(ports, plan, DEFINITION).decode()
     ports.hypervisor(plan.destination).try_definition(text, _changes(ports, request, plan))
 
 
@@ -207,10 +226,10 @@ def restore_files(ports: Ports, request: Request, plan: RestorePlan) -> None:
     """Firmware variables and TPM state, read back; what the destination had there is kept beside."""
     destination = ports.hypervisor(plan.destination)
     if plan.nvram:
-        put_file(ports, request, plan.nvram, _content(ports, plan.backup, NVRAM))
+        put_file(ports, request, plan.nvram, _planned(ports, plan, NVRAM))
     if not plan.tpm:
         return
-    packed = base64.encodebytes(_content(ports, plan.backup, TPM)).decode()
+    packed = base64.encodebytes(_planned(ports, plan, TPM)).decode()
     ports.records.register_undo(request.id, undo.TAKE_BACK_DIRECTORY, {"host": plan.destination, "path": plan.tpm})
     if destination.unpack(plan.tpm, packed, request.id):
         text = f"kept what {plan.destination} had as {plan.tpm}: {plan.tpm}.before-{request.id}"
@@ -273,9 +292,7 @@ def define(ports: Ports, request: Request, plan: RestorePlan) -> None:
 
 
 def _keep_definition(ports: Ports, request: Request, plan: RestorePlan) -> None:
-    text = _content(ports, plan.backup, DEFINITION)
-    if hashlib.sha256(text).hexdigest() != next(file.sha256 for file in plan.files if file.name == DEFINITION):
-        raise Refused(f"backup {plan.backup.words}", f"its {DEFINITION} was changed meanwhile", "ask again")
+    text = _planned(ports, plan, DEFINITION)
     ports.records.register_undo(request.id, undo.REMOVE_NEW_DEFINITION, {"host": plan.destination})
     wanted = Mark(request.id, request.asked_by, request.asked_at, ports.clock.wall() + GRACE)
     ports.hypervisor(plan.destination).define_anew(text.decode(), _changes(ports, request, plan), wanted)

@@ -1,5 +1,6 @@
 """What takes back a backup that is not complete: undo acts as those in execute/undo.py, which carries them out; and how it is told."""
 
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -115,7 +116,7 @@ def _remove_folder(ports: Ports, request: Request, arguments: dict[str, Any]) ->
     if noted != REMOVED:
         if not folder_at(ports, place).remove(arguments["name"], request.id) and noted == MADE:
             raise NeedsAttention(f"folder {place.words}", f"it is not there, so {arguments['name']} in it could not be removed",
-                                 f"mount its file system; or, if somebody has removed it: mkdir {place.words}")  # fmt: skip
+                                 f"mount its file system at {place.host}; or, if somebody has removed it, there: mkdir {shlex.quote(place.path)}; then ferryman recover")  # fmt: skip
         ports.records.keep_facts(request.id, {FOLDER: REMOVED})
     folder_at(ports, place).leave()
 
