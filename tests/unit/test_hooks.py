@@ -143,10 +143,17 @@ def test_one_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> Non
 
 
 def test_one_that_cannot_be_ended_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    mounted_again = threading.Event()
+
+    def hangs(*_: object, **__: object) -> None:
+        mounted_again.wait(60)
+        raise OSError("stale file handle")
+
     monkeypatch.setattr(driver, "ENDS_WITHIN", 0.2)
-    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: time.sleep(20))  # its program lies on a mount that hangs
+    monkeypatch.setattr(subprocess, "Popen", hangs)  # its program lies on a mount that hangs
     began = time.monotonic()
     answer = driver.tell(Hook("h", (Event.FAILURE,), command=("/mnt/gone/hook",), time_limit=0.3), FACTS, SECRET)
+    mounted_again.set()
     assert time.monotonic() - began < 10
     assert (answer.ended, answer.again) == (Ended.TIMED_OUT, True)
     assert "neither ended nor could be ended" in answer.words
