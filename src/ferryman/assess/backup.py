@@ -114,7 +114,7 @@ def _room(seen: Seen, plan: BackupPlan, scratch_room: Mapping[str, int | None], 
                           f"make room: {format_size(LEAST_SCRATCH)} at least, {format_size(most)} if it may overwrite everything")  # fmt: skip
         elif free < most:
             yield note("backup-scratch-tight", what, f"{format_size(free)} are free there, and the guest might overwrite up to {format_size(most)} while its backup is read",
-                       "a backup that runs out of that room is ended before the guest notices")  # fmt: skip
+                       "ferryman ends a backup that runs out of that room, before the guest notices")  # fmt: skip
     needed = sum(allocated.get(disk.target, 0) for disk in plan.disks if disk.reading is Reading.FULL)
     if room is not None and room < needed:
         yield warning("backup-room", plan.place.words, f"{format_size(room)} are free there, and the disks take {format_size(needed)} where they are",
