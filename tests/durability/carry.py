@@ -1,6 +1,7 @@
 """A process that asks for a move in the fake world, or recovers one; killed at a chosen moment when one is named.
 
-With unusable:WRITE the records cannot be written from their first WRITE on, a method of theirs: it ends as ferryman does, with code 5.
+With unusable:WRITE the records cannot be written from their first WRITE on, a method of theirs: it ends as ferryman does, with code 5; with
+unusable-frozen:WRITE, from the first one on that comes while the guest is frozen.
 """
 
 import os
@@ -18,7 +19,7 @@ def main(directory: str, what: str, moment: str) -> None:
     """`what`: backup…, restore… (see there), ask, ask-carried (ferryman carries the handshake), ask-everything (a word for each step that needs one), ask-cold,
     ask-cold-retry, ask-forced (cold, and it may be switched off), ask-none (the command beside which others go on), ask:OPTIONS (in JSON), recover, take-up, or serve."""
     kind, _, write = moment.partition(":")
-    if moment and kind != "unusable":
+    if moment and not kind.startswith("unusable"):
         from tests.lab.crashing import arm
 
         arm(moment)
@@ -36,6 +37,8 @@ def main(directory: str, what: str, moment: str) -> None:
             raise RecordsUnusable(f"records in {state}", "database or disk is full")
 
         setattr(DatabaseRecords, write, fail)
+    elif kind == "unusable-frozen":
+        fails_while_frozen(state, write)
     moves = Moves(FakeSite(records, World(state / "world.json")), state)
     try:
         _carry(moves, what)
@@ -43,6 +46,22 @@ def main(directory: str, what: str, moment: str) -> None:
         print(error, file=sys.stderr, flush=True)
         os._exit(error.exit_code)  # as the program does: its workflows stand still
     moves.stop()
+
+
+def fails_while_frozen(state: Path, write: str) -> None:
+    """The disk of the records fills then."""
+    from ferryman.drivers.database.records import DatabaseRecords
+    from ferryman.errors import RecordsUnusable
+    from tests.durability.world import world
+
+    whole = getattr(DatabaseRecords, write)
+
+    def write_or_fail(self: DatabaseRecords, *arguments: Any) -> Any:
+        if (world(state)["a"] or {}).get("frozen"):
+            raise RecordsUnusable(f"records in {state}", "database or disk is full")
+        return whole(self, *arguments)
+
+    setattr(DatabaseRecords, write, write_or_fail)
 
 
 def _carry(moves: "Moves", what: str) -> None:

@@ -117,7 +117,9 @@ class BackupCopies:
                 assert guest.get("backup"), "nothing offers what is copied"
             else:
                 assert guest["state"] == "off", "it writes to what is copied"
-                assert content.get("held", {}).get(source.name), "nothing holds what is copied"
+                assert content.get("held", {}).get(source.name) or content.get("restarted"), (
+                    "nothing holds what is copied"
+                )
             if content.get("bitmap_lost") and task.bitmap:
                 raise NoBitmap("bitmap", "it is inconsistent", "compare")
             if content.get("base_lost") and task.base:
@@ -128,6 +130,11 @@ class BackupCopies:
             content.setdefault("copied", []).append(told)
             content.setdefault("journals", {})[task.id] = task.destination.location
             holds = guest.get("content", "c0")
+            if (
+                content.get("restarts") == task.id.rpartition("-")[2]
+            ):  # its host, then; and the guest ran, and is off again
+                content["restarted"] = content.pop("restarts")
+                content["held"], guest["content"] = {}, "c1"
         while self._world.read().get("copy_lasts"):
             if cancelled():
                 raise Stopped("the copy", "it was asked to end")

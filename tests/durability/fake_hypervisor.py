@@ -36,6 +36,11 @@ class FakeTransfer:
     error = None
 
 
+def further(world: dict[str, Any]) -> tuple[Disk, ...]:
+    """Its disks beside vda."""
+    return tuple(Disk(one, "disk", "file", f"/srv/shared/{one}.raw", "raw", "", False, False, capacity=GIB) for one in world.get("disks", ()))  # fmt: skip
+
+
 class FakeHypervisor(FakeJobs):
     """Implements ports.Hypervisor over the file."""
 
@@ -77,6 +82,7 @@ class FakeHypervisor(FakeJobs):
         if world[self.host.name]["state"] == "off":
             image = world.get("overlay", guest.disks[0].source)
             disks = tuple(replace(disk, source=image, capacity=world.get("capacity", GIB)) for disk in guest.disks)
+            disks += further(world)
             return replace(
                 guest,
                 state=State.SHUT_OFF,
@@ -86,7 +92,9 @@ class FakeHypervisor(FakeJobs):
             )
         if not world["local"]:
             image = world.get("overlay", guest.disks[0].source)
-            return replace(guest, disks=tuple(replace(disk, source=image, capacity=GIB) for disk in guest.disks))
+            return replace(
+                guest, disks=tuple(replace(disk, source=image, capacity=GIB) for disk in guest.disks) + further(world)
+            )
         image = "/srv/shared/web-2.qcow2" if self.host.name == "b" else world.get("overlay", "/srv/shared/web.qcow2")
         disk = replace(guest.disks[0], source=image, capacity=world.get("capacity", GIB), allocation=GIB)
         return replace(guest, disks=(disk, Disk("sda", "cdrom", "file", world["medium"], "raw", "", True, False)))
@@ -290,6 +298,9 @@ class FakeHypervisor(FakeJobs):
                 raise DriverError("agent of guest web", "it is not connected")
             assert content[self.host.name].get("frozen") != "by another", "that is not ours to thaw"
             content[self.host.name].pop("frozen", None)
+            lapsed = content.pop("freeze_lapsed", "")
+        if lapsed:
+            raise DriverError("agent of guest web", lapsed)
 
     def is_old(self, path: str) -> bool:
         return bool(self.world.read().get("old"))

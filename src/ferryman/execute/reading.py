@@ -24,7 +24,7 @@ THAW_TRIES = 3
 FROZEN, BY_ANOTHER = (
     "backup_frozen",
     "backup_frozen_by_another",
-)  # facts: which of them held at the moment of the backup
+)  # facts: which of them held at the moment of the backup; None: not looked at yet
 _FREEZER = "backup_freezer"  # a fact: which of them shall hold at it, if any
 
 
@@ -43,9 +43,11 @@ def begin_backup(ports: Ports, request: Request, plan: BackupPlan) -> None:
     stopped_by(ports, request)
     ours = any(act == unmaking.END_BACKUP for _, act, _ in records.undo_acts(request.id))
     if ours:
-        if source.backup_running(request.guest_uuid, request.id):
-            _note_frozen(ports, request)
-        _thaw(ports, request)
+        try:
+            if records.facts(request.id).get(FROZEN) is None and source.backup_running(request.guest_uuid, request.id):
+                _note_frozen(ports, request)
+        finally:
+            _thaw(ports, request)
     if not source.backup_running(request.guest_uuid, request.id):
         _ask(ports, request, plan)
     _note_run(ports, request, plan)
@@ -82,7 +84,7 @@ def _note_run(ports: Ports, request: Request, plan: BackupPlan) -> None:
 def _begin(ports: Ports, request: Request, plan: BackupPlan, *, since: bool) -> None:
     """`since`: QEMU shall tell what was written since the earlier backup. If it cannot, everything is compared."""
     source, records = ports.hypervisor(request.source), ports.records
-    records.keep_facts(request.id, {"backup_bitmaps": since, "backup_at": ports.clock.wall()})
+    records.keep_facts(request.id, {"backup_bitmaps": since, "backup_at": ports.clock.wall(), FROZEN: None, BY_ANOTHER: None})  # fmt: skip
     try:
         if plan.freezes:
             _freeze(ports, request)
@@ -138,7 +140,10 @@ def _freeze(ports: Ports, request: Request) -> None:
 
 
 def _note_frozen(ports: Ports, request: Request) -> None:
-    """Once QEMU offers that moment: what is frozen still was so all the time. Agents thaw by themselves after a while, and people do."""
+    """Once QEMU offers that moment: what is frozen still was so all the time. Agents thaw by themselves after a while, and people do.
+
+    Once only: what is frozen, or not any more, at a later look tells nothing of that moment.
+    """
     freezer = ports.records.facts(request.id).get(_FREEZER, "")
     lasted = bool(freezer) and ports.hypervisor(request.source).is_frozen(request.guest_uuid)
     ports.records.keep_facts(request.id, {one: lasted and freezer == one for one in (FROZEN, BY_ANOTHER)})
@@ -147,21 +152,34 @@ def _note_frozen(ports: Ports, request: Request) -> None:
 
 
 def _thaw(ports: Ports, request: Request) -> None:
-    """Whatever came before. Raises DriverError when its agent does not do it; then that is still to be undone."""
+    """Whatever came before. Raises DriverError when its agent does not do it; then that is still to be undone.
+
+    A Windows agent says "frozen" until it is told to thaw, though VSS gave up after ten seconds: that the first try fails is all that tells.
+    """
     if ports.records.facts(request.id).get("backup_thawed", True):
         return
+    said = ""
     for attempt in range(THAW_TRIES):
         try:
-            unmaking.thaw(ports, request, {"host": request.source})
-            return
-        except DriverError:
+            ports.hypervisor(request.source).thaw(request.guest_uuid)
+            break
+        except DriverError as error:
             if attempt + 1 == THAW_TRIES:
                 raise
+            said = said or error.why
             ports.clock.sleep(1.0)
+    ports.records.keep_facts(request.id, {"backup_thawed": True} | ({FROZEN: False} if said else {}))
+    if said:
+        ports.records.keep_decision(request.id, f"whether its file systems were frozen until then is not known, so the backup is as after a loss of power: its agent thawed them at a further try only ({said})")  # fmt: skip
 
 
 def end_backup(ports: Ports, request: Request, plan: BackupPlan) -> None:
     """QEMU offers nothing any more; the guest's host has its room back, and a guest that found none in the last moment goes on."""
+    source = ports.hypervisor(request.source)
+    off = source.place(request.guest_uuid).where in (Where.ABSENT, Where.OFF)
+    # Its QEMU crashed, also where the guest was started anew since.
+    if off or not source.backup_running(request.guest_uuid, request.id):
+        ports.records.keep_facts(request.id, {unmaking.JOB_GONE: True})
     unmaking.end_job(ports, request)
 
 

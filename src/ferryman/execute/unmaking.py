@@ -20,6 +20,7 @@ END_BACKUP = "end-backup"
 DISCARD_BACKUP_COPY = "discard-backup-copy"
 REMOVE_FOLDER = "remove-folder"
 FOLDER, MADE, REMOVED = "backup_folder", "made", "removed"  # a fact, and its values
+JOB_GONE = "backup_job_gone"  # a fact: there was none any more when it was to be ended
 SCRATCH_RUNS_OUT = 64 * MIB  # bytes free beside scratch files: with less a backup is ended, before the guest notices
 
 
@@ -67,7 +68,8 @@ def remove_scratch(ports: Ports, request: Request) -> None:
     for _, act, arguments in ports.records.undo_acts(request.id):
         if act == END_BACKUP:
             source = ports.hypervisor(arguments["host"])
-            gone = source.place(request.guest_uuid).where in (Where.ABSENT, Where.OFF)
+            gone = ports.records.facts(request.id).get(JOB_GONE)
+            gone = gone or source.place(request.guest_uuid).where in (Where.ABSENT, Where.OFF)
             for path in arguments["scratch"] if gone else ():
                 source.remove_file(path)
 
