@@ -231,8 +231,15 @@ def test_a_guest_that_runs_out_of_scratch_room_goes_on_and_nothing_of_the_backup
         a.run(["sh", "-c", f"mkdir -p {scratch} && mount -t tmpfs -o size=300M tmpfs {scratch}"])
         try:
             backing = operator.start(
-                "backup", "kept", f"b:{PLACE}", "--scratch", scratch, crash="hold=copy-to-backup:before"
-            )
+                "backup",
+                "kept",
+                f"b:{PLACE}",
+                "--scratch",
+                scratch,
+                "--bandwidth",
+                "20M",
+                crash="hold=copy-to-backup:before",
+            )  # slow enough to be looked at before all is read
             operator.wait_until_held(backing)
             a.run(["sh", "-c", f"dd if=/dev/zero of={scratch}/full bs=1M count=400 status=none; true"])
             operator.wait_for(
